@@ -1,0 +1,168 @@
+# headway: one makefile for all folders.
+#
+#   make                 the programs that have a main, in build/
+#   make run PORT=8080   serve the demo model on 127.0.0.1
+#   make test            every test; SAN=address,undefined or SAN=thread for the sanitizers
+#   make bench           measure the demo model;   make fuzz   FUZZ_SECONDS=30 for each fuzzer
+#   make format          clang-format over the sources;   make clean
+#
+# CC=clang and SAN=... have build folders of their own. WERROR=1 makes warnings fatal.
+# run, test, bench and fuzz first install the Debian packages that are missing (make deps).
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+ifneq ($(filter fuzz,$(MAKECMDGOALS)),)
+override CC := clang
+override SAN := address,undefined,fuzzer-no-link
+endif
+
+comma := ,
+variant := $(if $(filter-out gcc,$(CC)),-$(notdir $(CC)))$(if $(SAN),-$(subst $(comma),-,$(SAN)))
+BUILD := build$(if $(filter fuzz,$(MAKECMDGOALS)),-fuzz,$(variant))
+PORT ?= 8080
+FUZZ_SECONDS ?= 30
+TEST_TIMEOUT ?= $(if $(SAN),1200,300)
+
+CFLAGS := -std=c11 -D_GNU_SOURCE -g -Wall -Wextra -I. -MMD -MP -fno-math-errno -ffp-contract=off \
+          $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all,-O3) \
+          $(if $(WERROR),-Werror)
+LDFLAGS := $(if $(SAN),-fsanitize=$(SAN))
+
+# ---- which files make what ----
+
+objects = $(patsubst %.c,$(BUILD)/%.o,$1)
+without = $(filter-out $2,$(wildcard $1))
+
+BASE    := $(call objects,$(wildcard base/*.c))
+WEIGHTS := $(call objects,$(wildcard weights/*.c))
+MODEL   := $(call objects,$(call without,model/*.c model/kernels/*.c,\
+             %_grad.c model/gemm% model/kernels/grad_%))
+HEADS   := $(call objects,$(call without,heads/*.c,%_grad.c))
+GRAD    := $(call objects,$(wildcard model/*_grad.c model/gemm*.c model/kernels/grad_*.c \
+             heads/*_grad.c))
+ENGINE  := $(call objects,$(wildcard engine/*.c))
+SERVER  := $(call objects,$(call without,server/*.c,server/main.c))
+TRAIN   := $(call objects,$(call without,train/*.c,train/main.c))
+SERVING := $(BASE) $(WEIGHTS) $(MODEL) $(HEADS) $(ENGINE)
+EVERY   := $(SERVING) $(GRAD) $(TRAIN) $(SERVER)
+BENCH   := $(call objects,$(wildcard tools/bench_*.c))
+CONVERT := $(call objects,$(wildcard tools/convert_*.c))
+
+TESTS   := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c tests/parity/test_*.c))
+FUZZERS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
+SCRIPTS := $(wildcard tests/check_*.sh tests/e2e/test_*.sh tests/e2e/test_*.py)
+
+# A program exists when its main does.
+program = $(if $(wildcard $2),$(BUILD)/$1)
+PROGRAMS := $(call program,headway-server,server/main.c) \
+            $(call program,headway-train,train/main.c) \
+            $(call program,headway-bench,tools/bench.c) \
+            $(call program,headway-convert,tools/convert.c)
+
+all: $(PROGRAMS)
+
+# ---- compiling ----
+
+# Only kernel files may use more than the base instruction set: they are chosen at run time.
+ifeq ($(shell uname -m),x86_64)
+AVX2   := -mavx2 -mfma -mf16c
+AVX512 := $(AVX2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512
+isa = $(if $(filter %_avx2.c,$1),$(AVX2)) \
+      $(if $(filter %_avx512.c,$1),$(AVX512)) \
+      $(if $(filter %_vnni.c,$1),$(AVX512) -mavx512vnni) \
+      $(if $(filter %_amx.c,$1),$(AVX512) -mavx512bf16 -mamx-tile -mamx-bf16)
+endif
+
+DEPS := $(if $(filter run test bench fuzz deps,$(MAKECMDGOALS)),$(BUILD)/deps.stamp)
+
+$(BUILD)/%.o: %.c Makefile | $(DEPS)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(call isa,$<) -c $< -o $@
+
+# ---- linking: the server has neither gradients nor OpenBLAS ----
+
+link = $(CC) $(LDFLAGS) $(filter %.o %.a,$^) -o $@
+
+$(BUILD)/headway-server: $(BUILD)/server/main.o $(SERVER) $(SERVING)
+	$(link) -lmicrohttpd -ljansson -luv -lm -lpthread
+$(BUILD)/headway-train: $(BUILD)/train/main.o $(TRAIN) $(BASE) $(WEIGHTS) $(MODEL) $(HEADS) $(GRAD)
+	$(link) -lopenblas -ljansson -lm -lpthread
+$(BUILD)/headway-bench: $(BUILD)/tools/bench.o $(BENCH) $(SERVING)
+	$(link) -ljansson -lm -lpthread
+$(BUILD)/headway-convert: $(BUILD)/tools/convert.o $(CONVERT) $(SERVING)
+	$(link) -ljansson -lm -lpthread
+
+# An archive, so that a test takes only what it uses and may stand in for the rest.
+$(BUILD)/every.a: $(EVERY)
+	@rm -f $@
+	ar rcs $@ $^
+
+TEST_LIBS := -lmicrohttpd -lopenblas -ljansson -luv -lm -lpthread
+$(TESTS): %: %.o $(BUILD)/every.a
+	$(link) -lcmocka $(TEST_LIBS)
+$(FUZZERS): %: %.o $(BUILD)/every.a
+	$(link) -fsanitize=fuzzer $(TEST_LIBS)
+
+# ---- running ----
+
+run: all
+	$(BUILD)/headway-server --model weights/demo --host 127.0.0.1 --port $(PORT)
+
+bench: all
+	$(BUILD)/headway-bench --model weights/demo
+
+# The thread sanitizer wants its fixed addresses free, and cannot see into OpenBLAS's threads.
+ifneq ($(findstring thread,$(SAN)),)
+RUNNER := OPENBLAS_NUM_THREADS=1 $(shell setarch -R true 2>/dev/null && echo setarch -R)
+endif
+
+# The line at the end, "N passed, N failed", counts programs.
+build-tests: $(TESTS)
+test: all build-tests | $(DEPS)
+	@export BUILD=$(BUILD); passed=0; failed=0; log=$(BUILD)/test.log; \
+	for t in $(TESTS) $(SCRIPTS); do \
+	    case $$t in *.sh) shell=bash;; *.py) shell=python3;; *) shell=;; esac; \
+	    if $(RUNNER) timeout -k 10 $(TEST_TIMEOUT) $$shell $$t >$$log 2>&1; \
+	    then passed=$$((passed + 1)); echo "pass $$t"; \
+	    else echo "FAIL $$t (exit $$?)"; failed=$$((failed + 1)); cat $$log; fi; \
+	done; \
+	echo "$$passed passed, $$failed failed"; [ $$failed = 0 ]
+
+# Starts from tests/fuzz/NAME.seeds, keeps what it finds in the build folder.
+fuzz: $(FUZZERS)
+	@for f in $(FUZZERS); do \
+	    seeds=tests/fuzz/$${f##*/}.seeds; [ -d $$seeds ] || seeds=; mkdir -p $$f.corpus; \
+	    echo "$$f for $(FUZZ_SECONDS) s"; \
+	    $$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -dict=tests/fuzz/words.dict -verbosity=0 \
+	        -print_final_stats=1 -artifact_prefix=$$f- $$f.corpus $$seeds || exit 1; \
+	done
+
+PACKAGES := gcc libc6-dev libmicrohttpd-dev libjansson-dev libopenblas-dev libuv1-dev \
+            libcmocka-dev python3 curl $(if $(findstring clang,$(CC)),clang libclang-rt-dev)
+deps: $(BUILD)/deps.stamp
+$(BUILD)/deps.stamp:
+	@mkdir -p $(@D)
+	@if ! command -v dpkg-query >/dev/null; then \
+	    echo "not Debian: please see yourself that these are there: $(PACKAGES)"; \
+	else \
+	    missing=$$(for p in $(PACKAGES); do dpkg-query -W -f='$${db:Status-Status}' $$p \
+	        2>/dev/null | grep -qx installed || echo $$p; done); \
+	    if [ -n "$$missing" ]; then \
+	        echo "installing" $$missing; \
+	        sudo=$$([ $$(id -u) = 0 ] || echo sudo); \
+	        $$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive \
+	            apt-get install -q -y --no-install-recommends $$missing; \
+	    fi; \
+	fi
+	@touch $@
+
+format:
+	clang-format -i $$(git ls-files -co --exclude-standard '*.c' '*.h')
+
+clean:
+	rm -rf build build-*
+
+.PHONY: all run bench test build-tests fuzz deps format clean
+.SECONDARY:
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

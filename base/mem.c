@@ -1,0 +1,62 @@
+/* Aligned blocks and arenas. */
+#include "base/mem.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define HUGE_PAGE ((size_t)2 << 20)
+
+bool size_mul(size_t a, size_t b, size_t *product)
+{
+    return !__builtin_mul_overflow(a, b, product);
+}
+
+bool size_add(size_t a, size_t b, size_t *sum)
+{
+    return !__builtin_add_overflow(a, b, sum);
+}
+
+void *mem_alloc(size_t size)
+{
+    void *block = NULL;
+    bool huge = size >= 4 * HUGE_PAGE;
+    if (size == 0 || posix_memalign(&block, huge ? HUGE_PAGE : MEM_ALIGN, size))
+        return NULL;
+    if (huge)
+        madvise(block, size, MADV_HUGEPAGE); /* a hint: failure costs speed only */
+    memset(block, 0, size);
+    return block;
+}
+
+int arena_init(struct arena *arena, struct err *err)
+{
+    arena->size = arena->used;
+    arena->used = 0;
+    arena->base = mem_alloc(arena->size ? arena->size : MEM_ALIGN);
+    if (!arena->base)
+        return err_set(err, ERR_MEMORY,
+                       "%zu MiB of memory could not be had: use a smaller model, batch or context",
+                       arena->size >> 20);
+    return 0;
+}
+
+void arena_release(struct arena *arena)
+{
+    free(arena->base);
+    memset(arena, 0, sizeof *arena);
+}
+
+void *arena_take(struct arena *arena, size_t count, size_t size)
+{
+    size_t bytes, start = arena->used;
+    bool fits = size_mul(count, size, &bytes) && size_add(bytes, MEM_ALIGN - 1, &bytes) &&
+                size_add(start, bytes & ~(size_t)(MEM_ALIGN - 1), &arena->used);
+    assert(fits); /* sizes were checked against the limits of struct config */
+    (void)fits;
+    if (!arena->base)
+        return NULL;
+    assert(arena->used <= arena->size);
+    return arena->base + start;
+}

@@ -1,0 +1,178 @@
+/* The engine's public face: give it requests, take events. It owns the model, the KV cache, the
+ * decode thread and the compute team; nothing of them shows here.
+ *
+ * Threads: engine_open and engine_close on one thread while no other uses the engine. submit,
+ * cancel, poll, stats: any thread. Behind them is the mailbox, the one lock of the program, never
+ * held across a call out. The notify callback runs on the decode thread, must not block and must
+ * not call back into the engine (uv_async_send is what it is for). */
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+#define ENGINE_STOPS_MAX 16        /* stop strings of a request */
+#define ENGINE_STOP_BYTES_MAX 256  /* of one stop string */
+#define ENGINE_TOP_LOGPROBS_MAX 20
+#define ENGINE_BIAS_MAX 300        /* logit_bias entries */
+#define ENGINE_DRAFTS_MAX 31       /* drafts of a step: prediction heads less one */
+
+struct engine;
+
+struct engine_options {
+    const char *model;   /* folder with config.json and model.safetensors */
+    int threads;         /* compute team, 0 = as many as there are cores */
+    int max_sequences;   /* decoded at the same time; more requests wait in the queue */
+    int max_queue;       /* waiting requests; beyond it submit answers ERR_BUSY */
+    int context;         /* positions per sequence, prompt and completion; 0 = the model's */
+    int prompt_chunk;    /* prompt rows a step may carry, 0 = the default */
+    const char *isa;     /* kernels: "auto", "generic", "avx2", "avx512"; NULL = auto */
+    void (*notify)(void *arg); /* events wait in the mailbox */
+    void *notify_arg;
+};
+
+/* What does not change while the engine runs. Strings live as long as the engine. */
+struct engine_info {
+    const char *model;    /* the folder */
+    const char *kind;     /* head kind */
+    const char *isa;      /* kernels in use */
+    int n_predict;        /* prediction heads; drafts per step go up to n_predict - 1 */
+    int vocab;
+    int context;          /* positions a request may use */
+    int max_sequences;
+    int bos, eos;         /* -1 for none */
+    size_t parameters;
+    int threads;
+};
+
+/* ---- requests ---- */
+
+struct engine_bias {
+    int32_t token;
+    float bias; /* added to the logit before temperature */
+};
+
+#define SPECULATION_AUTO (-1)
+
+struct engine_request {
+    const int32_t *tokens; /* prompt, bos included when wanted; copied by submit */
+    size_t n_tokens;       /* 1..context-1 */
+    int max_tokens;        /* 0 = only read the prompt; cut to what the context leaves */
+    int min_tokens;        /* eos and stop strings are ignored before that many */
+    float temperature;     /* 0 = greedy */
+    int top_k;             /* 0 = all */
+    float top_p;           /* 1 = all */
+    float min_p;           /* 0 = all */
+    float frequency_penalty, presence_penalty; /* 0 = none, counted over generated tokens */
+    float repetition_penalty;                  /* 1 = none, over prompt and generated tokens */
+    uint64_t seed;
+    bool ignore_eos;
+    int speculation;  /* SPECULATION_AUTO, 0 = off, k = at most k drafts a step */
+    int top_logprobs; /* alternatives per token, 0..ENGINE_TOP_LOGPROBS_MAX */
+    bool prompt_logprobs; /* log-probabilities of prompt tokens too (echo) */
+    const char *const *stops; /* n_stops strings, copied; matched on bytes, not in the output */
+    const size_t *stop_lens;
+    int n_stops;
+    const struct engine_bias *biases; /* copied */
+    int n_biases;
+    uint64_t user; /* returned in every event */
+};
+
+/* ---- events ---- */
+
+enum engine_finish {
+    FINISH_NONE,      /* more is to come */
+    FINISH_STOP,      /* eos or a stop string */
+    FINISH_LENGTH,    /* max_tokens, or the context is full */
+    FINISH_CANCELLED, /* engine_cancel */
+    FINISH_ERROR,     /* the event's `error` says why */
+};
+
+struct engine_token {
+    int32_t token;
+    float logprob; /* natural log, of the model's own distribution, before temperature and cuts;
+                      NaN for the first prompt token */
+    uint32_t offset; /* where its bytes begin in the whole output text, counted in bytes as decoded
+                        (before any UTF-8 repair) */
+    int n_top;
+    struct {
+        int32_t token;
+        float logprob;
+    } top[ENGINE_TOP_LOGPROBS_MAX]; /* best first, filled when top_logprobs > 0 */
+};
+
+struct engine_speculation {
+    /* steps with at least one draft; counts as in vLLM's metrics. Steps without drafts are
+     * left out. */
+    uint64_t steps, drafted, accepted;
+    uint64_t accepted_at[ENGINE_DRAFTS_MAX];   /* steps that accepted draft j (0 = first) */
+    /* histogram[k][j]: steps of k+1 drafts that accepted j */
+    uint32_t histogram[ENGINE_DRAFTS_MAX][ENGINE_DRAFTS_MAX + 1];
+};
+
+/* One event: what a decode step (or several, if the reader was slow) brought for one request. */
+struct engine_event {
+    uint64_t id, user;
+    const char *text; /* new text as valid UTF-8: incomplete sequences and what could be the start of
+                         a stop string are held back; bytes that can never become UTF-8 are
+                         replaced by U+FFFD */
+    size_t text_len;
+    const struct engine_token *tokens; /* newly committed tokens, in order */
+    size_t n_tokens;
+    const struct engine_token *prompt; /* with prompt_logprobs: once, the prompt's tokens */
+    size_t n_prompt;
+    enum engine_finish finish; /* anything but NONE: the last event of this request */
+    const char *error;         /* with FINISH_ERROR */
+    size_t prompt_tokens, completion_tokens;    /* so far; rejected drafts don't count */
+    size_t forwards;                            /* passes of the trunk that carried its decode rows */
+    const struct engine_speculation *speculation; /* with the last event */
+};
+
+/* ---- life ---- */
+
+/* Loads the model and starts the decode thread. ERR_IO, ERR_INVALID, ERR_MEMORY. */
+int engine_open(struct engine **engine, const struct engine_options *options, struct err *err);
+/* Cancels what runs, joins the threads, frees all. NULL is allowed. */
+void engine_close(struct engine *engine);
+
+const struct engine_info *engine_info(const struct engine *engine);
+
+/* Text to tokens with the model's tokenizer, as tokenizer_encode: at most max tokens are written,
+ * the full count is returned. Any thread. */
+size_t engine_encode(const struct engine *engine, const char *text, size_t len, int32_t *tokens,
+                     size_t max);
+/* The bytes of one token; special tokens give none. Any thread. */
+const char *engine_token_bytes(const struct engine *engine, int32_t token, size_t *len);
+
+/* Queues a request and gives its id (never 0). ERR_INVALID names the field in a sentence, ERR_BUSY
+ * when the queue is full. */
+int engine_submit(struct engine *engine, const struct engine_request *request, uint64_t *id,
+                  struct err *err);
+/* Ends a request, running or waiting: its sequence is free after the step that runs now. The
+ * event with FINISH_CANCELLED still comes. Unknown ids are ignored. */
+void engine_cancel(struct engine *engine, uint64_t id);
+
+/* Hands every waiting event to `handle`, in order per request, without holding the lock; the event
+ * and what it points to are valid until handle returns. Call it from one thread. Returns the number
+ * of events. */
+size_t engine_poll(struct engine *engine, void (*handle)(void *arg, const struct engine_event *),
+                   void *arg);
+
+/* ---- health and figures ---- */
+
+struct engine_stats {
+    double heartbeat_age; /* seconds since the decode thread last showed life */
+    int running, waiting; /* sequences decoded, requests queued */
+    uint64_t requests, finished, cancelled, errors;
+    uint64_t prompt_tokens, generation_tokens;
+    uint64_t forwards;        /* trunk passes */
+    double step_seconds_sum;  /* time in them */
+    double kv_used;           /* fraction of the sequences' positions in use */
+    struct engine_speculation speculation;
+};
+void engine_stats(struct engine *engine, struct engine_stats *stats);
+
+#endif

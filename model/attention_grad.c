@@ -1,0 +1,122 @@
+/* Attention of the trainer, forward and backward: for one sequence and head the scores of a strip of
+ * query rows against all keys before its end are one matrix product. */
+#include <math.h>
+#include <string.h>
+
+#include "model/kernels/grad.h"
+#include "model/model_grad.h"
+
+static size_t padded(int context)
+{
+    return ((size_t)context + 15) & ~(size_t)15;
+}
+
+void batch_take(struct batch *batch, struct arena *arena, int lanes)
+{
+    for (int i = 0; i < lanes; i++)
+        batch->scores[i] =
+            arena_take(arena, 2 * ATTENTION_STRIP * padded(batch->context), sizeof(float));
+}
+
+/* Where the columns of one query head and its key/value head stand in a row of qkv. */
+struct columns {
+    size_t stride, q, k, v;
+};
+
+static struct columns columns(const struct config *c, int h)
+{
+    size_t size = (size_t)c->head_dim, g = (size_t)(h / (c->n_heads / c->n_kv_heads));
+    size_t heads = (size_t)c->n_heads, kv = (size_t)c->n_kv_heads;
+    return (struct columns){(heads + 2 * kv) * size, (size_t)h * size, (heads + g) * size,
+                            (heads + kv + g) * size};
+}
+
+void attend_whole(struct lane *lane, const struct pass *pass, int block, struct block_acts *acts,
+                  const int *full, int n_full)
+{
+    (void)block, (void)full, (void)n_full; /* training computes every row */
+    const struct config *c = &pass->model->config;
+    const struct batch *batch = pass->attend_arg;
+    int begin, end, size = c->head_dim, heads = c->n_heads;
+    size_t width = padded(batch->context), out = (size_t)heads * (size_t)size;
+    float *s = batch->scores[lane->id], scale = 1.0f / sqrtf((float)size);
+    lane_share(lane, batch->sequences * heads, 1, &begin, &end);
+    for (int task = begin; task < end; task++) {
+        int h = task % heads;
+        size_t first = (size_t)(task / heads) * (size_t)batch->context;
+        struct columns at = columns(c, h);
+        const float *qkv = acts->qkv + first * at.stride;
+        for (int from = 0; from < batch->context; from += ATTENTION_STRIP) {
+            int to = from + ATTENTION_STRIP < batch->context ? from + ATTENTION_STRIP
+                                                             : batch->context;
+            const float *q = qkv + (size_t)from * at.stride + at.q;
+            gemm(lane, false, true, to - from, to, size, q, at.stride, qkv + at.k, at.stride, false,
+                 s, width);
+            for (int i = from; i < to; i++)
+                acts->lse[(first + (size_t)i) * (size_t)heads + (size_t)h] =
+                    grad_kernels.softmax(s + (size_t)(i - from) * width, scale, i + 1, (int)width);
+            gemm(lane, false, false, to - from, size, to, s, width, qkv + at.v, at.stride, false,
+                 acts->att + (first + (size_t)from) * out + (size_t)h * (size_t)size, out);
+        }
+    }
+}
+
+/* In the forward pass O = P V with P = softmax(scale Q K^T), so
+ * dV = P^T dO, dP = dO V^T, dS = P (dP - rowsum(dO O)) scale, dQ = dS K, dK = dS^T Q. */
+static void backward_strip(struct lane *lane, const struct config *c, const struct batch *batch,
+                           int h, int from, int to, const float *qkv, const float *o,
+                           const float *lse, const float *d_out, float *dqkv)
+{
+    struct columns at = columns(c, h);
+    size_t width = padded(batch->context), out = (size_t)c->n_heads * (size_t)c->head_dim;
+    int m = to - from, size = c->head_dim;
+    float *p = batch->scores[lane->id], *dp = p + ATTENTION_STRIP * width;
+    float scale = 1.0f / sqrtf((float)size);
+    const float *q = qkv + (size_t)from * at.stride + at.q;
+
+    gemm(lane, false, true, m, to, size, q, at.stride, qkv + at.k, at.stride, false, p, width);
+    gemm(lane, false, true, m, to, size, d_out, out, qkv + at.v, at.stride, false, dp, width);
+    for (int i = 0; i < m; i++) {
+        float *pi = p + (size_t)i * width, *dpi = dp + (size_t)i * width;
+        grad_kernels.softmax_again(pi, scale, lse[(size_t)i * (size_t)c->n_heads], from + i + 1,
+                                   (int)width);
+        memset(dpi + to, 0, (width - (size_t)to) * sizeof(float));
+        float delta = grad_kernels.dot(d_out + (size_t)i * out, o + (size_t)i * out, size);
+        grad_kernels.softmax_back(pi, dpi, delta, scale, (int)width);
+    }
+    gemm(lane, true, false, to, size, m, p, width, d_out, out, true, dqkv + at.v, at.stride);
+    gemm(lane, false, false, m, size, to, dp, width, qkv + at.k, at.stride, false,
+         dqkv + (size_t)from * at.stride + at.q, at.stride);
+    gemm(lane, true, false, to, size, m, dp, width, q, at.stride, true, dqkv + at.k, at.stride);
+}
+
+void attend_whole_backward(struct lane *lane, const struct pass *pass, struct block_acts *acts,
+                           const float *datt, float *dqkv)
+{
+    const struct config *c = &pass->model->config;
+    const struct batch *batch = pass->attend_arg;
+    int begin, end, groups = c->n_kv_heads, per_group = c->n_heads / groups;
+    size_t out = (size_t)c->n_heads * (size_t)c->head_dim;
+    /* A lane takes whole key/value heads, because all their query heads add to dK and dV. */
+    lane_share(lane, batch->sequences * groups, 1, &begin, &end);
+    for (int task = begin; task < end; task++) {
+        size_t first = (size_t)(task / groups) * (size_t)batch->context;
+        struct columns at = columns(c, task % groups * per_group);
+        float *d = dqkv + first * at.stride;
+        for (int i = 0; i < batch->context; i++) {
+            memset(d + (size_t)i * at.stride + at.k, 0, (size_t)c->head_dim * sizeof(float));
+            memset(d + (size_t)i * at.stride + at.v, 0, (size_t)c->head_dim * sizeof(float));
+        }
+        for (int j = 0; j < per_group; j++)
+            for (int from = 0; from < batch->context; from += ATTENTION_STRIP) {
+                int h = task % groups * per_group + j;
+                int to = from + ATTENTION_STRIP < batch->context ? from + ATTENTION_STRIP
+                                                                 : batch->context;
+                size_t row = first + (size_t)from, col = (size_t)h * (size_t)c->head_dim;
+                backward_strip(lane, c, batch, h, from, to, acts->qkv + first * at.stride,
+                               acts->att + row * out + col,
+                               acts->lse + row * (size_t)c->n_heads + (size_t)h,
+                               datt + row * out + col, d);
+            }
+    }
+}

@@ -1,0 +1,130 @@
+/* One transformer layer forward, for serving and training alike; attention over the cache. */
+#include <math.h>
+#include <string.h>
+
+#include "model/kv.h"
+#include "model/model.h"
+
+void block_acts_take(struct block_acts *acts, struct arena *arena, const struct config *c, int rows,
+                     bool training)
+{
+    size_t n = (size_t)rows, dim = (size_t)c->dim, hidden = (size_t)c->hidden;
+    size_t qkv = (size_t)(c->n_heads + 2 * c->n_kv_heads) * (size_t)c->head_dim;
+    acts->norm1 = arena_take(arena, n * dim, sizeof(float));
+    acts->scale1 = arena_take(arena, n, sizeof(float));
+    acts->qkv = arena_take(arena, n * qkv, sizeof(float));
+    acts->lse = training ? arena_take(arena, n * (size_t)c->n_heads, sizeof(float)) : NULL;
+    acts->att = arena_take(arena, n * dim, sizeof(float));
+    acts->mid = arena_take(arena, n * dim, sizeof(float));
+    acts->norm2 = arena_take(arena, n * dim, sizeof(float));
+    acts->scale2 = arena_take(arena, n, sizeof(float));
+    acts->gate_up = arena_take(arena, n * 2 * hidden, sizeof(float));
+    acts->act = arena_take(arena, n * hidden, sizeof(float));
+}
+
+void rows_norm(struct lane *lane, const struct config *config, const float *x, const float *gain,
+               int rows, float *y, float *scale)
+{
+    int begin, end;
+    size_t dim = (size_t)config->dim;
+    lane_share(lane, rows, 1, &begin, &end);
+    for (int r = begin; r < end; r++) {
+        float s = kernels.rmsnorm(x + (size_t)r * dim, gain, config->dim, config->norm_eps,
+                                  y + (size_t)r * dim);
+        if (scale)
+            scale[r] = s;
+    }
+}
+
+static void rows_rope(struct lane *lane, const struct pass *pass, float *qkv, size_t stride)
+{
+    const struct model *m = pass->model;
+    const struct config *c = &m->config;
+    int begin, end;
+    lane_share(lane, pass->n, 1, &begin, &end);
+    for (int r = begin; r < end; r++) {
+        size_t at = (size_t)pass->rows[r].pos * (size_t)c->head_dim;
+        kernels.rope(qkv + (size_t)r * stride, m->rope_cos + at, m->rope_sin + at,
+                     c->n_heads + c->n_kv_heads, c->head_dim);
+    }
+}
+
+static void rows_swiglu(struct lane *lane, const struct config *c, const float *gate_up, int rows,
+                        float *act)
+{
+    size_t hidden = (size_t)c->hidden;
+    int begin, end;
+    lane_share(lane, rows, 1, &begin, &end);
+    for (int r = begin; r < end; r++) {
+        const float *row = gate_up + (size_t)r * 2 * hidden;
+        kernels.swiglu(row, row + hidden, c->hidden, act + (size_t)r * hidden);
+    }
+}
+
+void attend_cached(struct lane *lane, const struct pass *pass, int block, struct block_acts *acts,
+                   const int *full, int n_full)
+{
+    const struct config *c = &pass->model->config;
+    size_t k = (size_t)c->head_dim, q_width = (size_t)c->n_heads * k;
+    size_t kv_width = (size_t)c->n_kv_heads * k, stride = q_width + 2 * kv_width;
+    int begin, end;
+    lane_share(lane, pass->n * c->n_kv_heads, 1, &begin, &end);
+    for (int i = begin; i < end; i++) {
+        int r = i / c->n_kv_heads, g = i % c->n_kv_heads;
+        const float *key = acts->qkv + (size_t)r * stride + q_width + (size_t)g * k;
+        kv_put(pass->rows[r].kv, block, g, pass->rows[r].pos, key, key + kv_width);
+    }
+    lane_barrier(lane);
+    lane_share(lane, n_full * c->n_heads, 1, &begin, &end);
+    float scale = 1.0f / sqrtf((float)c->head_dim);
+    for (int i = begin; i < end; i++) {
+        int to = i / c->n_heads, h = i % c->n_heads, g = h / (c->n_heads / c->n_kv_heads);
+        int r = full ? full[to] : to;
+        const struct row *row = &pass->rows[r];
+        kernels.attention(acts->qkv + (size_t)r * stride + (size_t)h * k,
+                          kv_keys(row->kv, block, g), kv_values(row->kv, block, g), row->pos + 1,
+                          c->head_dim, scale, acts->att + (size_t)to * q_width + (size_t)h * k);
+    }
+}
+
+void block_forward(struct lane *lane, const struct pass *pass, int index, struct block_acts *acts,
+                   const float *x, const int *full, int n_full, float *y)
+{
+    const struct config *c = &pass->model->config;
+    const struct block *b = &pass->model->blocks[index];
+    size_t dim = (size_t)c->dim, qkv = (size_t)b->wqkv.outputs, hidden = (size_t)c->hidden;
+    if (!full)
+        n_full = pass->n;
+
+    rows_norm(lane, c, x, b->attn_norm, pass->n, acts->norm1, acts->scale1);
+    lane_barrier(lane);
+    linear_forward(lane, &b->wqkv, acts->norm1, dim, pass->n, NULL, acts->qkv, qkv);
+    lane_barrier(lane);
+    rows_rope(lane, pass, acts->qkv, qkv);
+    lane_barrier(lane);
+    pass->attend(lane, pass, index, acts, full, n_full);
+    lane_barrier(lane);
+    if (n_full == 0)
+        return;
+    const float *residual = x;
+    if (full) {
+        /* Outputs are shared by columns below, so every lane copies the residual's rows whole
+         * before: gathered into mid, on which wo then adds in place. */
+        int begin, end;
+        lane_share(lane, n_full, 1, &begin, &end);
+        for (int i = begin; i < end; i++)
+            memcpy(acts->mid + (size_t)i * dim, x + (size_t)full[i] * dim, dim * sizeof(float));
+        lane_barrier(lane);
+        residual = acts->mid;
+    }
+    linear_forward(lane, &b->wo, acts->att, dim, n_full, residual, acts->mid, dim);
+    lane_barrier(lane);
+    rows_norm(lane, c, acts->mid, b->ffn_norm, n_full, acts->norm2, acts->scale2);
+    lane_barrier(lane);
+    linear_forward(lane, &b->w13, acts->norm2, dim, n_full, NULL, acts->gate_up, 2 * hidden);
+    lane_barrier(lane);
+    rows_swiglu(lane, c, acts->gate_up, n_full, acts->act);
+    lane_barrier(lane);
+    linear_forward(lane, &b->w2, acts->act, hidden, n_full, acts->mid, y, dim);
+    lane_barrier(lane);
+}

@@ -1,0 +1,93 @@
+/* Gradients of block.c. */
+#include "model/kernels/grad.h"
+#include "model/model_grad.h"
+
+void block_work_take(struct block_work *work, struct arena *arena, const struct config *c, int rows)
+{
+    size_t n = (size_t)rows, dim = (size_t)c->dim, hidden = (size_t)c->hidden;
+    size_t qkv = (size_t)(c->n_heads + 2 * c->n_kv_heads) * (size_t)c->head_dim;
+    work->dnorm = arena_take(arena, n * dim, sizeof(float));
+    work->dqkv = arena_take(arena, n * qkv, sizeof(float));
+    work->datt = arena_take(arena, n * dim, sizeof(float));
+    work->dgate_up = arena_take(arena, n * 2 * hidden, sizeof(float));
+    work->dact = arena_take(arena, n * hidden, sizeof(float));
+}
+
+void rows_norm_backward(struct lane *lane, const struct config *config, const float *x,
+                        const float *gain, const float *scale, const float *dy, int rows,
+                        float *dx, float *dgain)
+{
+    int begin, end;
+    size_t dim = (size_t)config->dim;
+    lane_share(lane, config->dim, 16, &begin, &end);
+    for (int i = begin; i < end; i += 16)
+        grad_kernels.gain(dy + i, x + i, scale, rows, dim, dgain + i);
+    lane_share(lane, rows, 1, &begin, &end);
+    for (int r = begin; r < end; r++)
+        grad_kernels.rmsnorm(dy + (size_t)r * dim, x + (size_t)r * dim, gain, scale[r],
+                             config->dim, dx + (size_t)r * dim);
+    lane_barrier(lane);
+}
+
+static void rows_rope_backward(struct lane *lane, const struct pass *pass, float *qkv,
+                               size_t stride)
+{
+    const struct model *m = pass->model;
+    const struct config *c = &m->config;
+    int begin, end;
+    lane_share(lane, pass->n, 1, &begin, &end);
+    for (int r = begin; r < end; r++) {
+        size_t at = (size_t)pass->rows[r].pos * (size_t)c->head_dim;
+        grad_kernels.rope(qkv + (size_t)r * stride, m->rope_cos + at, m->rope_sin + at,
+                          c->n_heads + c->n_kv_heads, c->head_dim);
+    }
+}
+
+static void rows_swiglu_backward(struct lane *lane, const struct config *c, const float *gate_up,
+                                 const float *dact, int rows, float *dgate_up)
+{
+    size_t hidden = (size_t)c->hidden;
+    int begin, end;
+    lane_share(lane, rows, 1, &begin, &end);
+    for (int r = begin; r < end; r++) {
+        size_t at = (size_t)r * 2 * hidden;
+        grad_kernels.swiglu(gate_up + at, gate_up + at + hidden, dact + (size_t)r * hidden,
+                            c->hidden, dgate_up + at, dgate_up + at + hidden);
+    }
+}
+
+void block_backward(struct lane *lane, const struct pass *pass, int index, struct block_acts *acts,
+                    struct block_work *work, const float *x, float *d, float *grads)
+{
+    const struct model *model = pass->model;
+    const struct config *c = &model->config;
+    const struct block *b = &model->blocks[index];
+    const struct param *p = &model->params.list[model->params.blocks + index * BLOCK_PARAMS];
+    size_t dim = (size_t)c->dim, hidden = (size_t)c->hidden, qkv = (size_t)b->wqkv.outputs;
+    int n = pass->n;
+
+    /* y = mid + W2 act */
+    linear_backward_input(lane, &b->w2, d, dim, n, false, work->dact, hidden);
+    linear_backward_weight(lane, &b->w2, acts->act, hidden, d, dim, n);
+    lane_barrier(lane);
+    rows_swiglu_backward(lane, c, acts->gate_up, work->dact, n, work->dgate_up);
+    lane_barrier(lane);
+    linear_backward_input(lane, &b->w13, work->dgate_up, 2 * hidden, n, false, work->dnorm, dim);
+    linear_backward_weight(lane, &b->w13, acts->norm2, dim, work->dgate_up, 2 * hidden, n);
+    lane_barrier(lane);
+    rows_norm_backward(lane, c, acts->mid, b->ffn_norm, acts->scale2, work->dnorm, n, d,
+                       grads + p[BLOCK_FFN_NORM].offset);
+    /* mid = x + Wo att */
+    linear_backward_input(lane, &b->wo, d, dim, n, false, work->datt, dim);
+    linear_backward_weight(lane, &b->wo, acts->att, dim, d, dim, n);
+    lane_barrier(lane);
+    attend_whole_backward(lane, pass, acts, work->datt, work->dqkv);
+    lane_barrier(lane);
+    rows_rope_backward(lane, pass, work->dqkv, qkv);
+    lane_barrier(lane);
+    linear_backward_input(lane, &b->wqkv, work->dqkv, qkv, n, false, work->dnorm, dim);
+    linear_backward_weight(lane, &b->wqkv, acts->norm1, dim, work->dqkv, qkv, n);
+    lane_barrier(lane);
+    rows_norm_backward(lane, c, x, b->attn_norm, acts->scale1, work->dnorm, n, d,
+                       grads + p[BLOCK_ATTN_NORM].offset);
+}

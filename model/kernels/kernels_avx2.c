@@ -1,0 +1,11 @@
+/* The kernels in AVX2 and FMA. */
+#if defined(__x86_64__)
+#include "model/kernels/v16_avx2.h"
+
+#define KERNELS kernels_avx2
+#define KERNELS_NAME "avx2"
+/* 16 registers: two per accumulator, and room for the weights. */
+#define TILE_PANELS(rows) ((rows) == 1 ? 4 : (rows) == 2 ? 2 : 1)
+
+#include "model/kernels/kernels_body.h"
+#endif

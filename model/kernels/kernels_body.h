@@ -1,0 +1,202 @@
+/* The kernels themselves, written in v16. Included by kernels_generic.c, kernels_avx2.c and
+ * kernels_avx512.c after their v16 header; KERNELS names the table, KERNELS_NAME its string,
+ * and TILE_PANELS(rows) says how many panels a tile of that many rows holds in registers. */
+#include <math.h>
+
+#include "model/kernels/kernels.h"
+#include "model/kernels/v16.h"
+
+#define TILE_ROWS 8
+
+V16_INLINE v16 weight_f32(const void *w, size_t i)
+{
+    return v16_load((const float *)w + i);
+}
+
+V16_INLINE v16 weight_bf16(const void *w, size_t i)
+{
+    return v16_load_bf16((const uint16_t *)w + i);
+}
+
+/* R rows times P panels, all accumulators in registers. R, P and weight are constants after
+ * inlining. */
+V16_INLINE void tile(const float *x, size_t x_stride, int inputs, const void *w, int panel,
+                     const float *residual, float *y, size_t y_stride, const int R, const int P,
+                     v16 (*weight)(const void *, size_t))
+{
+    v16 acc[TILE_ROWS * 8];
+    size_t panel_size = (size_t)inputs * PANEL;
+    for (int i = 0; i < R * P; i++)
+        acc[i] = v16_set(0.0f);
+    for (int k = 0; k < inputs; k++) {
+        v16 wk[8];
+        for (int p = 0; p < P; p++)
+            wk[p] = weight(w, (size_t)(panel + p) * panel_size + (size_t)k * PANEL);
+        for (int r = 0; r < R; r++) {
+            v16 xk = v16_set(x[(size_t)r * x_stride + (size_t)k]);
+            for (int p = 0; p < P; p++)
+                acc[r * P + p] = v16_fma(xk, wk[p], acc[r * P + p]);
+        }
+    }
+    for (int r = 0; r < R; r++)
+        for (int p = 0; p < P; p++) {
+            size_t at = (size_t)r * y_stride + (size_t)(panel + p) * PANEL;
+            v16 sum = acc[r * P + p];
+            v16_store(y + at, residual ? v16_add(v16_load(residual + at), sum) : sum);
+        }
+}
+
+/* One panel group for R rows: as many panels as fit, then one by one. */
+#define TILE_CASE(R, weight)                                                                       \
+    case R:                                                                                        \
+        for (; panel + TILE_PANELS(R) <= last; panel += TILE_PANELS(R))                            \
+            tile(x, x_stride, inputs, w, panel, residual, y, y_stride, R, TILE_PANELS(R), weight); \
+        for (; panel < last; panel++)                                                              \
+            tile(x, x_stride, inputs, w, panel, residual, y, y_stride, R, 1, weight);              \
+        break;
+
+#define LINEAR(name, weight)                                                                       \
+    static void name##_rows(const float *x, size_t x_stride, int rows, int inputs, const void *w,  \
+                            int panel, int last, const float *residual, float *y,                  \
+                            size_t y_stride)                                                       \
+    {                                                                                              \
+        switch (rows) {                                                                            \
+            TILE_CASE(1, weight)                                                                   \
+            TILE_CASE(2, weight)                                                                   \
+            TILE_CASE(3, weight)                                                                   \
+            TILE_CASE(4, weight)                                                                   \
+            TILE_CASE(5, weight)                                                                   \
+            TILE_CASE(6, weight)                                                                   \
+            TILE_CASE(7, weight)                                                                   \
+            TILE_CASE(8, weight)                                                                   \
+        }                                                                                          \
+    }                                                                                              \
+    static void name(const float *x, size_t x_stride, int rows, int inputs, const void *w,         \
+                     int first, int last, const float *residual, float *y, size_t y_stride)        \
+    {                                                                                              \
+        /* Groups of panels that stay in the cache while all rows pass over them. */               \
+        int group = rows > TILE_ROWS ? 8 : last - first;                                           \
+        for (int panel = first; panel < last; panel += group) {                                    \
+            int end = panel + group < last ? panel + group : last;                                 \
+            for (int r = 0; r < rows; r += TILE_ROWS) {                                            \
+                int n = rows - r < TILE_ROWS ? rows - r : TILE_ROWS;                               \
+                size_t at = (size_t)r * y_stride;                                                  \
+                name##_rows(x + (size_t)r * x_stride, x_stride, n, inputs, w, panel, end,          \
+                            residual ? residual + at : NULL, y + at, y_stride);                    \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+LINEAR(linear_f32, weight_f32)
+LINEAR(linear_bf16, weight_bf16)
+
+static float rmsnorm(const float *x, const float *gain, int width, float eps, float *y)
+{
+    v16 squares = v16_set(0.0f);
+    for (int i = 0; i < width; i += 16) {
+        v16 v = v16_load(x + i);
+        squares = v16_fma(v, v, squares);
+    }
+    float scale = 1.0f / sqrtf(v16_sum(squares) / (float)width + eps);
+    for (int i = 0; i < width; i += 16)
+        v16_store(y + i, v16_mul(v16_mul(v16_load(x + i), v16_set(scale)), v16_load(gain + i)));
+    return scale;
+}
+
+static void rope(float *x, const float *cos, const float *sin, int n_heads, int head_dim)
+{
+    for (int h = 0; h < n_heads; h++, x += head_dim)
+        for (int i = 0; i < head_dim; i += 16) {
+            v16 v = v16_load(x + i);
+            v16 turned = v16_mul(v16_swap_pairs(v), v16_load(sin + i));
+            v16_store(x + i, v16_fma(v, v16_load(cos + i), turned));
+        }
+}
+
+static void swiglu(const float *gate, const float *up, int width, float *y)
+{
+    for (int i = 0; i < width; i += 16) {
+        v16 g = v16_load(gate + i);
+        v16_store(y + i, v16_mul(v16_mul(g, v16_sigmoid(g)), v16_load(up + i)));
+    }
+}
+
+#define HEAD_DIM_MAX 256
+
+static void attention(const float *q, const float *k, const float *v, int n, int head_dim,
+                      float scale, float *out)
+{
+    float p[ATTENTION_CHUNK], acc[HEAD_DIM_MAX] = {0};
+    float top = -INFINITY, sum = 0;
+    for (int start = 0; start < n; start += ATTENTION_CHUNK) {
+        int count = n - start < ATTENTION_CHUNK ? n - start : ATTENTION_CHUNK;
+        for (int b = 0; b < count; b += 16) {
+            const float *kb = k + (size_t)(start + b) * (size_t)head_dim;
+            v16 s = v16_set(0.0f);
+            for (int d = 0; d < head_dim; d++)
+                s = v16_fma(v16_set(q[d]), v16_load(kb + (size_t)d * 16), s);
+            v16_store(p + b, v16_mul(s, v16_set(scale)));
+        }
+        for (int j = count; j % 16; j++)
+            p[j] = -INFINITY; /* positions of the last block that this row must not see */
+        v16 highest = v16_set(top);
+        for (int b = 0; b < count; b += 16)
+            highest = v16_max(v16_load(p + b), highest);
+        float new_top = v16_largest(highest);
+        v16 total = v16_set(0.0f);
+        for (int b = 0; b < count; b += 16) {
+            v16 e = v16_exp(v16_sub(v16_load(p + b), v16_set(new_top)));
+            v16_store(p + b, e);
+            if (b + 16 > count) { /* exp never gives 0: cut what lies behind the end */
+                for (int j = count; j < b + 16; j++)
+                    p[j] = 0;
+                e = v16_load(p + b);
+            }
+            total = v16_add(total, e);
+        }
+        float keep[16];
+        v16_store(keep, v16_exp(v16_set(top - new_top)));
+        sum = start ? fmaf(sum, keep[0], v16_sum(total)) : v16_sum(total);
+        for (int d = 0; d < head_dim; d += 16) {
+            v16 a = v16_mul(v16_load(acc + d), v16_set(keep[0]));
+            for (int j = 0; j < count; j++)
+                a = v16_fma(v16_set(p[j]),
+                            v16_load(v + (size_t)(start + j) * (size_t)head_dim + d), a);
+            v16_store(acc + d, a);
+        }
+        top = new_top;
+    }
+    for (int d = 0; d < head_dim; d += 16)
+        v16_store(out + d, v16_div(v16_load(acc + d), v16_set(sum)));
+}
+
+static float logsumexp(const float *x, int width)
+{
+    float tail[16];
+    int whole = width & ~15;
+    v16 highest = v16_set(-INFINITY), total = v16_set(0.0f);
+    for (int i = whole; i < whole + 16; i++)
+        tail[i - whole] = i < width ? x[i] : -INFINITY;
+    for (int i = 0; i < whole; i += 16)
+        highest = v16_max(v16_load(x + i), highest);
+    float top = v16_largest(v16_max(v16_load(tail), highest));
+    for (int i = 0; i < whole; i += 16)
+        total = v16_add(total, v16_exp(v16_sub(v16_load(x + i), v16_set(top))));
+    float sum = v16_sum(total);
+    for (int i = whole; i < width; i++) {
+        float e[16];
+        v16_store(e, v16_exp(v16_set(tail[i - whole] - top)));
+        sum += e[0];
+    }
+    return top + logf(sum);
+}
+
+const struct kernels KERNELS = {
+    .name = KERNELS_NAME,
+    .linear = {linear_f32, linear_bf16},
+    .rmsnorm = rmsnorm,
+    .rope = rope,
+    .swiglu = swiglu,
+    .attention = attention,
+    .logsumexp = logsumexp,
+};

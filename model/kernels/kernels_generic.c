@@ -1,0 +1,8 @@
+/* The kernels in plain C. */
+#include "model/kernels/v16_generic.h"
+
+#define KERNELS kernels_generic
+#define KERNELS_NAME "generic"
+#define TILE_PANELS(rows) 1
+
+#include "model/kernels/kernels_body.h"

@@ -1,0 +1,123 @@
+/* Sixteen floats in plain C, with the same rounding as the vector twins: fmaf where they fuse, and
+ * max and min that return the second operand when the comparison fails, as the instructions do. See
+ * v16.h for what each function promises. */
+#ifndef MODEL_KERNELS_V16_GENERIC_H
+#define MODEL_KERNELS_V16_GENERIC_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef struct {
+    float f[16];
+} v16;
+
+#define V16_INLINE static inline
+
+V16_INLINE v16 v16_load(const float *p)
+{
+    v16 r;
+    memcpy(r.f, p, sizeof r.f);
+    return r;
+}
+
+V16_INLINE void v16_store(float *p, v16 a)
+{
+    memcpy(p, a.f, sizeof a.f);
+}
+
+V16_INLINE v16 v16_set(float x)
+{
+    v16 r;
+    for (int i = 0; i < 16; i++)
+        r.f[i] = x;
+    return r;
+}
+
+V16_INLINE v16 v16_add(v16 a, v16 b)
+{
+    for (int i = 0; i < 16; i++)
+        a.f[i] = a.f[i] + b.f[i];
+    return a;
+}
+
+V16_INLINE v16 v16_sub(v16 a, v16 b)
+{
+    for (int i = 0; i < 16; i++)
+        a.f[i] = a.f[i] - b.f[i];
+    return a;
+}
+
+V16_INLINE v16 v16_mul(v16 a, v16 b)
+{
+    for (int i = 0; i < 16; i++)
+        a.f[i] = a.f[i] * b.f[i];
+    return a;
+}
+
+V16_INLINE v16 v16_div(v16 a, v16 b)
+{
+    for (int i = 0; i < 16; i++)
+        a.f[i] = a.f[i] / b.f[i];
+    return a;
+}
+
+V16_INLINE v16 v16_max(v16 a, v16 b)
+{
+    for (int i = 0; i < 16; i++)
+        a.f[i] = a.f[i] > b.f[i] ? a.f[i] : b.f[i];
+    return a;
+}
+
+V16_INLINE v16 v16_min(v16 a, v16 b)
+{
+    for (int i = 0; i < 16; i++)
+        a.f[i] = a.f[i] < b.f[i] ? a.f[i] : b.f[i];
+    return a;
+}
+
+V16_INLINE v16 v16_sqrt(v16 a)
+{
+    for (int i = 0; i < 16; i++)
+        a.f[i] = sqrtf(a.f[i]);
+    return a;
+}
+
+V16_INLINE v16 v16_fma(v16 a, v16 b, v16 c)
+{
+    for (int i = 0; i < 16; i++)
+        a.f[i] = fmaf(a.f[i], b.f[i], c.f[i]);
+    return a;
+}
+
+V16_INLINE v16 v16_swap_pairs(v16 a)
+{
+    v16 r;
+    for (int i = 0; i < 16; i++)
+        r.f[i] = a.f[i ^ 1];
+    return r;
+}
+
+V16_INLINE v16 v16_load_bf16(const uint16_t *p)
+{
+    v16 r;
+    for (int i = 0; i < 16; i++) {
+        uint32_t bits = (uint32_t)p[i] << 16;
+        memcpy(&r.f[i], &bits, sizeof bits);
+    }
+    return r;
+}
+
+V16_INLINE v16 v16_scale_exponent(v16 a, v16 t)
+{
+    for (int i = 0; i < 16; i++) {
+        uint32_t bits, n;
+        memcpy(&bits, &a.f[i], sizeof bits);
+        memcpy(&n, &t.f[i], sizeof n);
+        bits += n << 23;
+        memcpy(&a.f[i], &bits, sizeof bits);
+    }
+    return a;
+}
+
+#endif

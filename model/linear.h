@@ -1,0 +1,44 @@
+/* A weight matrix (outputs, inputs) and its product with rows. Serving packs weights for the
+ * row-invariant kernels; the trainer keeps plain floats and multiplies with linear_dense.
+ * Immutable once made; any lane. */
+#ifndef MODEL_LINEAR_H
+#define MODEL_LINEAR_H
+
+#include <stddef.h>
+
+#include "base/err.h"
+#include "model/kernels/kernels.h"
+#include "model/team.h"
+#include "weights/safetensors.h"
+
+struct linear {
+    int inputs, outputs;
+    enum weight_type type;
+    void *packed;       /* panels (kernels.h), owned; NULL for the trainer's plain matrices */
+    const float *dense; /* (outputs, inputs), borrowed, the trainer's */
+    float *dense_grad;  /* the same shape, borrowed, the trainer's */
+};
+
+/* How plain matrices are multiplied: set once by the trainer before its threads start (gemm.h),
+ * never by the server. y (rows, y_stride) = x w^T + residual, for this lane's share of the rows. */
+typedef void linear_dense_fn(struct lane *lane, const struct linear *linear, const float *x,
+                             size_t x_stride, int rows, const float *residual, float *y,
+                             size_t y_stride);
+extern linear_dense_fn *linear_dense;
+
+/* Packs n tensors stacked along their outputs. Tensors are F32 or BF16, all with `inputs` columns
+ * (checked by safetensors_get before). ERR_MEMORY. */
+int linear_pack(struct linear *linear, enum weight_type type, const struct tensor *const *tensors,
+                int n, struct err *err);
+void linear_release(struct linear *linear);
+
+/* Floats a row of the result takes: outputs, rounded up to whole panels. */
+size_t linear_stride(const struct linear *linear);
+
+/* y[r] = (residual ? residual[r] : 0) + W x[r] for all rows. y and residual have y_stride floats
+ * per row, at least linear_stride for packed weights. A residual may be y itself. Lanes share the
+ * outputs; no barrier before or after. */
+void linear_forward(struct lane *lane, const struct linear *linear, const float *x, size_t x_stride,
+                    int rows, const float *residual, float *y, size_t y_stride);
+
+#endif

@@ -1,0 +1,263 @@
+/* Binding a model's tensors, the trunk, and the unembedding. */
+#include "model/model.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "weights/bf16.h"
+
+static int rope_init(struct model *m, int positions, struct err *err)
+{
+    int k = m->config.head_dim;
+    size_t n = (size_t)positions * (size_t)k * sizeof(float);
+    m->positions = positions;
+    m->rope_cos = mem_alloc(n);
+    m->rope_sin = mem_alloc(n);
+    if (!m->rope_cos || !m->rope_sin)
+        return err_set(err, ERR_MEMORY, "no memory for %d rotary positions", positions);
+    for (int p = 0; p < positions; p++)
+        for (int i = 0; i < k; i += 2) {
+            double angle = p * pow(m->config.rope_theta, -(double)i / k);
+            size_t at = (size_t)p * (size_t)k + (size_t)i;
+            m->rope_cos[at] = m->rope_cos[at + 1] = (float)cos(angle);
+            m->rope_sin[at] = (float)-sin(angle);
+            m->rope_sin[at + 1] = (float)sin(angle);
+        }
+    return 0;
+}
+
+/* ---- over a flat array: the trainer ---- */
+
+static struct linear over(const struct params *p, int first, int n, float *values, float *grads)
+{
+    const struct param *t = &p->list[first];
+    struct linear l = {.inputs = (int)t->shape[1]};
+    for (int i = 0; i < n; i++)
+        l.outputs += (int)p->list[first + i].shape[0];
+    l.dense = values + t->offset;
+    l.dense_grad = grads ? grads + t->offset : NULL;
+    return l;
+}
+
+static int allocate(struct model *m, const struct config *config, struct err *err)
+{
+    memset(m, 0, sizeof *m);
+    m->config = *config;
+    int rc = params_init(&m->params, config, err);
+    if (rc)
+        return rc;
+    m->n_blocks = m->params.n_blocks;
+    m->blocks = calloc((size_t)m->n_blocks + 1, sizeof *m->blocks);
+    if (m->params.head_linear >= 0)
+        m->head_linear = calloc((size_t)config->n_predict, sizeof *m->head_linear);
+    if (!m->blocks || (m->params.head_linear >= 0 && !m->head_linear))
+        return err_set(err, ERR_MEMORY, "no memory for %d layers", m->n_blocks);
+    return 0;
+}
+
+int model_over(struct model *m, const struct config *config, float *values, float *grads,
+               struct err *err)
+{
+    int rc = allocate(m, config, err);
+    if (!rc)
+        rc = rope_init(m, config->context, err);
+    if (rc) {
+        model_release(m);
+        return rc;
+    }
+    const struct params *p = &m->params;
+    for (int i = 0; i < m->n_blocks; i++) {
+        int t = p->blocks + i * BLOCK_PARAMS;
+        m->blocks[i] = (struct block){
+            .attn_norm = values + p->list[t + BLOCK_ATTN_NORM].offset,
+            .ffn_norm = values + p->list[t + BLOCK_FFN_NORM].offset,
+            .wqkv = over(p, t + BLOCK_WQ, 3, values, grads),
+            .wo = over(p, t + BLOCK_WO, 1, values, grads),
+            .w13 = over(p, t + BLOCK_W1, 2, values, grads),
+            .w2 = over(p, t + BLOCK_W2, 1, values, grads),
+        };
+    }
+    if (m->head_linear)
+        for (int i = 0; i < config->n_predict; i++)
+            m->head_linear[i] = over(p, p->head_linear + i, 1, values, grads);
+    m->embed = values + p->list[p->embed].offset;
+    m->embed_type = DTYPE_F32;
+    m->norm = values + p->list[p->norm].offset;
+    if (config->kind != HEAD_REPLICATED)
+        m->output = over(p, config->tied ? p->embed : p->output, 1, values, grads);
+    return 0;
+}
+
+/* ---- from a file: serving ---- */
+
+/* Looks n consecutive tensors of the list up and packs them into one matrix. */
+static int pack(struct model *m, int first, int n, struct linear *linear, struct err *err)
+{
+    const struct tensor *tensors[3];
+    for (int i = 0; i < n; i++) {
+        const struct param *t = &m->params.list[first + i];
+        int rc = safetensors_get(&m->file, t->name, t->n_dims, t->shape, &tensors[i], err);
+        if (rc)
+            return rc;
+    }
+    enum weight_type type = tensors[0]->dtype == DTYPE_BF16 ? WEIGHT_BF16 : WEIGHT_F32;
+    return linear_pack(linear, type, tensors, n, err);
+}
+
+/* Copies a gain to the next free place of m->gains. */
+static int gain(struct model *m, int index, float **next, const float **out, struct err *err)
+{
+    const struct param *p = &m->params.list[index];
+    const struct tensor *t;
+    int rc = safetensors_get(&m->file, p->name, p->n_dims, p->shape, &t, err);
+    if (rc)
+        return rc;
+    for (size_t i = 0; i < p->count; i++) {
+        uint16_t bits;
+        if (t->dtype == DTYPE_F32)
+            memcpy(*next + i, (const char *)t->data + 4 * i, 4);
+        else {
+            memcpy(&bits, (const char *)t->data + 2 * i, 2);
+            (*next)[i] = bf16_to_float(bits);
+        }
+    }
+    *out = *next;
+    *next += p->count;
+    return 0;
+}
+
+static int load_block(struct model *m, int i, float **gains, struct err *err)
+{
+    struct block *b = &m->blocks[i];
+    int t = m->params.blocks + i * BLOCK_PARAMS, rc;
+    if ((rc = gain(m, t + BLOCK_ATTN_NORM, gains, &b->attn_norm, err)) ||
+        (rc = gain(m, t + BLOCK_FFN_NORM, gains, &b->ffn_norm, err)) ||
+        (rc = pack(m, t + BLOCK_WQ, 3, &b->wqkv, err)) ||
+        (rc = pack(m, t + BLOCK_WO, 1, &b->wo, err)) ||
+        (rc = pack(m, t + BLOCK_W1, 2, &b->w13, err)) ||
+        (rc = pack(m, t + BLOCK_W2, 1, &b->w2, err)))
+        return rc;
+    return 0;
+}
+
+static int load(struct model *m, struct err *err)
+{
+    const struct config *c = &m->config;
+    const struct params *p = &m->params;
+    const struct tensor *embed;
+    int rc = safetensors_get(&m->file, p->list[p->embed].name, 2, p->list[p->embed].shape, &embed,
+                             err);
+    if (rc)
+        return rc;
+    m->embed = embed->data;
+    m->embed_type = embed->dtype;
+    m->gains = mem_alloc(((size_t)m->n_blocks * 2 + 1) * (size_t)c->dim * sizeof(float));
+    if (!m->gains)
+        return err_set(err, ERR_MEMORY, "no memory for the norms");
+    float *next = m->gains;
+    for (int i = 0; i < m->n_blocks && !rc; i++)
+        rc = load_block(m, i, &next, err);
+    for (int i = 0; m->head_linear && i < c->n_predict && !rc; i++)
+        rc = pack(m, p->head_linear + i, 1, &m->head_linear[i], err);
+    if (!rc)
+        rc = gain(m, p->norm, &next, &m->norm, err);
+    if (!rc && c->kind != HEAD_REPLICATED)
+        rc = pack(m, c->tied ? p->embed : p->output, 1, &m->output, err);
+    return rc;
+}
+
+int model_open(struct model *m, const char *folder, int positions, struct err *err)
+{
+    struct config config;
+    char path[4096];
+    memset(m, 0, sizeof *m);
+    int rc = config_read(&config, folder, err);
+    if (rc)
+        return rc;
+    rc = allocate(m, &config, err);
+    if (!rc)
+        rc = rope_init(m, positions > 0 ? positions : config.context, err);
+    if (!rc && (size_t)snprintf(path, sizeof path, "%s/model.safetensors", folder) >= sizeof path)
+        rc = err_set(err, ERR_INVALID, "the path of the model folder is longer than %zu bytes",
+                     sizeof path);
+    if (!rc)
+        rc = safetensors_open(&m->file, path, err);
+    if (!rc)
+        rc = load(m, err);
+    if (rc)
+        model_release(m);
+    return rc;
+}
+
+void model_release(struct model *m)
+{
+    for (int i = 0; m->blocks && i < m->n_blocks; i++) {
+        linear_release(&m->blocks[i].wqkv);
+        linear_release(&m->blocks[i].wo);
+        linear_release(&m->blocks[i].w13);
+        linear_release(&m->blocks[i].w2);
+    }
+    for (int i = 0; m->head_linear && i < m->config.n_predict; i++)
+        linear_release(&m->head_linear[i]);
+    linear_release(&m->output);
+    free(m->blocks);
+    free(m->head_linear);
+    free(m->gains);
+    free(m->rope_cos);
+    free(m->rope_sin);
+    params_release(&m->params);
+    safetensors_release(&m->file);
+    memset(m, 0, sizeof *m);
+}
+
+/* ---- passes ---- */
+
+void model_embed(struct lane *lane, const struct model *m, const int32_t *tokens, int rows,
+                 float *x)
+{
+    size_t dim = (size_t)m->config.dim;
+    int begin, end;
+    lane_share(lane, rows, 1, &begin, &end);
+    for (int r = begin; r < end; r++) {
+        assert(tokens[r] >= 0 && tokens[r] < m->config.vocab);
+        size_t at = (size_t)tokens[r] * dim;
+        float *to = x + (size_t)r * dim;
+        if (m->embed_type == DTYPE_F32) {
+            memcpy(to, (const char *)m->embed + at * 4, dim * 4);
+            continue;
+        }
+        for (size_t i = 0; i < dim; i++) {
+            uint16_t bits;
+            memcpy(&bits, (const char *)m->embed + (at + i) * 2, 2);
+            to[i] = bf16_to_float(bits);
+        }
+    }
+    lane_barrier(lane);
+}
+
+void trunk_forward(struct lane *lane, const struct pass *pass, struct block_acts *acts,
+                   const int32_t *tokens, float *z)
+{
+    model_embed(lane, pass->model, tokens, pass->n, z);
+    for (int l = 0; l < pass->model->config.n_layers; l++)
+        block_forward(lane, pass, l, acts, z, NULL, 0, z);
+}
+
+size_t model_logits_stride(const struct model *m)
+{
+    return ((size_t)m->config.vocab + PANEL - 1) / PANEL * PANEL;
+}
+
+void model_logits(struct lane *lane, const struct model *m, int head, const float *h, int rows,
+                  float *normed, float *logits)
+{
+    const struct linear *u = m->config.kind == HEAD_REPLICATED ? &m->head_linear[head] : &m->output;
+    rows_norm(lane, &m->config, h, m->norm, rows, normed, NULL);
+    lane_barrier(lane);
+    linear_forward(lane, u, normed, (size_t)m->config.dim, rows, NULL, logits,
+                   model_logits_stride(m));
+    lane_barrier(lane);
+}

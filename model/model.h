@@ -1,0 +1,132 @@
+/* The transformer that server, trainer, bench and tests share: a Llama-style decoder with RMSNorm,
+ * rotary positions on adjacent pairs, grouped-query attention and SwiGLU, whose last layers are the
+ * prediction heads (heads/). The trunk's output z is what Gloeckle et al. 2024, section 2, call
+ * f_s(x); the final norm and the unembedding together are f_u.
+ *
+ * Shape letters, here and everywhere: B sequences, T rows, D width, H query heads, G key/value
+ * heads, K head size, F hidden, V vocab, N prediction heads, L layers.
+ *
+ * A pass works on rows: row r is one token of one sequence at one position. Every function that
+ * takes a lane is called by all lanes of a team together; each ends with a barrier unless it says
+ * otherwise. */
+#ifndef MODEL_MODEL_H
+#define MODEL_MODEL_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "model/linear.h"
+#include "model/params.h"
+#include "model/team.h"
+#include "weights/config.h"
+#include "weights/safetensors.h"
+
+struct kv;
+
+struct row {
+    struct kv *kv; /* the sequence's cache; NULL in the trainer, whose rows are whole sequences */
+    int pos;       /* position in the sequence, from 0 */
+};
+
+struct block {
+    const float *attn_norm, *ffn_norm; /* (D) */
+    struct linear wqkv;                /* ((H+2G)K, D): queries, keys, values */
+    struct linear wo;                  /* (D, HK) */
+    struct linear w13;                 /* (2F, D): gate, up */
+    struct linear w2;                  /* (D, F) */
+};
+
+struct model {
+    struct config config;
+    struct params params;
+    struct safetensors file;     /* serving: the embedding is read from the mapping */
+    const void *embed;           /* (V, D) */
+    enum dtype embed_type;       /* F32 or BF16 */
+    struct block *blocks;        /* (L + N head_layers): trunk, then head by head */
+    int n_blocks;
+    struct linear *head_linear;  /* (N) A_i or U_i; NULL for other kinds */
+    const float *norm;           /* (D) */
+    struct linear output;        /* (V, D); unused by the replicated kind */
+    float *rope_cos, *rope_sin;  /* (positions, K): each cosine twice; -sin, +sin */
+    int positions;
+    float *gains;                /* owned copy of the norms' gains (serving) */
+};
+
+/* Loads FOLDER for serving: config.json, model.safetensors. Weights keep the type of the file.
+ * positions: how many rotary positions to prepare. ERR_IO, ERR_INVALID, ERR_MEMORY. */
+int model_open(struct model *model, const char *folder, int positions, struct err *err);
+
+/* A model over one flat array of floats laid out by params_init, borrowed (the trainer, tests).
+ * grads: the same layout, or NULL. */
+int model_over(struct model *model, const struct config *config, float *values, float *grads,
+               struct err *err);
+void model_release(struct model *model);
+
+/* First block of prediction head i (0 = next token), head_layers of them. */
+static inline int model_head_block(const struct model *m, int i)
+{
+    return m->config.n_layers + i * config_head_blocks(&m->config);
+}
+
+/* ---- one pass ---- */
+
+/* What one block computes on T rows. Serving uses one for all blocks; the trainer keeps one per
+ * block, because gradients need them. */
+struct block_acts {
+    float *norm1;   /* (T, D) */
+    float *scale1;  /* (T) 1 / rms */
+    float *qkv;     /* (T, (H+2G)K), queries and keys rotated */
+    float *lse;     /* (T, H) log of the softmax sum; trainer only */
+    float *att;     /* (T, HK) */
+    float *mid;     /* (T, D) after attention and residual */
+    float *norm2;   /* (T, D) */
+    float *scale2;  /* (T) */
+    float *gate_up; /* (T, 2F) */
+    float *act;     /* (T, F) */
+};
+/* Carves the arrays out of an arena. */
+void block_acts_take(struct block_acts *acts, struct arena *arena, const struct config *config,
+                     int rows, bool training);
+
+struct pass;
+/* Attention of one block: reads acts->qkv of all rows, writes acts->att for the rows in full. */
+typedef void attend_fn(struct lane *lane, const struct pass *pass, int block,
+                       struct block_acts *acts, const int *full, int n_full);
+
+struct pass {
+    const struct model *model;
+    const struct row *rows; /* (T) */
+    int n;                  /* T */
+    attend_fn *attend;      /* attend_cached, or the trainer's */
+    void *attend_arg;
+};
+
+/* One transformer layer. Every row's keys and values are kept; only the n_full rows whose indices
+ * stand in `full`, in rising order, are computed to the end, into rows 0..n_full-1 of y. full NULL
+ * means all rows. x (T, D), y (n_full, D); y may be x when full is NULL. */
+void block_forward(struct lane *lane, const struct pass *pass, int block, struct block_acts *acts,
+                   const float *x, const int *full, int n_full, float *y);
+
+/* Serving's attention: appends keys and values to each row's cache, then attends over it. */
+attend_fn attend_cached;
+
+/* x[r] = embedding of tokens[r]. Tokens must be within 0..V-1. */
+void model_embed(struct lane *lane, const struct model *model, const int32_t *tokens, int rows,
+                 float *x);
+
+/* The trunk: embeds and runs layers 0..L-1, in place in z (T, D). acts: one, used by all. */
+void trunk_forward(struct lane *lane, const struct pass *pass, struct block_acts *acts,
+                   const int32_t *tokens, float *z);
+
+/* f_u of prediction head i: logits[r] = unembedding(norm(h[r])), logits_stride(model) floats per
+ * row. normed: scratch (rows, D). */
+void model_logits(struct lane *lane, const struct model *model, int head, const float *h, int rows,
+                  float *normed, float *logits);
+size_t model_logits_stride(const struct model *model);
+
+/* y[r] = rmsnorm(x[r]) for this lane's share of the rows; scale (rows) or NULL. No barrier. */
+void rows_norm(struct lane *lane, const struct config *config, const float *x, const float *gain,
+               int rows, float *y, float *scale);
+
+#endif

@@ -1,0 +1,57 @@
+/* The list of a model's tensors: names, shapes, and their places in one flat array of floats. The
+ * loader, the trainer, checkpoints and converters all walk this list, so a tensor is declared once.
+ *
+ * Names follow the released checkpoints (PAPER.md): tok_embeddings.weight, layers.L.*, norm.weight,
+ * output.weight (absent when tied); the heads are heads.I.layers.J.* with I from 0 (next token),
+ * heads.I.linear.weight for the linear kind, heads.I.output.weight for the replicated kind. */
+#ifndef MODEL_PARAMS_H
+#define MODEL_PARAMS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "weights/config.h"
+
+struct param {
+    char name[64];
+    int n_dims;      /* 1: a gain; 2: (outputs, inputs) */
+    size_t shape[2]; /* shape[1] is 1 for a gain */
+    size_t count;    /* floats */
+    size_t offset;   /* floats from the start of the flat array, a multiple of 16 */
+};
+
+/* The tensors of one transformer layer, in this order; the first after `wq` and after `w1` continue
+ * it, so that each group is one matrix in the flat array. */
+enum {
+    BLOCK_ATTN_NORM,
+    BLOCK_WQ,
+    BLOCK_WK,
+    BLOCK_WV,
+    BLOCK_WO,
+    BLOCK_FFN_NORM,
+    BLOCK_W1, /* gate */
+    BLOCK_W3, /* up */
+    BLOCK_W2, /* down */
+    BLOCK_PARAMS
+};
+
+struct params {
+    struct param *list;
+    int n;
+    size_t total;  /* floats of the flat array */
+    size_t count;  /* floats that are parameters (total without padding) */
+    int blocks;    /* first param of the first block: trunk layers, then head blocks */
+    int n_blocks;
+    int embed, norm;  /* indices into list */
+    int output;       /* -1 when tied or replicated */
+    int head_linear;  /* first of N matrices of the linear or replicated kind, else -1 */
+};
+
+/* Builds the list for a checked config. ERR_MEMORY. */
+int params_init(struct params *params, const struct config *config, struct err *err);
+void params_release(struct params *params);
+
+/* Transformer blocks per head of this kind: head_layers, or 0 for linear and replicated. */
+int config_head_blocks(const struct config *config);
+
+#endif

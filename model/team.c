@@ -1,0 +1,137 @@
+/* Threads and barriers of the compute team. */
+#include "model/team.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+
+/* About 20 microseconds: longer than the row-wise parts of a pass, shorter than a time slice. */
+#define SPINS 4000
+
+static void relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+static void phase_wait(struct team *team, unsigned old)
+{
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load_explicit(&team->phase, memory_order_acquire) != old)
+            return;
+        relax();
+    }
+    atomic_fetch_add(&team->sleepers, 1);
+    while (atomic_load(&team->phase) == old)
+        syscall(SYS_futex, &team->phase, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
+    atomic_fetch_sub(&team->sleepers, 1);
+}
+
+void lane_barrier(struct lane *lane)
+{
+    struct team *team = lane->team;
+    if (team->n == 1)
+        return;
+    unsigned old = atomic_load_explicit(&team->phase, memory_order_relaxed);
+    if (atomic_fetch_add(&team->arrived, 1) + 1 < (unsigned)team->n) {
+        phase_wait(team, old);
+        return;
+    }
+    atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
+    atomic_store(&team->phase, old + 1);
+    if (atomic_load(&team->sleepers))
+        syscall(SYS_futex, &team->phase, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+/* A worker waits at the barrier for work, does it, and meets the others at a second barrier. */
+static void *worker(void *arg)
+{
+    struct lane *lane = arg;
+    struct team *team = lane->team;
+    for (;;) {
+        lane_barrier(lane);
+        if (atomic_load(&team->stop))
+            return NULL;
+        team->fn(lane, team->arg);
+        lane_barrier(lane);
+    }
+}
+
+int team_init(struct team *team, int n, struct err *err)
+{
+    cpu_set_t cpus;
+    memset(team, 0, sizeof *team);
+    if (n == 0)
+        n = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
+    if (n > TEAM_MAX)
+        n = TEAM_MAX;
+    team->n = n;
+    for (int i = 0; i < n; i++)
+        team->lanes[i] = (struct lane){.team = team, .id = i, .n = n};
+    for (int i = 1; i < n; i++) {
+        int rc = pthread_create(&team->threads[i], NULL, worker, &team->lanes[i]);
+        if (rc) {
+            /* The workers wait for n lanes that will never come: none has touched `fn`, so counting
+             * the team down to those that exist lets them go. */
+            team->n = i;
+            team_release(team);
+            return err_set(err, ERR_IO, "thread %d of %d could not be started (%s): use --threads %d",
+                           i + 1, n, strerror(rc), i);
+        }
+    }
+    return 0;
+}
+
+void team_release(struct team *team)
+{
+    if (team->n > 1) {
+        atomic_store(&team->stop, true);
+        lane_barrier(&team->lanes[0]);
+        for (int i = 1; i < team->n; i++)
+            pthread_join(team->threads[i], NULL);
+    }
+    for (int i = 0; i < TEAM_MAX; i++)
+        free(team->lanes[i].scratch);
+    memset(team, 0, sizeof *team);
+}
+
+void team_run(struct team *team, void (*fn)(struct lane *lane, void *arg), void *arg)
+{
+    team->fn = fn;
+    team->arg = arg;
+    lane_barrier(&team->lanes[0]);
+    fn(&team->lanes[0], arg);
+    lane_barrier(&team->lanes[0]);
+}
+
+void lane_share(const struct lane *lane, int count, int grain, int *begin, int *end)
+{
+    long grains = (count + grain - 1) / grain;
+    long from = grains * lane->id / lane->n * grain, to = grains * (lane->id + 1) / lane->n * grain;
+    *begin = (int)(from < count ? from : count);
+    *end = (int)(to < count ? to : count);
+}
+
+void *lane_scratch(struct lane *lane, size_t size)
+{
+    if (size > lane->scratch_size) {
+        free(lane->scratch);
+        lane->scratch = mem_alloc(size);
+        lane->scratch_size = size;
+        if (!lane->scratch) {
+            log_error("%zu MiB of working memory could not be had: use a smaller batch or context",
+                      size >> 20);
+            abort();
+        }
+    }
+    return lane->scratch;
+}

@@ -1,0 +1,60 @@
+/* The compute team: threads that run one function together, each as a lane. A pass of the model is
+ * one such function; between its parts the lanes meet at barriers, and inside a part each lane takes
+ * its share of the outputs. Shares are over outputs only, never over a sum, so results do not depend
+ * on the number of lanes.
+ *
+ * Invariant: between barriers a float is written by one lane at most, and read by another only
+ * after the next barrier. The thread that calls team_run is lane 0; one thread calls it at a time. */
+#ifndef MODEL_TEAM_H
+#define MODEL_TEAM_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+
+#define TEAM_MAX 64
+
+struct team;
+
+struct lane {
+    struct team *team;
+    int id; /* 0..n-1 */
+    int n;
+    void *scratch; /* lane_scratch's, owned by the team */
+    size_t scratch_size;
+};
+
+struct team {
+    int n;
+    pthread_t threads[TEAM_MAX];
+    struct lane lanes[TEAM_MAX];
+    void (*fn)(struct lane *lane, void *arg);
+    void *arg;
+    /* Lanes arrive at a barrier by counting `arrived` up; the last one resets it and moves `phase`
+     * on, which the others wait for: first spinning, then sleeping in the kernel. */
+    _Atomic unsigned arrived, phase;
+    _Atomic unsigned sleepers;
+    _Atomic bool stop;
+};
+
+/* n threads in all, 1..TEAM_MAX; 0 = as many as this process may use. ERR_IO. */
+int team_init(struct team *team, int n, struct err *err);
+void team_release(struct team *team);
+
+/* Runs fn(lane, arg) on every lane and returns when all have ended. */
+void team_run(struct team *team, void (*fn)(struct lane *lane, void *arg), void *arg);
+
+/* Every lane must call it the same number of times. */
+void lane_barrier(struct lane *lane);
+
+/* This lane's share of 0..count-1, in whole grains; *begin == *end when there is none. */
+void lane_share(const struct lane *lane, int count, int grain, int *begin, int *end);
+
+/* Working memory of this lane, at least `size` bytes, aligned to MEM_ALIGN; what was there is lost
+ * when it grows. For the trainer: the server never asks. Ends the program when memory ran out. */
+void *lane_scratch(struct lane *lane, size_t size);
+
+#endif

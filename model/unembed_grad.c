@@ -1,0 +1,87 @@
+/* The loss of a prediction head, and the gradients of embedding and unembedding. */
+#include <string.h>
+
+#include "model/kernels/grad.h"
+#include "model/model_grad.h"
+
+void model_embed_backward(struct lane *lane, const struct model *m, const int32_t *tokens, int rows,
+                          const float *dx, float *grads)
+{
+    /* Rows of the same token add to one place, so lanes share columns, not rows. */
+    float *dembed = grads + m->params.list[m->params.embed].offset;
+    size_t dim = (size_t)m->config.dim;
+    int begin, end;
+    lane_share(lane, m->config.dim, 16, &begin, &end);
+    for (int r = 0; r < rows; r++)
+        grad_kernels.add(dx + (size_t)r * dim + begin, (size_t)(end - begin),
+                         dembed + (size_t)tokens[r] * dim + begin);
+    lane_barrier(lane);
+}
+
+void loss_work_take(struct loss_work *work, struct arena *arena, const struct model *m, int rows)
+{
+    size_t n = (size_t)rows, dim = (size_t)m->config.dim;
+    work->normed = arena_take(arena, n * dim, sizeof(float));
+    work->scale = arena_take(arena, n, sizeof(float));
+    work->dnormed = arena_take(arena, n * dim, sizeof(float));
+    work->logits = arena_take(arena, LOSS_ROWS * model_logits_stride(m), sizeof(float));
+    work->row = arena_take(arena, n, sizeof(float));
+    work->hit = arena_take(arena, n, 1);
+}
+
+static int largest(const float *x, int n)
+{
+    int best = 0;
+    for (int i = 1; i < n; i++)
+        if (x[i] > x[best])
+            best = i;
+    return best;
+}
+
+/* Losses of rows first..first+n-1, whose logits become their gradients if `gradient`. */
+static void loss_rows(struct lane *lane, const struct model *m, struct loss_work *work,
+                      const int32_t *targets, int first, int n, float factor, bool gradient)
+{
+    int begin, end, vocab = m->config.vocab;
+    lane_share(lane, n, 1, &begin, &end);
+    for (int r = begin; r < end; r++) {
+        float *x = work->logits + (size_t)r * model_logits_stride(m);
+        int target = targets[first + r];
+        float lse = kernels.logsumexp(x, vocab);
+        work->row[first + r] = lse - x[target];
+        work->hit[first + r] = largest(x, vocab) == target;
+        if (gradient)
+            grad_kernels.cross_entropy(x, lse, target, factor, vocab);
+    }
+}
+
+void model_loss(struct lane *lane, const struct model *m, int head, struct loss_work *work,
+                const float *h, const int32_t *targets, int rows, float factor, float *dh,
+                float *grads)
+{
+    const struct linear *u = m->config.kind == HEAD_REPLICATED ? &m->head_linear[head] : &m->output;
+    size_t dim = (size_t)m->config.dim, stride = model_logits_stride(m);
+    int begin, end;
+    rows_norm(lane, &m->config, h, m->norm, rows, work->normed, work->scale);
+    lane_barrier(lane);
+    for (int first = 0; first < rows; first += LOSS_ROWS) {
+        int n = rows - first < LOSS_ROWS ? rows - first : LOSS_ROWS;
+        size_t at = (size_t)first * dim;
+        linear_forward(lane, u, work->normed + at, dim, n, NULL, work->logits, stride);
+        lane_barrier(lane);
+        loss_rows(lane, m, work, targets, first, n, factor, dh != NULL);
+        lane_barrier(lane);
+        if (!dh)
+            continue;
+        linear_backward_input(lane, u, work->logits, stride, n, false, work->dnormed + at, dim);
+        linear_backward_weight(lane, u, work->normed + at, dim, work->logits, stride, n);
+        lane_barrier(lane);
+    }
+    if (!dh)
+        return;
+    lane_share(lane, rows, 1, &begin, &end);
+    memset(dh + (size_t)begin * dim, 0, (size_t)(end - begin) * dim * sizeof(float));
+    lane_barrier(lane);
+    rows_norm_backward(lane, &m->config, h, m->norm, work->scale, work->dnormed, rows, dh,
+                       grads + m->params.list[m->params.norm].offset);
+}

@@ -1,0 +1,301 @@
+/* Running completions: see completion.h. */
+#include "server/completion.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/answer.h"
+
+static uint64_t random_bits(void)
+{
+    uint64_t bits;
+    if (getrandom(&bits, sizeof bits, 0) != sizeof bits)
+        bits = (uint64_t)(clock_seconds() * 1e9);
+    return bits;
+}
+
+/* ---- life ---- */
+
+static void unlink_and_free(struct completion *completion)
+{
+    if (completion->prev)
+        completion->prev->next = completion->next;
+    else
+        completion->app->completions = completion->next;
+    if (completion->next)
+        completion->next->prev = completion->prev;
+    for (size_t i = 0; i < completion->n_choices; i++) {
+        buf_release(&completion->choices[i].text);
+        logprobs_release(&completion->choices[i].logprobs);
+    }
+    free(completion->choices);
+    buf_release(&completion->out);
+    buf_release(&completion->metrics);
+    reply_release(&completion->reply);
+    api_release(&completion->request);
+    free(completion);
+}
+
+static void cancel_texts(struct completion *completion)
+{
+    for (size_t i = 0; i < completion->n_choices; i++)
+        if (completion->choices[i].id && !completion->choices[i].ended)
+            engine_cancel(completion->app->engine, completion->choices[i].id);
+}
+
+void completion_cancel(struct completion *completion)
+{
+    if (completion->state != COMPLETION_RUNNING)
+        return;
+    completion->state = COMPLETION_BROKEN;
+    completion->app->metrics.disconnects++;
+    cancel_texts(completion);
+}
+
+void completion_drop(struct completion *completion)
+{
+    completion_cancel(completion);
+    completion->dropped = true;
+    completion->wake = NULL;
+    if (!completion->pending)
+        unlink_and_free(completion);
+}
+
+/* ---- start ---- */
+
+static int make_choices(struct completion *completion)
+{
+    const struct api_request *request = &completion->request;
+    completion->choices =
+        calloc(request->n_prompts * (size_t)request->n, sizeof *completion->choices);
+    if (!completion->choices)
+        return ERR_MEMORY;
+    completion->n_choices = request->n_prompts * (size_t)request->n;
+    for (size_t i = 0; i < completion->n_choices; i++) {
+        struct choice *choice = &completion->choices[i];
+        choice->completion = completion;
+        choice->prompt = &request->prompts[i / (size_t)request->n];
+        choice->index = (int)i;
+    }
+    return 0;
+}
+
+/* A prompt's first choice has the seed of the request, so that a list of prompts gives the texts
+ * that each prompt would give alone. */
+static int submit(struct completion *completion, struct choice *choice, struct err *err)
+{
+    struct engine_request request = completion->request.engine;
+    request.tokens = choice->prompt->tokens;
+    request.n_tokens = choice->prompt->n_tokens;
+    request.seed += (uint64_t)(choice->index % completion->request.n);
+    request.user = (uintptr_t)choice;
+    int rc = engine_submit(completion->app->engine, &request, &choice->id, err);
+    if (!rc)
+        completion->pending++;
+    return rc;
+}
+
+static int refuse(int rc, const struct err *err, struct reply *error)
+{
+    if (rc == ERR_INVALID)
+        return reply_error(error, 400, NULL, NULL, "The request cannot be run: %s.", err->text);
+    if (rc != ERR_BUSY)
+        return reply_error(error, 500, NULL, NULL, "The request cannot be run: %s.", err->text);
+    error->retry_after = 1;
+    return reply_error(error, 429, NULL, "server_busy", "The server is busy: %s. Try again soon.",
+                       err->text);
+}
+
+static int submit_all(struct completion *completion, struct reply *error)
+{
+    struct err err = {.text = "memory ran out"};
+    int rc = make_choices(completion);
+    for (size_t i = 0; !rc && i < completion->n_choices; i++)
+        rc = submit(completion, &completion->choices[i], &err);
+    for (size_t i = 0; i < completion->request.n_prompts; i++)
+        completion->prompt_tokens += completion->request.prompts[i].n_tokens;
+    return rc ? refuse(rc, &err, error) : 0;
+}
+
+int completion_start(struct completion **out, struct app *app, const char *body, size_t len,
+                     void (*wake)(void *arg), void *arg, struct reply *error)
+{
+    struct completion *completion = calloc(1, sizeof *completion);
+    if (!completion)
+        return reply_error(error, 500, NULL, NULL, "The server has no memory left.");
+    completion->app = app;
+    completion->next = app->completions;
+    if (app->completions)
+        app->completions->prev = completion;
+    app->completions = completion;
+    completion->start = clock_seconds();
+    completion->created = time(NULL);
+    snprintf(completion->id, sizeof completion->id, "cmpl-%016" PRIx64, random_bits());
+    int rc = api_parse(&completion->request, &app->model, body, len, random_bits(), error);
+    if (!rc)
+        rc = submit_all(completion, error);
+    if (rc) {
+        cancel_texts(completion);
+        completion->state = COMPLETION_DONE;
+        completion_drop(completion);
+        return rc;
+    }
+    completion->wake = wake;
+    completion->wake_arg = arg;
+    *out = completion;
+    return 0;
+}
+
+size_t completion_read(struct completion *completion, char *to, size_t max)
+{
+    size_t n = completion->out.len < max ? completion->out.len : max;
+    if (n)
+        memcpy(to, completion->out.data, n);
+    buf_consume(&completion->out, n);
+    return n;
+}
+
+/* ---- events ---- */
+
+static void measure(struct choice *choice, const struct engine_event *event)
+{
+    struct metrics *metrics = &choice->completion->app->metrics;
+    double now = clock_seconds(), start = choice->completion->start;
+    if (event->n_tokens && !choice->n_tokens) {
+        histogram_add(&metrics->first_token, now - start, 1);
+        choice->first = now;
+    } else if (event->n_tokens) {
+        histogram_add(&metrics->inter_token, (now - choice->last) / (double)event->n_tokens,
+                      event->n_tokens);
+    }
+    if (event->n_tokens)
+        choice->last = now;
+    choice->n_tokens += event->n_tokens;
+    if (event->finish != FINISH_STOP && event->finish != FINISH_LENGTH)
+        return;
+    histogram_add(&metrics->request, now - start, 1);
+    if (choice->n_tokens > 1)
+        histogram_add(&metrics->per_token,
+                      (choice->last - choice->first) / (double)(choice->n_tokens - 1), 1);
+}
+
+/* With `echo` a choice begins with its prompt: as it was written, or token by token. */
+static void echo_text(struct choice *choice)
+{
+    const struct api_prompt *prompt = choice->prompt;
+    struct utf8 utf8 = {0};
+    if (prompt->text) {
+        buf_append(&choice->text, prompt->text, prompt->text_len);
+        return;
+    }
+    for (size_t i = 0; i < prompt->n_tokens; i++) {
+        size_t len;
+        const char *bytes =
+            engine_token_bytes(choice->completion->app->engine, prompt->tokens[i], &len);
+        utf8_add(&utf8, bytes, len, &choice->text);
+    }
+    utf8_end(&utf8, &choice->text);
+}
+
+static void add_logprobs(struct choice *choice, const struct engine_event *event)
+{
+    const struct engine *engine = choice->completion->app->engine;
+    for (size_t i = choice->prompt->bos_added; i < event->n_prompt; i++)
+        logprobs_add(&choice->logprobs, engine, &event->prompt[i]);
+    if (event->n_prompt)
+        utf8_end(&choice->logprobs.position, NULL);
+    for (size_t i = 0; i < event->n_tokens; i++)
+        logprobs_add(&choice->logprobs, engine, &event->tokens[i]);
+}
+
+static void add_event(struct choice *choice, const struct engine_event *event)
+{
+    struct completion *completion = choice->completion;
+    if (!choice->begun && completion->request.echo)
+        echo_text(choice);
+    choice->begun = true;
+    buf_append(&choice->text, event->text, event->text_len);
+    if (completion->request.logprobs >= 0)
+        add_logprobs(choice, event);
+    if (event->finish) {
+        choice->finish_reason = event->finish == FINISH_LENGTH ? "length" : "stop";
+        completion->completion_tokens += event->completion_tokens;
+        if (completion->n_choices == 1 && event->speculation)
+            answer_metrics(completion, event);
+    }
+    bool news = choice->text.len || choice->logprobs.tokens.len || event->finish;
+    if (completion->request.stream && news)
+        answer_chunk(completion, choice);
+}
+
+static void fail(struct completion *completion, const char *why)
+{
+    const char *message = why ? why : "The server ended this request before it was complete.";
+    log_error("%s: %s", completion->id, message);
+    cancel_texts(completion);
+    completion->state = COMPLETION_DONE;
+    if (completion->request.stream)
+        answer_failure(completion, message);
+    else
+        reply_error(&completion->reply, 500, NULL, NULL, "%s", message);
+}
+
+static void check_limits(struct completion *completion)
+{
+    bool failed = completion->out.failed || completion->reply.body.failed;
+    bool overflow = completion->out.len > COMPLETION_UNREAD_MAX;
+    if (!failed && !overflow)
+        return;
+    log_warn("%s: closed, because %s", completion->id,
+             failed ? "memory ran out" : "the client did not read its stream");
+    completion->app->metrics.overflows += overflow;
+    completion->state = COMPLETION_BROKEN;
+    cancel_texts(completion);
+}
+
+/* Brings one event into its completion and says whether the exchange must hear of it. */
+static bool take_event(struct completion *completion, struct choice *choice,
+                       const struct engine_event *event)
+{
+    if (completion->state != COMPLETION_RUNNING)
+        return false;
+    if (event->finish == FINISH_ERROR || event->finish == FINISH_CANCELLED) {
+        fail(completion, event->error);
+    } else {
+        add_event(choice, event);
+        if (!completion->pending) {
+            completion->state = COMPLETION_DONE;
+            if (completion->request.stream)
+                answer_end(completion);
+            else
+                answer_whole(completion);
+        }
+    }
+    check_limits(completion);
+    return completion->out.len || completion->state != COMPLETION_RUNNING;
+}
+
+static void on_event(void *arg, const struct engine_event *event)
+{
+    struct choice *choice = (struct choice *)(uintptr_t)event->user;
+    struct completion *completion = choice->completion;
+    (void)arg;
+    measure(choice, event);
+    if (event->finish) {
+        choice->ended = true;
+        completion->pending--;
+    }
+    if (take_event(completion, choice, event) && completion->wake)
+        completion->wake(completion->wake_arg);
+    if (completion->dropped && !completion->pending)
+        unlink_and_free(completion);
+}
+
+void completions_poll(struct app *app)
+{
+    engine_poll(app->engine, on_event, app);
+}

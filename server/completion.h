@@ -1,0 +1,73 @@
+/* A running completion: the engine requests of its choices, and the bytes of its answer. Owns both;
+ * knows nothing of connections. exchange.c starts it, is told when there is news, reads, and drops
+ * it. Loop thread.
+ *
+ * A completion outlives its exchange until the engine has ended each of its texts: until then events
+ * point to its choices. */
+#ifndef SERVER_COMPLETION_H
+#define SERVER_COMPLETION_H
+
+#include "server/app.h"
+#include "server/logprobs.h"
+#include "server/reply.h"
+
+/* Unread bytes of a stream beyond which its client counts as gone. */
+#define COMPLETION_UNREAD_MAX (1u << 20)
+
+enum completion_state {
+    COMPLETION_RUNNING,
+    COMPLETION_DONE,   /* the answer is complete, though perhaps not read yet */
+    COMPLETION_BROKEN, /* it never will be: close the connection */
+};
+
+struct choice {
+    struct completion *completion;
+    struct api_prompt *prompt;
+    uint64_t id; /* the engine's, 0 = not submitted */
+    int index;
+    bool begun, ended;
+    const char *finish_reason; /* NULL while it runs */
+    struct buf text;           /* whole when not streamed, else what the next chunk will carry */
+    struct logprobs logprobs;
+    size_t n_tokens;
+    double first, last; /* when tokens came, s */
+};
+
+struct completion {
+    struct app *app;
+    struct completion *prev, *next; /* in app->completions */
+    struct api_request request;
+    char id[32]; /* cmpl-... */
+    time_t created;
+    double start; /* s */
+    struct choice *choices;
+    size_t n_choices, pending; /* texts the engine has not ended */
+    enum completion_state state;
+    bool dropped;
+    struct buf out;      /* of a stream: not yet read */
+    struct reply reply;  /* of a whole answer, once done */
+    struct buf metrics;  /* JSON of the `metrics` field, empty = none */
+    size_t prompt_tokens, completion_tokens;
+    void (*wake)(void *arg);
+    void *wake_arg;
+};
+
+/* Checks a body and hands its texts to the engine. wake(arg) will be called, from completions_poll
+ * only, when there are bytes to read or the state has changed. Returns 0, or ERR_INVALID with the
+ * answer in `error`. */
+int completion_start(struct completion **completion, struct app *app, const char *body, size_t len,
+                     void (*wake)(void *arg), void *arg, struct reply *error);
+
+/* Moves at most max bytes of a stream to `to`. */
+size_t completion_read(struct completion *completion, char *to, size_t max);
+
+/* The client has gone: its texts end now and nothing more will be read. */
+void completion_cancel(struct completion *completion);
+
+/* The exchange is over. Frees the completion, now or when the engine has let go of it. */
+void completion_drop(struct completion *completion);
+
+/* Takes what the engine has brought and gives it to the completions. */
+void completions_poll(struct app *app);
+
+#endif

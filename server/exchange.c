@@ -1,0 +1,304 @@
+/* One request and its answer: see exchange.h. */
+#include "server/exchange.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "server/completion.h"
+#include "server/headers.h"
+#include "server/route.h"
+
+/* A refused request's body is read to its end, so that the client gets to see why; beyond this the
+ * connection is closed under it. */
+#define DISCARD_MAX (16u << 20)
+#define STREAM_BLOCK 16384
+
+struct exchange {
+    struct http *http;
+    struct connection *connection;
+    struct MHD_Connection *mhd;
+    enum route route;
+    struct headers headers;
+    struct buf body;
+    size_t received; /* bytes of the body, kept or not */
+    struct reply reply;
+    struct completion *completion;
+    bool suspended; /* as libmicrohttpd sees the connection */
+    bool close;     /* after this answer */
+    char id[32];    /* x-request-id */
+};
+
+/* ---- suspending: a connection sleeps while its completion has nothing to say ---- */
+
+static void sleep_now(struct exchange *exchange)
+{
+    exchange->suspended = true;
+    MHD_suspend_connection(exchange->mhd);
+}
+
+/* Called by the completion from completions_poll, never inside libmicrohttpd. A connection whose
+ * answer broke is shut down, because a full socket would not let it come to an end. */
+static void wake(void *arg)
+{
+    struct exchange *exchange = arg;
+    if (exchange->completion->state == COMPLETION_BROKEN)
+        shutdown(exchange->connection->fd, SHUT_RDWR);
+    if (exchange->suspended) {
+        exchange->suspended = false;
+        MHD_resume_connection(exchange->mhd);
+    }
+}
+
+/* The client has closed its side. Half-closed counts as gone, as in most servers. */
+static void on_hangup(uv_poll_t *watch, int status, int what)
+{
+    struct connection *connection = watch->data;
+    (void)status, (void)what;
+    uv_poll_stop(watch);
+    completion_cancel(connection->exchange->completion);
+    shutdown(connection->fd, SHUT_RDWR);
+    wake(connection->exchange);
+    http_pump(connection->http);
+}
+
+/* ---- answers ---- */
+
+static void add_header(struct MHD_Response *response, const char *name, const char *value)
+{
+    if (value && *value)
+        MHD_add_response_header(response, name, value);
+}
+
+static void add_cors(const struct exchange *exchange, struct MHD_Response *response)
+{
+    const char *origin = exchange->http->app->allow_origin;
+    if (!*origin)
+        return;
+    add_header(response, "Access-Control-Allow-Origin", origin);
+    add_header(response, "Access-Control-Expose-Headers", "x-request-id, retry-after");
+    if (exchange->route != ROUTE_PREFLIGHT)
+        return;
+    add_header(response, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
+    add_header(response, "Access-Control-Max-Age", "86400");
+    /* The clients' own X-Stainless-* are many: allow what was asked for. */
+    add_header(response, "Access-Control-Allow-Headers",
+               exchange->headers.asked_headers
+                   ? exchange->headers.asked_headers
+                   : "Authorization, Content-Type, OpenAI-Organization, OpenAI-Project");
+    add_header(response, "Vary", "Access-Control-Request-Headers");
+}
+
+static enum MHD_Result queue(struct exchange *exchange, int status, struct MHD_Response *response)
+{
+    if (!response)
+        return MHD_NO;
+    add_header(response, "x-request-id", exchange->id);
+    if (status >= 400 && !reply_may_retry(status))
+        add_header(response, "x-should-retry", "false");
+    if (exchange->close || exchange->http->app->draining)
+        add_header(response, "Connection", "close");
+    add_cors(exchange, response);
+    metrics_answer(&exchange->http->app->metrics, status);
+    enum MHD_Result result = MHD_queue_response(exchange->mhd, (unsigned)status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+static enum MHD_Result send_reply(struct exchange *exchange, struct reply *reply)
+{
+    char seconds[16];
+    if (reply->body.failed)
+        return MHD_NO;
+    struct MHD_Response *response = MHD_create_response_from_buffer(
+        reply->body.len, reply->body.data ? reply->body.data : "",
+        reply->body.data ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+    if (!response)
+        return MHD_NO;
+    memset(&reply->body, 0, sizeof reply->body); /* the response owns it now */
+    add_header(response, "Content-Type", reply->type);
+    add_header(response, "Allow", reply->allow);
+    if (exchange->route == ROUTE_PAGE)
+        add_header(response, "Content-Security-Policy",
+                   "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+                   "connect-src 'self'; frame-ancestors 'none'");
+    snprintf(seconds, sizeof seconds, "%d", reply->retry_after);
+    if (reply->retry_after)
+        add_header(response, "Retry-After", seconds);
+    return queue(exchange, reply->status, response);
+}
+
+static ssize_t read_stream(void *arg, uint64_t position, char *to, size_t max)
+{
+    struct exchange *exchange = arg;
+    struct completion *completion = exchange->completion;
+    (void)position;
+    if (completion->state == COMPLETION_BROKEN)
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    size_t n = completion_read(completion, to, max);
+    if (n)
+        return (ssize_t)n;
+    if (completion->state == COMPLETION_DONE)
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    sleep_now(exchange);
+    return 0;
+}
+
+static enum MHD_Result send_stream(struct exchange *exchange)
+{
+    struct MHD_Response *response = MHD_create_response_from_callback(
+        MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, exchange, NULL);
+    if (response) {
+        add_header(response, "Content-Type", "text/event-stream; charset=utf-8");
+        add_header(response, "Cache-Control", "no-cache");
+        add_header(response, "X-Accel-Buffering", "no");
+    }
+    return queue(exchange, 200, response);
+}
+
+/* ---- requests ---- */
+
+static enum MHD_Result read_header(void *headers, enum MHD_ValueKind kind, const char *name,
+                                   size_t name_len, const char *value, size_t value_len)
+{
+    (void)kind;
+    headers_add(headers, name, name_len, value, value_len);
+    return MHD_YES;
+}
+
+static struct exchange *exchange_new(struct http *http, struct MHD_Connection *mhd,
+                                     const char *version)
+{
+    uint64_t bits = 0;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct exchange *exchange = calloc(1, sizeof *exchange);
+    if (!exchange || !info || !info->socket_context) {
+        free(exchange);
+        return NULL;
+    }
+    exchange->http = http;
+    exchange->mhd = mhd;
+    exchange->connection = info->socket_context;
+    exchange->connection->exchange = exchange;
+    exchange->connection->deadline = clock_seconds() + http->timeout;
+    http->n_exchanges++;
+    if (getrandom(&bits, sizeof bits, 0) < 0)
+        bits = (uintptr_t)exchange;
+    snprintf(exchange->id, sizeof exchange->id, "req-%016" PRIx64, bits);
+    MHD_get_connection_values_n(mhd, MHD_HEADER_KIND, read_header, &exchange->headers);
+    headers_end(&exchange->headers, version);
+    return exchange;
+}
+
+/* The first call. An answer queued here closes the connection without reading a body: right for
+ * requests whose end cannot be known and for bodies too long to throw away; a client that asked
+ * before sending (Expect) has not sent one. Any other refusal waits for the body to pass. After a
+ * chunked body the connection is closed too, so that nothing can hide behind it. */
+static enum MHD_Result begin(struct exchange *exchange, const char *method, const char *path)
+{
+    const struct headers *headers = &exchange->headers;
+    exchange->close = headers->chunked || headers->fault;
+    if (headers->fault) {
+        reply_error(&exchange->reply, 400, NULL, "bad_request", "%s", headers->fault);
+        return send_reply(exchange, &exchange->reply);
+    }
+    exchange->route =
+        route_admit(exchange->http->app, method, path, headers, &exchange->reply);
+    if (exchange->reply.status && (headers->expects_continue || headers->length > DISCARD_MAX)) {
+        exchange->close = true;
+        return send_reply(exchange, &exchange->reply);
+    }
+    return MHD_YES;
+}
+
+static enum MHD_Result take_body(struct exchange *exchange, const char *data, size_t len)
+{
+    const struct app *app = exchange->http->app;
+    exchange->received += len;
+    if (exchange->received > DISCARD_MAX)
+        return MHD_NO;
+    if (!route_wants_body(exchange->route))
+        return MHD_YES;
+    if (exchange->received > app->max_body) {
+        exchange->route = ROUTE_NONE;
+        buf_release(&exchange->body);
+        route_too_large(app, &exchange->reply);
+        return MHD_YES;
+    }
+    if (!exchange->body.data)
+        buf_reserve(&exchange->body, exchange->headers.length);
+    buf_append(&exchange->body, data, len);
+    return exchange->body.failed ? MHD_NO : MHD_YES;
+}
+
+static void run(struct exchange *exchange, const char *path)
+{
+    struct app *app = exchange->http->app;
+    exchange->connection->deadline = 0;
+    if (exchange->route != ROUTE_COMPLETIONS) {
+        route_answer(app, exchange->route, path, &exchange->reply);
+        return;
+    }
+    if (!completion_start(&exchange->completion, app, exchange->body.data, exchange->body.len, wake,
+                          exchange, &exchange->reply))
+        uv_poll_start(&exchange->connection->watch, UV_DISCONNECT, on_hangup);
+    buf_release(&exchange->body);
+}
+
+/* The request is whole, or the connection has been resumed. */
+static enum MHD_Result answer(struct exchange *exchange, const char *path)
+{
+    if (!exchange->reply.status && !exchange->completion)
+        run(exchange, path);
+    exchange->connection->deadline = 0;
+    if (exchange->reply.status)
+        return send_reply(exchange, &exchange->reply);
+    if (exchange->completion->request.stream)
+        return send_stream(exchange);
+    if (exchange->completion->state == COMPLETION_BROKEN)
+        return MHD_NO;
+    if (exchange->completion->state == COMPLETION_DONE)
+        return send_reply(exchange, &exchange->completion->reply);
+    sleep_now(exchange);
+    return MHD_YES;
+}
+
+enum MHD_Result exchange_handler(void *arg, struct MHD_Connection *mhd, const char *path,
+                                 const char *method, const char *version, const char *data,
+                                 size_t *len, void **context)
+{
+    struct exchange *exchange = *context;
+    if (!exchange) {
+        *context = exchange = exchange_new(arg, mhd, version);
+        return exchange ? begin(exchange, method, path) : MHD_NO;
+    }
+    if (!*len)
+        return answer(exchange, path);
+    size_t n = *len;
+    *len = 0;
+    return take_body(exchange, data, n);
+}
+
+void exchange_completed(void *arg, struct MHD_Connection *mhd, void **context,
+                        enum MHD_RequestTerminationCode why)
+{
+    struct http *http = arg;
+    struct exchange *exchange = *context;
+    (void)mhd, (void)why;
+    if (!exchange)
+        return;
+    uv_poll_stop(&exchange->connection->watch);
+    exchange->connection->deadline = clock_seconds() + http->timeout;
+    exchange->connection->exchange = NULL;
+    if (exchange->completion)
+        completion_drop(exchange->completion);
+    reply_release(&exchange->reply);
+    buf_release(&exchange->body);
+    free(exchange);
+    *context = NULL;
+    http->n_exchanges--;
+}

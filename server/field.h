@@ -1,0 +1,20 @@
+/* Typed reading of one JSON field with a sentence for what is wrong. Absent and null fields leave
+ * the value as it is. Each returns 0, or ERR_INVALID with a 400 in `error`. Used by api.c. */
+#ifndef SERVER_FIELD_H
+#define SERVER_FIELD_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "server/reply.h"
+
+/* NULL when absent or null. */
+json_t *field_get(const json_t *object, const char *name);
+
+int field_real(const json_t *object, const char *name, double min, double max, float *value,
+               struct reply *error);
+int field_int(const json_t *object, const char *name, int min, int max, int *value,
+              struct reply *error);
+int field_bool(const json_t *object, const char *name, bool *value, struct reply *error);
+
+#endif

@@ -1,0 +1,210 @@
+/* libmicrohttpd under libuv: see http.h. */
+#include "server/http.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/exchange.h"
+
+#define BACKLOG 256
+#define SEND_BUFFER 65536    /* bytes of an answer the kernel holds for a client that does not read */
+#define CONNECTION_POOL 32768 /* request line and headers must fit in it */
+#define SWEEP_MS 1000
+
+/* ---- listening ---- */
+
+static int bind_one(const struct addrinfo *address)
+{
+    int one = 1;
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (!bind(fd, address->ai_addr, address->ai_addrlen))
+        return fd;
+    int why = errno;
+    close(fd);
+    errno = why;
+    return -1;
+}
+
+static int port_of(int fd)
+{
+    char service[16] = "0";
+    struct sockaddr_storage address;
+    socklen_t len = sizeof address;
+    if (!getsockname(fd, (struct sockaddr *)&address, &len))
+        getnameinfo((struct sockaddr *)&address, len, NULL, 0, service, sizeof service,
+                    NI_NUMERICSERV);
+    return atoi(service);
+}
+
+int http_bind(struct http *http, const char *host, int *port, struct err *err)
+{
+    char service[16];
+    struct addrinfo *list,
+        hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    snprintf(service, sizeof service, "%d", *port);
+    int rc = getaddrinfo(host, service, &hints, &list);
+    if (rc)
+        return err_set(err, ERR_INVALID, "--host %s is no address of this machine: %s", host,
+                       gai_strerror(rc));
+    http->listen_fd = -1;
+    for (struct addrinfo *a = list; a && http->listen_fd < 0; a = a->ai_next)
+        http->listen_fd = bind_one(a);
+    int why = errno;
+    freeaddrinfo(list);
+    if (http->listen_fd < 0)
+        return err_set(err, ERR_IO, "cannot listen on %s port %d: %s", host, *port, strerror(why));
+    *port = port_of(http->listen_fd);
+    return 0;
+}
+
+/* ---- connections ---- */
+
+static void on_watch_closed(uv_handle_t *watch)
+{
+    free(watch->data);
+}
+
+static void connection_begin(struct http *http, struct MHD_Connection *mhd, void **context)
+{
+    int size = SEND_BUFFER;
+    struct connection *connection = calloc(1, sizeof *connection);
+    if (!connection)
+        return; /* exchange_handler closes connections without context */
+    connection->http = http;
+    connection->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    connection->deadline = clock_seconds() + http->timeout;
+    setsockopt(connection->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    if (uv_poll_init(http->loop, &connection->watch, connection->fd)) {
+        free(connection);
+        return;
+    }
+    connection->watch.data = connection;
+    connection->next = http->connections;
+    if (http->connections)
+        http->connections->prev = connection;
+    http->connections = connection;
+    *context = connection;
+}
+
+/* libmicrohttpd closes the descriptor after this; uv_close forgets it at once, though the handle's
+ * memory must live until the loop has turned. */
+static void connection_end(struct http *http, struct connection *connection)
+{
+    if (connection->prev)
+        connection->prev->next = connection->next;
+    else
+        http->connections = connection->next;
+    if (connection->next)
+        connection->next->prev = connection->prev;
+    uv_close((uv_handle_t *)&connection->watch, on_watch_closed);
+}
+
+static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    if (code == MHD_CONNECTION_NOTIFY_STARTED)
+        connection_begin(arg, mhd, context);
+    else if (*context)
+        connection_end(arg, *context);
+}
+
+/* libmicrohttpd's own time-out starts anew with each byte, so a client that sends one now and then
+ * would hold its connection for ever. */
+static void on_sweep(uv_timer_t *timer)
+{
+    struct http *http = timer->data;
+    double now = clock_seconds();
+    for (struct connection *c = http->connections; c; c = c->next)
+        if (c->deadline && now > c->deadline) {
+            c->deadline = 0;
+            shutdown(c->fd, SHUT_RDWR);
+        }
+    http_pump(http);
+}
+
+/* ---- the loop ---- */
+
+static void on_timer(uv_timer_t *timer)
+{
+    http_pump(timer->data);
+}
+
+static void on_events(uv_poll_t *events, int status, int what)
+{
+    (void)status, (void)what;
+    http_pump(events->data);
+}
+
+void http_pump(struct http *http)
+{
+    MHD_UNSIGNED_LONG_LONG ms;
+    MHD_run(http->daemon);
+    if (MHD_get_timeout(http->daemon, &ms) == MHD_YES)
+        uv_timer_start(&http->timer, on_timer, ms, 0);
+    else
+        uv_timer_stop(&http->timer);
+    if (http->app->draining && !http->n_exchanges && !http->app->completions)
+        uv_stop(http->loop);
+}
+
+static int start_daemon(struct http *http, int max_connections, struct err *err)
+{
+    http->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, exchange_handler, http,
+        MHD_OPTION_LISTEN_SOCKET, http->listen_fd, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)max_connections, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)http->timeout,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_POOL, MHD_OPTION_STRICT_FOR_CLIENT,
+        1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http,
+        MHD_OPTION_NOTIFY_COMPLETED, exchange_completed, http, MHD_OPTION_END);
+    if (!http->daemon)
+        return err_set(err, ERR_IO, "libmicrohttpd could not be started: %s", strerror(errno));
+    return 0;
+}
+
+int http_open(struct http *http, int max_connections, struct err *err)
+{
+    if (listen(http->listen_fd, BACKLOG))
+        return err_set(err, ERR_IO, "cannot listen: %s", strerror(errno));
+    int rc = start_daemon(http, max_connections, err);
+    if (rc)
+        return rc;
+    int fd = MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+    http->events.data = http->timer.data = http->sweep.data = http;
+    uv_poll_init(http->loop, &http->events, fd);
+    uv_timer_init(http->loop, &http->timer);
+    uv_timer_init(http->loop, &http->sweep);
+    uv_poll_start(&http->events, UV_READABLE, on_events);
+    uv_timer_start(&http->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
+    http_pump(http); /* only its first run puts the listening socket under epoll */
+    return 0;
+}
+
+void http_drain(struct http *http)
+{
+    http_pump(http); /* takes in who has knocked already */
+    http->app->draining = true;
+    MHD_socket fd = MHD_quiesce_daemon(http->daemon);
+    if (fd != MHD_INVALID_SOCKET)
+        close(fd);
+    http_pump(http);
+}
+
+void http_close(struct http *http)
+{
+    if (!http->daemon)
+        return;
+    uv_close((uv_handle_t *)&http->events, NULL);
+    uv_close((uv_handle_t *)&http->timer, NULL);
+    uv_close((uv_handle_t *)&http->sweep, NULL);
+    MHD_stop_daemon(http->daemon);
+    http->daemon = NULL;
+}

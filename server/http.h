@@ -1,0 +1,55 @@
+/* libmicrohttpd on libuv's loop: its epoll descriptor under a uv_poll, its next time-out under a
+ * uv_timer. Owns the listening socket, the connections and their deadlines. What happens on a
+ * connection is in exchange.c. main.c opens, drains and closes it; everything runs on the loop
+ * thread, so libmicrohttpd (which has no thread of its own here) and its callbacks do too. */
+#ifndef SERVER_HTTP_H
+#define SERVER_HTTP_H
+
+#include <microhttpd.h>
+#include <uv.h>
+
+#include "base/err.h"
+#include "server/app.h"
+
+struct exchange;
+
+struct connection {
+    struct http *http;
+    struct connection *prev, *next; /* in http->connections */
+    int fd;
+    double deadline; /* when a request must have come, s; 0 = one is being answered */
+    struct exchange *exchange; /* the request being answered, or NULL */
+    uv_poll_t watch; /* while a completion runs: tells when the client goes away. libmicrohttpd
+                        does not look at suspended connections. */
+};
+
+struct http {
+    struct app *app;
+    uv_loop_t *loop;
+    struct MHD_Daemon *daemon;
+    int listen_fd;
+    int timeout; /* s a client may take to send a request, or leave an answer unread */
+    struct connection *connections;
+    size_t n_exchanges; /* requests whose headers have come and whose answer has not gone */
+    uv_poll_t events;
+    uv_timer_t timer, sweep;
+};
+
+/* Binds the address, without listening yet: a wrong port shows before the model is loaded. Port 0
+ * takes a free one; *port receives it. Sets http->listen_fd. ERR_IO, ERR_INVALID. */
+int http_bind(struct http *http, const char *host, int *port, struct err *err);
+
+/* Begins to listen and to serve on http->loop. ERR_IO. */
+int http_open(struct http *http, int max_connections, struct err *err);
+
+/* Lets libmicrohttpd do what it can do now. Call it after resuming connections. Stops the loop when
+ * the server is draining and nothing is left to do. */
+void http_pump(struct http *http);
+
+/* No new connections; the loop stops once what runs is finished. */
+void http_drain(struct http *http);
+
+/* After the loop has stopped: no exchange may be open. Run the loop once more for libuv's sake. */
+void http_close(struct http *http);
+
+#endif

@@ -1,0 +1,25 @@
+/* API keys: a file with one key per line, and the check of a request's Authorization header. Read
+ * once at start, then immutable. Used by main.c and route.c. */
+#ifndef SERVER_KEYS_H
+#define SERVER_KEYS_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+
+#define KEYS_MAX 64
+#define KEY_BYTES_MAX 256
+
+struct keys {
+    int n; /* 0 = everyone may use the server */
+    char key[KEYS_MAX][KEY_BYTES_MAX]; /* padded with NUL */
+};
+
+/* Reads the file; empty lines and lines that begin with # don't count. ERR_IO, ERR_INVALID. */
+int keys_read(struct keys *keys, const char *path, struct err *err);
+
+/* Whether "Bearer KEY" holds one of the keys. Takes the same time whichever byte differs and
+ * whichever key it is. authorization may be NULL. */
+bool keys_allow(const struct keys *keys, const char *authorization);
+
+#endif

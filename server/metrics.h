@@ -1,0 +1,38 @@
+/* The figures of GET /metrics, in Prometheus' text format: what the server measures itself
+ * (latencies, HTTP answers), and the engine's counters. Names and meanings follow vLLM's, with
+ * headway_ before them. Loop thread. */
+#ifndef SERVER_METRICS_H
+#define SERVER_METRICS_H
+
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "engine/engine.h"
+
+#define METRICS_BUCKETS 20
+
+struct histogram {
+    uint64_t count[METRICS_BUCKETS + 1]; /* the last one: above all bounds */
+    double sum;
+};
+
+struct metrics {
+    struct histogram first_token; /* s from request to first token (TTFT) */
+    struct histogram inter_token; /* s per committed token after the first (ITL) */
+    struct histogram per_token;   /* s, a request's mean of that (TPOT) */
+    struct histogram request;     /* s from request to last token */
+    uint64_t answers[600];        /* by HTTP status */
+    uint64_t disconnects;         /* clients that left before their answer was complete */
+    uint64_t overflows;           /* streams ended because the client did not read */
+};
+
+/* Counts a value `weight` times. */
+void histogram_add(struct histogram *histogram, double seconds, uint64_t weight);
+
+void metrics_answer(struct metrics *metrics, int status);
+
+/* Appends the page. */
+void metrics_write(const struct metrics *metrics, const struct engine_info *info,
+                   const struct engine_stats *stats, struct buf *out);
+
+#endif

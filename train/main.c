@@ -1,0 +1,336 @@
+/* headway-train: trains a multi-token model on a corpus of bytes. Owns the options, the loop, the
+ * log and the signals; a step is trainer.c's, files are checkpoint.c's. */
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/opts.h"
+#include "base/rng.h"
+#include "model/kernels/grad.h"
+#include "train/checkpoint.h"
+#include "train/corpus.h"
+#include "weights/tokenizer.h"
+
+static const char about[] =
+    "headway-train trains a byte-level language model that predicts several tokens at once.\n"
+    "It writes OUT/model.safetensors and OUT/config.json for headway-server, OUT/log.jsonl, and\n"
+    "OUT/checkpoint.safetensors, from which --resume continues to the same bytes as a run that\n"
+    "never stopped. SIGINT or SIGTERM saves and stops.";
+
+struct options {
+    const char *corpus, *held_out, *out, *kind, *precision, *isa, *save_type;
+    int heads, head_layers, layers, dim, n_heads, kv_heads, hidden, vocab, context, batch, steps;
+    int warmup, seed, threads, eval_every, eval_windows, save_every, stop_after;
+    double rate, final_rate, decay, beta1, beta2, clip, rope_theta;
+    bool resume, evaluate, tied;
+};
+
+static volatile sig_atomic_t stop_asked;
+
+static void on_signal(int signal)
+{
+    (void)signal;
+    stop_asked = 1;
+}
+
+static int read_options(struct options *o, int argc, char **argv, struct err *err)
+{
+    *o = (struct options){.kind = "parallel", .precision = "auto", .isa = "auto",
+                          .save_type = "bf16", .heads = 4, .head_layers = 1, .layers = 4,
+                          .dim = 256, .n_heads = 0, .kv_heads = 0, .hidden = 0, .vocab = BYTE_VOCAB,
+                          .context = 512, .batch = 8, .steps = 1000, .warmup = 100, .seed = 1,
+                          .eval_every = 500, .eval_windows = 128, .save_every = 500,
+                          .rate = 1e-3, .final_rate = 0.03, .decay = 0.1, .beta1 = 0.9,
+                          .beta2 = 0.95, .clip = 1, .rope_theta = 10000};
+    const struct opt table[] = {
+        {"corpus", OPT_STRING, &o->corpus, 0, 0, 0, "training text, documents ended by NUL bytes"},
+        {"held-out", OPT_STRING, &o->held_out, 0, 0, 0, "text for evaluation only"},
+        {"out", OPT_STRING, &o->out, 0, 0, 0, "folder for the model, the log and checkpoints"},
+        {"kind", OPT_CHOICE, &o->kind, 0, 0, "parallel|causal|anticausal|linear|replicated",
+         "architecture of the heads"},
+        {"heads", OPT_INT, &o->heads, 1, HEADS_MAX, 0, "prediction heads, next token included"},
+        {"head-layers", OPT_INT, &o->head_layers, 1, 8, 0, "transformer layers per head"},
+        {"layers", OPT_INT, &o->layers, 0, 512, 0, "transformer layers of the trunk"},
+        {"dim", OPT_INT, &o->dim, 16, 16384, 0, "width"},
+        {"n-heads", OPT_INT, &o->n_heads, 0, 256, 0, "attention heads; 0 = dim / 64, at least 1"},
+        {"kv-heads", OPT_INT, &o->kv_heads, 0, 256, 0, "key/value heads; 0 = as many as n-heads"},
+        {"hidden", OPT_INT, &o->hidden, 0, 65536, 0,
+         "width of the feed-forward layer; 0 = 8/3 dim, rounded up to a multiple of 32"},
+        {"vocab", OPT_INT, &o->vocab, BYTE_VOCAB, 1048576, 0,
+         "size of the vocabulary; bytes use the first 257"},
+        {"tied", OPT_FLAG, &o->tied, 0, 0, 0, "the unembedding is the embedding"},
+        {"context", OPT_INT, &o->context, 2, 65536, 0, "tokens of a training sequence"},
+        {"rope-theta", OPT_REAL, &o->rope_theta, 1, 1e9, 0, "base of the rotary positions"},
+        {"batch", OPT_INT, &o->batch, 1, 4096, 0, "sequences per step"},
+        {"steps", OPT_INT, &o->steps, 1, 1e9, 0, "optimiser steps of the whole run"},
+        {"warmup", OPT_INT, &o->warmup, 0, 1e9, 0, "steps of linear warm-up"},
+        {"rate", OPT_REAL, &o->rate, 0, 1, 0, "peak learning rate"},
+        {"final-rate", OPT_REAL, &o->final_rate, 0, 1, 0, "fraction of it at the end (cosine)"},
+        {"weight-decay", OPT_REAL, &o->decay, 0, 10, 0, "decoupled, on matrices only"},
+        {"beta1", OPT_REAL, &o->beta1, 0, 0.9999, 0, "Adam's decay of the mean"},
+        {"beta2", OPT_REAL, &o->beta2, 0, 0.99999, 0, "Adam's decay of the square"},
+        {"clip", OPT_REAL, &o->clip, 1e-6, 1e9, 0, "largest norm of the gradient"},
+        {"seed", OPT_INT, &o->seed, 0, 2147483647, 0, "of initial values and of what is read when"},
+        {"threads", OPT_INT, &o->threads, 0, TEAM_MAX, 0, "0 = all; results do not depend on it"},
+        {"precision", OPT_CHOICE, &o->precision, 0, 0, "auto|f32|bf16",
+         "of the products; bf16 needs AMX"},
+        {"isa", OPT_CHOICE, &o->isa, 0, 0, "auto|generic|avx2|avx512", "kernels"},
+        {"save-type", OPT_CHOICE, &o->save_type, 0, 0, "f32|bf16", "of the exported matrices"},
+        {"eval-every", OPT_INT, &o->eval_every, 1, 1e9, 0, "steps between evaluations"},
+        {"eval-windows", OPT_INT, &o->eval_windows, 0, 1e9, 0,
+         "sequences of the held-out text per evaluation, spread evenly; 0 = all"},
+        {"save-every", OPT_INT, &o->save_every, 1, 1e9, 0, "steps between checkpoints"},
+        {"stop-after", OPT_INT, &o->stop_after, 0, 1e9, 0, "save and stop at this step; 0 = never"},
+        {"resume", OPT_FLAG, &o->resume, 0, 0, 0, "continue from OUT/checkpoint.safetensors"},
+        {"evaluate", OPT_FLAG, &o->evaluate, 0, 0, 0,
+         "only evaluate OUT/model.safetensors on the held-out text (shape options from its config)"},
+        {0}};
+    int rc = opts_parse(table, about, argc, argv, NULL, 0, NULL, err);
+    if (rc)
+        return rc;
+    if (!o->out)
+        return err_set(err, ERR_INVALID, "--out is missing: name a folder for the model");
+    if (!o->corpus && !o->evaluate)
+        return err_set(err, ERR_INVALID, "--corpus is missing: train/corpus.py makes one");
+    if (!o->held_out && o->evaluate)
+        return err_set(err, ERR_INVALID, "--evaluate needs --held-out");
+    if (o->warmup >= o->steps && !o->evaluate)
+        return err_set(err, ERR_INVALID, "--warmup %d leaves none of --steps %d: use a shorter one",
+                       o->warmup, o->steps);
+    return 0;
+}
+
+static int make_config(const struct options *o, struct config *c, struct err *err)
+{
+    if (o->evaluate)
+        return config_read(c, o->out, err);
+    int heads = o->n_heads ? o->n_heads : o->dim < 64 ? 1 : o->dim / 64;
+    *c = (struct config){
+        .dim = o->dim, .n_layers = o->layers, .n_heads = heads,
+        .n_kv_heads = o->kv_heads ? o->kv_heads : heads,
+        .hidden = o->hidden ? o->hidden : (o->dim * 8 / 3 + 31) / 32 * 32,
+        .vocab = o->vocab, .context = o->context, .norm_eps = 1e-5f,
+        .rope_theta = (float)o->rope_theta, .tied = o->tied, .n_predict = o->heads,
+        .head_layers = o->head_layers, .bos = BYTE_TOKEN_END, .eos = BYTE_TOKEN_END};
+    int rc = head_kind_parse(o->kind, &c->kind, err);
+    if (!rc && (c->kind == HEAD_LINEAR || c->kind == HEAD_REPLICATED))
+        c->head_layers = 0;
+    return rc ? rc : config_check(c, err);
+}
+
+/* Everything the final bytes depend on. */
+static void settings_text(const struct options *o, const struct config *c, size_t corpus_size,
+                          char *text, size_t size)
+{
+    snprintf(text, size,
+             "kind=%s heads=%d head-layers=%d layers=%d dim=%d n-heads=%d kv-heads=%d hidden=%d "
+             "vocab=%d tied=%d context=%d rope-theta=%g batch=%d steps=%d warmup=%d rate=%g "
+             "final-rate=%g weight-decay=%g beta1=%g beta2=%g clip=%g seed=%d precision=%s "
+             "corpus-bytes=%zu",
+             o->kind, c->n_predict, c->head_layers, c->n_layers, c->dim, c->n_heads, c->n_kv_heads,
+             c->hidden, c->vocab, c->tied, c->context, o->rope_theta, o->batch, o->steps, o->warmup,
+             o->rate, o->final_rate, o->decay, o->beta1, o->beta2, o->clip, o->seed,
+             gemm_precision() == GEMM_BF16 ? "bf16" : "f32", corpus_size);
+}
+
+/* ---- evaluation ---- */
+
+/* Mean score over windows spread evenly over the text, in whole batches. */
+static void evaluate(struct trainer *t, const struct corpus *text, int windows, int32_t *window,
+                     struct head_score *mean)
+{
+    size_t length = (size_t)(t->context + t->model.config.n_predict);
+    size_t all = text->size / length, n = windows && (size_t)windows < all ? (size_t)windows : all;
+    size_t batches = n / (size_t)t->sequences ? n / (size_t)t->sequences : 1;
+    memset(mean, 0, HEADS_MAX * sizeof *mean);
+    n = batches * (size_t)t->sequences;
+    for (size_t i = 0; i < n; i++) {
+        corpus_tokens(text, (all * i / n % all) * length, length, window);
+        trainer_window(t, (int)(i % (size_t)t->sequences), window);
+        if ((i + 1) % (size_t)t->sequences)
+            continue;
+        trainer_evaluate(t);
+        for (int h = 0; h < t->model.config.n_predict; h++) {
+            mean[h].nats += t->score[h].nats / (double)batches;
+            mean[h].top1 += t->score[h].top1 / (double)batches;
+        }
+    }
+}
+
+static void print_scores(FILE *log, int step, const struct head_score *score, int n)
+{
+    printf("held-out at step %d\n  head  bits/byte   top-1\n", step);
+    for (int h = 0; h < n; h++)
+        printf("  %4d  %9.4f  %5.1f %%\n", h + 1, score[h].nats / M_LN2, 100 * score[h].top1);
+    fflush(stdout);
+    if (!log)
+        return;
+    fprintf(log, "{\"step\":%d,\"held_out\":[", step);
+    for (int h = 0; h < n; h++)
+        fprintf(log, "%s{\"head\":%d,\"bits_per_byte\":%.6f,\"top1\":%.6f}", h ? "," : "", h + 1,
+                score[h].nats / M_LN2, score[h].top1);
+    fprintf(log, "]}\n");
+    fflush(log);
+}
+
+/* ---- the loop ---- */
+
+struct run {
+    struct options o;
+    struct trainer t;
+    struct corpus corpus, held_out;
+    int32_t *window;
+    FILE *log;
+    char settings[1024];
+    int step;
+};
+
+static void progress(const struct run *r, double seconds, int steps)
+{
+    double bytes = (double)steps * r->t.rows / seconds, loss = r->t.score[0].nats / M_LN2;
+    double left = (r->o.steps - r->step) * seconds / steps, sum = 0;
+    for (int h = 0; h < r->t.model.config.n_predict; h++)
+        sum += r->t.score[h].nats / M_LN2;
+    fprintf(stderr,
+            "step %d/%d  loss %.4f bits/byte (mean of heads %.4f)  norm %.2f  %.0f bytes/s  ETA "
+            "%dh%02dm%02ds\n",
+            r->step, r->o.steps, loss, sum / r->t.model.config.n_predict, r->t.grad_norm, bytes,
+            (int)(left / 3600), (int)(left / 60) % 60, (int)left % 60);
+    fprintf(r->log,
+            "{\"step\":%d,\"bits_per_byte\":%.6f,\"mean_of_heads\":%.6f,\"grad_norm\":%.4f,"
+            "\"bytes_per_second\":%.0f}\n",
+            r->step, loss, sum / r->t.model.config.n_predict, r->t.grad_norm, bytes);
+    fflush(r->log);
+}
+
+static int save(struct run *r, struct err *err)
+{
+    enum dtype type = strcmp(r->o.save_type, "f32") ? DTYPE_BF16 : DTYPE_F32;
+    int rc = checkpoint_write(&r->t, r->o.out, r->step, r->settings, err);
+    return rc ? rc : checkpoint_export(&r->t, r->o.out, type, err);
+}
+
+/* Window b of a step begins anywhere in the corpus: a function of seed, step and b alone, so that a
+ * resumed run reads what the other would have read. */
+static void read_batch(struct run *r)
+{
+    size_t length = (size_t)(r->t.context + r->t.model.config.n_predict);
+    for (int b = 0; b < r->t.sequences; b++) {
+        uint64_t index = (uint64_t)r->step * (uint64_t)r->t.sequences + (uint64_t)b;
+        size_t at = rng_below((uint64_t)r->o.seed, 1u << 20, index, r->corpus.size - length + 1);
+        corpus_tokens(&r->corpus, at, length, r->window);
+        trainer_window(&r->t, b, r->window);
+    }
+}
+
+static int train(struct run *r, struct err *err)
+{
+    const struct options *o = &r->o;
+    struct schedule schedule = {o->rate, o->final_rate, o->beta1, o->beta2,
+                                o->decay, o->clip, o->warmup, o->steps};
+    struct head_score mean[HEADS_MAX];
+    double last = clock_seconds();
+    int last_step = r->step, rc;
+    while (r->step < o->steps && !stop_asked) {
+        read_batch(r);
+        trainer_step(&r->t, &schedule, r->step);
+        r->step++;
+        if (!isfinite(r->t.score[0].nats))
+            return err_set(err, ERR_INVALID,
+                           "the loss is no longer a number at step %d: use a lower --rate", r->step);
+        bool end = r->step == o->steps || r->step == o->stop_after;
+        double now = clock_seconds();
+        if (end || now - last >= 5) {
+            progress(r, now - last, r->step - last_step);
+            last = now;
+            last_step = r->step;
+        }
+        if (r->held_out.bytes && (end || r->step % o->eval_every == 0)) {
+            evaluate(&r->t, &r->held_out, o->eval_windows, r->window, mean);
+            print_scores(r->log, r->step, mean, r->t.model.config.n_predict);
+            last += clock_seconds() - now;
+        }
+        if (r->step % o->save_every == 0 && !end && (rc = save(r, err)))
+            return rc;
+        if (r->step == o->stop_after)
+            break;
+    }
+    rc = save(r, err);
+    if (!rc && r->step < o->steps)
+        log_info("saved at step %d of %d: --resume continues", r->step, o->steps);
+    return rc;
+}
+
+static int run(struct run *r, struct team *team, struct err *err)
+{
+    const struct options *o = &r->o;
+    struct config config;
+    char path[4096];
+    int rc = make_config(o, &config, err);
+    if (rc)
+        return rc;
+    size_t length = (size_t)(config.context + config.n_predict);
+    if ((o->corpus && !o->evaluate && (rc = corpus_open(&r->corpus, o->corpus, length, err))) ||
+        (o->held_out && (rc = corpus_open(&r->held_out, o->held_out, length, err))) ||
+        (rc = trainer_init(&r->t, &config, o->batch, (uint64_t)o->seed, team, err)))
+        return rc;
+    r->window = calloc(length, sizeof *r->window);
+    if (!r->window)
+        return err_set(err, ERR_MEMORY, "no memory for a window of %zu tokens", length);
+    if (o->evaluate) {
+        struct head_score mean[HEADS_MAX];
+        if ((rc = checkpoint_import(&r->t, o->out, err)))
+            return rc;
+        evaluate(&r->t, &r->held_out, o->eval_windows, r->window, mean);
+        print_scores(NULL, 0, mean, config.n_predict);
+        return 0;
+    }
+    settings_text(o, &config, r->corpus.size, r->settings, sizeof r->settings);
+    if (o->resume && (rc = checkpoint_read(&r->t, o->out, &r->step, r->settings, err)))
+        return rc;
+    if (mkdir(o->out, 0777) && errno != EEXIST)
+        return err_set(err, ERR_IO, "--out %s could not be made: %s", o->out, strerror(errno));
+    if ((size_t)snprintf(path, sizeof path, "%s/log.jsonl", o->out) >= sizeof path)
+        return err_set(err, ERR_INVALID, "--out is longer than %zu bytes", sizeof path);
+    r->log = fopen(path, o->resume ? "a" : "w");
+    if (!r->log)
+        return err_set(err, ERR_IO, "%s could not be written: %s", path, strerror(errno));
+    log_info("%zu parameters, %s heads: %d, %d threads, %s products, %s kernels",
+             r->t.model.params.count, head_kind_name(config.kind), config.n_predict, team->n,
+             gemm_precision() == GEMM_BF16 ? "bf16" : "f32", kernels.name);
+    return train(r, err);
+}
+
+int main(int argc, char **argv)
+{
+    static struct run r;
+    static struct team team;
+    struct err err;
+    int rc = read_options(&r.o, argc, argv, &err);
+    if (rc > 0)
+        return 0;
+    struct sigaction action = {.sa_handler = on_signal};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    if (!rc && !(rc = kernels_init(r.o.isa, &err)) && !(rc = gemm_init(r.o.precision, &err)) &&
+        !(rc = team_init(&team, r.o.threads, &err))) {
+        grad_kernels_init();
+        rc = run(&r, &team, &err);
+        team_release(&team);
+    }
+    if (r.log)
+        fclose(r.log);
+    trainer_release(&r.t);
+    corpus_release(&r.corpus);
+    corpus_release(&r.held_out);
+    free(r.window);
+    if (rc)
+        fprintf(stderr, "headway-train: %s\n", err.text);
+    return rc ? 1 : 0;
+}

@@ -1,0 +1,231 @@
+/* The training step. */
+#include "train/trainer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+#include "model/kernels/grad.h"
+
+#define PIECE 65536 /* floats whose squares are summed by one lane */
+
+/* ---- parameters ---- */
+
+static float normal(uint64_t seed, uint64_t stream, uint64_t index)
+{
+    double u = rng_uniform(seed, stream, 2 * index), v = rng_uniform(seed, stream, 2 * index + 1);
+    return (float)(sqrt(-2 * log(u)) * cos(2 * M_PI * v));
+}
+
+/* Gains are 1. Matrices are normal with the variance that keeps a row's size, 1 / inputs, those that
+ * write to the residual stream smaller by the square root of how many do. */
+static void draw(struct trainer *t, uint64_t seed)
+{
+    const struct params *p = &t->model.params;
+    const struct config *c = &t->model.config;
+    double writers = 2.0 * (c->n_layers + config_head_blocks(c));
+    for (int i = 0; i < p->n; i++) {
+        const struct param *w = &p->list[i];
+        int in_block = (i - p->blocks) % BLOCK_PARAMS;
+        bool block = i >= p->blocks && i < p->blocks + p->n_blocks * BLOCK_PARAMS;
+        double deviation = i == p->embed ? 0.5 : 1 / sqrt((double)w->shape[1]);
+        if (block && (in_block == BLOCK_WO || in_block == BLOCK_W2))
+            deviation /= sqrt(writers);
+        for (size_t j = 0; j < w->count; j++)
+            t->value[w->offset + j] =
+                w->n_dims == 1 ? 1.0f : (float)deviation * normal(seed, (uint64_t)i, j);
+    }
+}
+
+/* ---- memory ---- */
+
+static void take(struct trainer *t)
+{
+    struct arena *a = &t->arena;
+    const struct config *c = &t->model.config;
+    size_t rows = (size_t)t->rows, width = rows * (size_t)c->dim;
+    int layers = c->n_layers;
+    t->value = arena_take(a, t->total, sizeof(float));
+    t->grad = arena_take(a, t->total, sizeof(float));
+    t->m = arena_take(a, t->total, sizeof(float));
+    t->v = arena_take(a, t->total, sizeof(float));
+    t->row = arena_take(a, rows, sizeof *t->row);
+    t->acts = arena_take(a, (size_t)layers + 1, sizeof *t->acts);
+    t->x = arena_take(a, (size_t)layers + 1, sizeof *t->x);
+    for (int l = 0; l <= layers; l++) {
+        struct block_acts acts = {0};
+        float *x = arena_take(a, width, sizeof(float));
+        if (l < layers)
+            block_acts_take(&acts, a, c, t->rows, true);
+        if (a->base) {
+            t->x[l] = x;
+            t->acts[l] = acts;
+        }
+    }
+    t->dz = arena_take(a, width, sizeof(float));
+    block_work_take(&t->block, a, c, t->rows);
+    loss_work_take(&t->loss, a, &t->model, t->rows);
+    head_train_take(&t->heads, a, c, t->rows);
+    batch_take(&t->batch, a, t->team->n);
+    t->tokens = arena_take(a, rows, sizeof *t->tokens);
+    t->targets = arena_take(a, rows * (size_t)c->n_predict, sizeof *t->targets);
+    t->partial = arena_take(a, (size_t)t->n_partial, sizeof *t->partial);
+}
+
+static void report(void *arg, int head, const struct loss_work *loss, int rows)
+{
+    struct trainer *t = arg;
+    double nats = 0, hits = 0;
+    for (int r = 0; r < rows; r++) {
+        nats += loss->row[r];
+        hits += loss->hit[r];
+    }
+    t->score[head] = (struct head_score){nats / rows, hits / rows};
+}
+
+int trainer_init(struct trainer *t, const struct config *config, int sequences, uint64_t seed,
+                 struct team *team, struct err *err)
+{
+    memset(t, 0, sizeof *t);
+    if (!head_trainer(config->kind))
+        return err_set(err, ERR_INVALID, "heads of kind %s cannot be trained by this version: use "
+                       "--kind parallel", head_kind_name(config->kind));
+    struct params params;
+    int rc = params_init(&params, config, err);
+    if (rc)
+        return rc;
+    t->total = params.total;
+    params_release(&params);
+    t->team = team;
+    t->sequences = sequences;
+    t->context = config->context;
+    t->rows = sequences * config->context;
+    t->batch = (struct batch){.sequences = sequences, .context = config->context};
+    t->n_partial = (int)((t->total + PIECE - 1) / PIECE);
+    t->model.config = *config; /* what the counting pass reads */
+    take(t);
+    rc = arena_init(&t->arena, err);
+    if (rc)
+        return rc;
+    take(t);
+    rc = model_over(&t->model, config, t->value, t->grad, err);
+    if (rc) {
+        arena_release(&t->arena);
+        return rc;
+    }
+    for (int r = 0; r < t->rows; r++)
+        t->row[r] = (struct row){.pos = r % t->context};
+    t->heads.block = &t->block;
+    t->heads.loss = &t->loss;
+    t->heads.targets = t->targets;
+    t->heads.grads = t->grad;
+    t->heads.report = report;
+    t->heads.report_arg = t;
+    draw(t, seed);
+    return 0;
+}
+
+void trainer_release(struct trainer *t)
+{
+    model_release(&t->model);
+    arena_release(&t->arena);
+    memset(t, 0, sizeof *t);
+}
+
+/* ---- a step ---- */
+
+void trainer_window(struct trainer *t, int b, const int32_t *window)
+{
+    size_t context = (size_t)t->context, at = (size_t)b * context;
+    memcpy(t->tokens + at, window, context * sizeof *window);
+    for (int i = 0; i < t->model.config.n_predict; i++)
+        memcpy(t->targets + (size_t)i * (size_t)t->rows + at, window + i + 1,
+               context * sizeof *window);
+}
+
+static void pass_lane(struct lane *lane, void *arg)
+{
+    struct trainer *t = arg;
+    const struct model *m = &t->model;
+    struct pass pass = {m, t->row, t->rows, attend_whole, &t->batch};
+    int layers = m->config.n_layers;
+    model_embed(lane, m, t->tokens, t->rows, t->x[0]);
+    for (int l = 0; l < layers; l++)
+        block_forward(lane, &pass, l, &t->acts[l], t->x[l], NULL, 0, t->x[l + 1]);
+    head_trainer(m->config.kind)(lane, &pass, &t->heads, t->x[layers], t->dz);
+    if (t->heads.factor == 0)
+        return;
+    for (int l = layers - 1; l >= 0; l--)
+        block_backward(lane, &pass, l, &t->acts[l], &t->block, t->x[l], t->dz, t->grad);
+    model_embed_backward(lane, m, t->tokens, t->rows, t->dz, t->grad);
+}
+
+void trainer_gradients(struct trainer *t)
+{
+    t->heads.factor = 1.0f / (float)t->rows;
+    team_run(t->team, pass_lane, t);
+}
+
+void trainer_evaluate(struct trainer *t)
+{
+    t->heads.factor = 0;
+    team_run(t->team, pass_lane, t);
+}
+
+double schedule_rate(const struct schedule *s, int step)
+{
+    if (step < s->warmup)
+        return s->rate * (step + 1) / s->warmup;
+    double done = s->steps > s->warmup ? (double)(step - s->warmup) / (s->steps - s->warmup) : 1;
+    double low = s->rate * s->final_rate;
+    return low + (s->rate - low) * 0.5 * (1 + cos(M_PI * (done < 1 ? done : 1)));
+}
+
+/* The gradient's norm over all tensors, then AdamW on each; gains are not decayed. */
+static void update_lane(struct lane *lane, void *arg)
+{
+    struct trainer *t = arg;
+    int begin, end;
+    lane_share(lane, t->n_partial, 1, &begin, &end);
+    for (int i = begin; i < end; i++) {
+        size_t at = (size_t)i * PIECE, n = t->total - at < PIECE ? t->total - at : PIECE;
+        t->partial[i] = grad_kernels.squares(t->grad + at, n);
+    }
+    lane_barrier(lane);
+    if (lane->id == 0) {
+        double sum = 0;
+        for (int i = 0; i < t->n_partial; i++)
+            sum += t->partial[i];
+        t->grad_norm = sqrt(sum);
+        t->adamw.clip = t->grad_norm > t->clip ? (float)(t->clip / t->grad_norm) : 1.0f;
+    }
+    lane_barrier(lane);
+    for (int i = 0; i < t->model.params.n; i++) {
+        const struct param *p = &t->model.params.list[i];
+        struct adamw step = t->adamw;
+        if (p->n_dims == 1)
+            step.decay = 0;
+        lane_share(lane, (int)((p->count + 15) / 16), 1, &begin, &end);
+        size_t at = p->offset + (size_t)begin * 16;
+        grad_kernels.adamw(&step, (size_t)(end - begin) * 16, t->value + at, t->grad + at, t->m + at,
+                           t->v + at);
+    }
+}
+
+void trainer_step(struct trainer *t, const struct schedule *s, int step)
+{
+    trainer_gradients(t);
+    double rate = schedule_rate(s, step);
+    t->clip = s->clip;
+    t->adamw = (struct adamw){
+        .rate = (float)rate,
+        .beta1 = (float)s->beta1,
+        .beta2 = (float)s->beta2,
+        .eps = 1e-8f,
+        .decay = (float)(s->decay * rate),
+        .correct1 = (float)(1 / (1 - pow(s->beta1, step + 1))),
+        .correct2 = (float)(1 / (1 - pow(s->beta2, step + 1))),
+    };
+    team_run(t->team, update_lane, t);
+}

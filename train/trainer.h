@@ -1,0 +1,71 @@
+/* One training step: trunk forward, heads in the memory-saving order, trunk backward, AdamW.
+ * Owns the parameters, their gradients and moments, and all activations. Its result depends on the
+ * settings, the parameters and the tokens alone, not on the number of threads. */
+#ifndef TRAIN_TRAINER_H
+#define TRAIN_TRAINER_H
+
+#include <stdint.h>
+
+#include "heads/heads_grad.h"
+#include "model/kernels/grad.h"
+#include "model/model_grad.h"
+
+struct schedule {
+    double rate, final_rate; /* peak, and the fraction of it at the end */
+    double beta1, beta2, decay, clip;
+    int warmup, steps;
+};
+
+struct head_score {
+    double nats;   /* mean loss per predicted token */
+    double top1;   /* fraction where the target is the most likely token */
+};
+
+struct trainer {
+    struct model model;
+    struct team *team;           /* borrowed */
+    int sequences, context, rows; /* rows = sequences * context */
+    size_t total;                /* floats of each array below */
+    float *value, *grad, *m, *v; /* flat, laid out by model.params */
+    struct arena arena;
+    struct row *row;
+    struct batch batch;
+    struct block_acts *acts; /* (L) */
+    float **x;               /* (L+1): x[l] is the input of layer l, x[L] is z */
+    float *dz;
+    struct block_work block;
+    struct loss_work loss;
+    struct head_train heads;
+    int32_t *tokens;         /* (T) */
+    int32_t *targets;        /* (N, T) */
+    double *partial;         /* sums of squares, one per piece of the gradient */
+    int n_partial;
+    struct head_score score[HEADS_MAX];
+    double grad_norm;
+    struct adamw adamw; /* of the step under way */
+    double clip;
+};
+
+/* Room for `sequences` sequences of config->context tokens; parameters are drawn from the seed. The
+ * team must outlive the trainer. ERR_MEMORY, ERR_INVALID. */
+int trainer_init(struct trainer *trainer, const struct config *config, int sequences, uint64_t seed,
+                 struct team *team, struct err *err);
+void trainer_release(struct trainer *trainer);
+
+/* Sets sequence b to the tokens of `window`: context + N of them. */
+void trainer_window(struct trainer *trainer, int b, const int32_t *window);
+
+/* One step, number `step` from 0, on the windows that were set; fills score and grad_norm. */
+void trainer_step(struct trainer *trainer, const struct schedule *schedule, int step);
+
+/* Forward only: fills score. */
+void trainer_evaluate(struct trainer *trainer);
+
+/* Forward and backward without the optimiser's step: leaves gradients of the mean loss, summed over
+ * heads, in trainer->grad (cleared by the caller). */
+void trainer_gradients(struct trainer *trainer);
+
+/* Learning rate of a step. */
+double schedule_rate(const struct schedule *schedule, int step);
+
+#endif

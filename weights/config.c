@@ -1,0 +1,345 @@
+/* config.json to struct config and back. One table holds every whole-number field with its range,
+ * for reading, checking and writing; relations between fields are in config_check. */
+#include "weights/config.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "weights/file.h"
+
+#define FORMAT "headway"
+#define VERSION 1
+#define CONFIG_BYTES_MAX ((size_t)1 << 20)
+
+static const char *const kind_names[HEAD_KINDS] = {
+    [HEAD_PARALLEL] = "parallel",     [HEAD_CAUSAL] = "causal",
+    [HEAD_ANTICAUSAL] = "anticausal", [HEAD_LINEAR] = "linear",
+    [HEAD_REPLICATED] = "replicated",
+};
+
+const char *head_kind_name(enum head_kind kind)
+{
+    return (unsigned)kind < HEAD_KINDS ? kind_names[kind] : "unknown";
+}
+
+int head_kind_parse(const char *name, enum head_kind *kind, struct err *err)
+{
+    for (int i = 0; i < HEAD_KINDS; i++) {
+        if (!strcmp(name, kind_names[i])) {
+            *kind = (enum head_kind)i;
+            return 0;
+        }
+    }
+    return err_set(err, ERR_INVALID,
+                   "the head kind is '%.60s', but must be one of parallel, causal, anticausal, "
+                   "linear, replicated",
+                   name);
+}
+
+/* ---- whole numbers ---- */
+
+struct int_field {
+    const char *name; /* as in the file; "heads." marks the object heads */
+    size_t offset;    /* in struct config */
+    int min, max;
+};
+
+#define FIELD(json, member, min, max)                                                              \
+    {                                                                                              \
+        json, offsetof(struct config, member), min, max                                            \
+    }
+static const struct int_field int_fields[] = {
+    FIELD("dim", dim, 16, 16384),
+    FIELD("n_layers", n_layers, 0, 512),
+    FIELD("n_heads", n_heads, 1, 256),
+    FIELD("n_kv_heads", n_kv_heads, 1, 256),
+    FIELD("hidden", hidden, 16, 65536),
+    FIELD("vocab", vocab, 2, 1048576),
+    FIELD("context", context, 2, 1048576),
+    FIELD("heads.n", n_predict, 1, HEADS_MAX),
+    FIELD("heads.layers", head_layers, 0, 8),
+    FIELD("bos", bos, -1, 1048575),
+    FIELD("eos", eos, -1, 1048575),
+};
+#define N_INT_FIELDS (sizeof int_fields / sizeof *int_fields)
+
+static int *int_at(struct config *config, const struct int_field *field)
+{
+    return (int *)((char *)config + field->offset);
+}
+
+static int check_int(const struct int_field *field, long long value, struct err *err)
+{
+    if (value < field->min || value > field->max)
+        return err_set(err, ERR_INVALID, "field '%s' is %lld, but must lie between %d and %d",
+                       field->name, value, field->min, field->max);
+    return 0;
+}
+
+/* ---- checking ---- */
+
+static int check_reals(const struct config *c, struct err *err)
+{
+    if (!(c->norm_eps > 0 && c->norm_eps <= 0.1f))
+        return err_set(err, ERR_INVALID,
+                       "field 'norm_eps' is %g, but must be above 0 and at most 0.1", c->norm_eps);
+    if (!(c->rope_theta >= 1 && isfinite(c->rope_theta)))
+        return err_set(err, ERR_INVALID, "field 'rope_theta' is %g, but must be at least 1",
+                       c->rope_theta);
+    return 0;
+}
+
+static int check_shapes(const struct config *c, struct err *err)
+{
+    if (c->dim % 16 || c->dim % c->n_heads)
+        return err_set(err, ERR_INVALID,
+                       "field 'dim' is %d, but must be a multiple of 16 and of n_heads (%d)",
+                       c->dim, c->n_heads);
+    int head_dim = c->dim / c->n_heads;
+    if (head_dim % 2 || head_dim > 256)
+        return err_set(err, ERR_INVALID,
+                       "field 'n_heads' is %d, which makes heads of dim / n_heads = %d numbers, "
+                       "but that must be even and at most 256",
+                       c->n_heads, head_dim);
+    if (c->n_kv_heads > c->n_heads || c->n_heads % c->n_kv_heads)
+        return err_set(err, ERR_INVALID, "field 'n_kv_heads' is %d, but must divide n_heads (%d)",
+                       c->n_kv_heads, c->n_heads);
+    if (c->hidden % 16)
+        return err_set(err, ERR_INVALID, "field 'hidden' is %d, but must be a multiple of 16",
+                       c->hidden);
+    return 0;
+}
+
+static int check_heads(const struct config *c, struct err *err)
+{
+    if ((unsigned)c->kind >= HEAD_KINDS)
+        return err_set(err, ERR_INVALID, "field 'heads.kind' is %d, but must lie between 0 and %d",
+                       (int)c->kind, HEAD_KINDS - 1);
+    bool layered = c->kind != HEAD_LINEAR && c->kind != HEAD_REPLICATED;
+    if (layered != (c->head_layers > 0))
+        return err_set(
+            err, ERR_INVALID, "field 'heads.layers' is %d, but must %s for heads of kind %s",
+            c->head_layers, layered ? "lie between 1 and 8" : "be 0", head_kind_name(c->kind));
+    return 0;
+}
+
+int config_check(struct config *config, struct err *err)
+{
+    int rc = 0;
+    for (size_t i = 0; i < N_INT_FIELDS && !rc; i++)
+        rc = check_int(&int_fields[i], *int_at(config, &int_fields[i]), err);
+    if (!rc)
+        rc = check_reals(config, err);
+    if (!rc)
+        rc = check_shapes(config, err);
+    if (!rc)
+        rc = check_heads(config, err);
+    if (rc)
+        return rc;
+    if (config->bos >= config->vocab || config->eos >= config->vocab)
+        return err_set(err, ERR_INVALID, "field '%s' is %d, but must be below vocab (%d), or -1",
+                       config->bos >= config->vocab ? "bos" : "eos",
+                       config->bos >= config->vocab ? config->bos : config->eos, config->vocab);
+    config->head_dim = config->dim / config->n_heads;
+    return 0;
+}
+
+/* ---- reading ---- */
+
+/* The value at "name" or "heads.name"; an error when it is missing. */
+static int get(const json_t *root, const char *name, const json_t **value, struct err *err)
+{
+    const char *dot = strchr(name, '.');
+    const json_t *object = dot ? json_object_get(root, "heads") : root;
+    if (dot && object && !json_is_object(object))
+        return err_set(err, ERR_INVALID,
+                       "field 'heads' must be an object with the fields kind, n, layers");
+    *value = json_object_get(object, dot ? dot + 1 : name);
+    if (!*value)
+        return err_set(err, ERR_INVALID, "field '%s' is missing", name);
+    return 0;
+}
+
+/* Refuses a value of the wrong type; the sentence shows it. */
+static int mistyped(const char *name, const json_t *value, const char *wanted, struct err *err)
+{
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    int rc = err_set(err, ERR_INVALID, "field '%s' is %.60s, but must be %s", name,
+                     text ? text : "?", wanted);
+    free(text);
+    return rc;
+}
+
+static int read_int(const json_t *root, const struct int_field *field, struct config *config,
+                    struct err *err)
+{
+    const json_t *value;
+    int rc = get(root, field->name, &value, err);
+    if (rc)
+        return rc;
+    if (!json_is_integer(value)) {
+        char wanted[64];
+        snprintf(wanted, sizeof wanted, "a whole number between %d and %d", field->min, field->max);
+        return mistyped(field->name, value, wanted, err);
+    }
+    rc = check_int(field, json_integer_value(value), err);
+    if (!rc)
+        *int_at(config, field) = (int)json_integer_value(value);
+    return rc;
+}
+
+static int read_real(const json_t *root, const char *name, float *out, struct err *err)
+{
+    const json_t *value;
+    int rc = get(root, name, &value, err);
+    if (rc)
+        return rc;
+    if (!json_is_number(value))
+        return mistyped(name, value, "a number", err);
+    *out = (float)json_number_value(value);
+    return 0;
+}
+
+static int read_string(const json_t *root, const char *name, const char **out, struct err *err)
+{
+    const json_t *value;
+    int rc = get(root, name, &value, err);
+    if (rc)
+        return rc;
+    if (!json_is_string(value))
+        return mistyped(name, value, "a string", err);
+    *out = json_string_value(value);
+    return 0;
+}
+
+/* Whether this is our kind of file at all: before any other field can be wrong. */
+static int read_format(const json_t *root, struct err *err)
+{
+    const char *format = "";
+    const json_t *version;
+    if (!json_is_object(root))
+        return err_set(err, ERR_INVALID, "the file must hold one JSON object");
+    int rc = read_string(root, "format", &format, err);
+    if (rc)
+        return rc;
+    if (strcmp(format, FORMAT))
+        return err_set(err, ERR_INVALID,
+                       "field 'format' is '%.60s', but must be '%s': convert the model first",
+                       format, FORMAT);
+    rc = get(root, "version", &version, err);
+    if (!rc && json_integer_value(version) != VERSION)
+        rc = mistyped("version", version, "1, the only version this program knows", err);
+    return rc;
+}
+
+static int read_fields(const json_t *root, struct config *config, struct err *err)
+{
+    const char *kind = "";
+    const json_t *tied;
+    int rc = read_format(root, err);
+    for (size_t i = 0; i < N_INT_FIELDS && !rc; i++)
+        rc = read_int(root, &int_fields[i], config, err);
+    if (!rc)
+        rc = read_real(root, "norm_eps", &config->norm_eps, err);
+    if (!rc)
+        rc = read_real(root, "rope_theta", &config->rope_theta, err);
+    if (!rc)
+        rc = read_string(root, "heads.kind", &kind, err);
+    if (!rc && (rc = head_kind_parse(kind, &config->kind, err)))
+        err_prefix(err, rc, "field 'heads.kind'");
+    if (!rc)
+        rc = get(root, "tied", &tied, err);
+    if (!rc && !json_is_boolean(tied))
+        rc = mistyped("tied", tied, "true or false", err);
+    if (rc)
+        return rc;
+    config->tied = json_is_true(tied);
+    return config_check(config, err);
+}
+
+int config_parse(struct config *config, const char *text, size_t size, const char *where,
+                 struct err *err)
+{
+    json_error_t error;
+    memset(config, 0, sizeof *config);
+    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
+    if (!root)
+        return err_set(err, ERR_INVALID, "%s is not JSON: line %d: %s", where, error.line,
+                       error.text);
+    int rc = read_fields(root, config, err);
+    json_decref(root);
+    return rc ? err_prefix(err, rc, "%s", where) : 0;
+}
+
+int config_read(struct config *config, const char *folder, struct err *err)
+{
+    struct buf text = {0};
+    char *path = file_join(folder, "config.json");
+    if (!path)
+        return err_set(err, ERR_MEMORY, "%s: no memory left", folder);
+    int rc = file_read(&text, path, CONFIG_BYTES_MAX, err);
+    if (!rc)
+        rc = config_parse(config, text.data ? text.data : "", text.len, path, err);
+    buf_release(&text);
+    free(path);
+    return rc;
+}
+
+/* ---- writing ---- */
+
+/* 1e-5f becomes the double 1e-5, not 9.9999997e-6, when that reads back the same. */
+static json_t *real(float x)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.6g", x);
+    return json_real(strtof(text, NULL) == x ? strtod(text, NULL) : x);
+}
+
+static json_t *config_json(const struct config *config)
+{
+    struct config copy = *config;
+    json_t *root = json_object(), *heads = json_object();
+    int bad = json_object_set_new(root, "format", json_string(FORMAT)) |
+              json_object_set_new(root, "version", json_integer(VERSION)) |
+              json_object_set_new(heads, "kind", json_string(head_kind_name(config->kind)));
+    for (size_t i = 0; i < N_INT_FIELDS; i++) {
+        const char *name = int_fields[i].name, *dot = strchr(name, '.');
+        bad |= json_object_set_new(dot ? heads : root, dot ? dot + 1 : name,
+                                   json_integer(*int_at(&copy, &int_fields[i])));
+    }
+    bad |= json_object_set_new(root, "norm_eps", real(config->norm_eps)) |
+           json_object_set_new(root, "rope_theta", real(config->rope_theta)) |
+           json_object_set_new(root, "tied", json_boolean(config->tied)) |
+           json_object_set_new(root, "heads", heads);
+    if (!bad)
+        return root;
+    json_decref(root);
+    return NULL;
+}
+
+int config_write(const struct config *config, const char *folder, struct err *err)
+{
+    struct config copy = *config;
+    struct file_out out = {0};
+    int rc = config_check(&copy, err);
+    if (rc)
+        return rc;
+    char *path = file_join(folder, "config.json");
+    json_t *root = config_json(config);
+    if (!path || !root)
+        rc = err_set(err, ERR_MEMORY, "%s: no memory left", folder);
+    if (!rc)
+        rc = file_create(&out, path, err);
+    if (!rc) {
+        /* 9 digits bring every float back; a failed write stays in the stream's error flag */
+        json_dumpf(root, out.stream, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+        fputc('\n', out.stream);
+        rc = file_commit(&out, err);
+    }
+    json_decref(root);
+    free(path);
+    return rc;
+}

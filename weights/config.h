@@ -1,0 +1,52 @@
+/* What config.json says: the shape of a model. Parsing trusts nothing: every field is checked by
+ * name and range, so that code after it may multiply shapes without fear. Any thread. */
+#ifndef WEIGHTS_CONFIG_H
+#define WEIGHTS_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+
+enum head_kind { HEAD_PARALLEL, HEAD_CAUSAL, HEAD_ANTICAUSAL, HEAD_LINEAR, HEAD_REPLICATED };
+#define HEAD_KINDS 5
+#define HEADS_MAX 32
+
+/* Shape letters: D width, H heads, G key/value heads, K head size, F hidden, V vocab, L layers,
+ * N prediction heads. */
+struct config {
+    int dim;         /* D, 16..16384, a multiple of 16 and of n_heads */
+    int n_layers;    /* L, layers of the trunk, without those of the heads; 0..512 */
+    int n_heads;     /* H, 1..256 */
+    int n_kv_heads;  /* G, divides H */
+    int head_dim;    /* K = D / H, a multiple of 2, at most 256 */
+    int hidden;      /* F, 16..65536, a multiple of 16 */
+    int vocab;       /* V, 2..1048576 */
+    int context;     /* positions the model was trained for, 2..1048576 */
+    float norm_eps;  /* RMSNorm's epsilon, above 0, at most 0.1 */
+    float rope_theta; /* at least 1 */
+    bool tied;       /* the unembedding is the embedding */
+    enum head_kind kind;
+    int n_predict;   /* N, prediction heads, next-token head included; 1..HEADS_MAX */
+    int head_layers; /* transformer layers per prediction head, 1..8; 0 for linear, replicated */
+    int bos;         /* token put before a prompt and read at a document's end; -1 for none */
+    int eos;         /* token that ends a text; -1 for none */
+};
+
+/* "parallel", "causal", "anticausal", "linear", "replicated". */
+const char *head_kind_name(enum head_kind kind);
+/* 0, or ERR_INVALID with a sentence that lists the names. */
+int head_kind_parse(const char *name, enum head_kind *kind, struct err *err);
+
+/* Checks ranges and fills head_dim. ERR_INVALID names the field, its value and what is allowed. */
+int config_check(struct config *config, struct err *err);
+
+/* Reads FOLDER/config.json. Unknown fields are ignored. ERR_IO, ERR_INVALID. */
+int config_read(struct config *config, const char *folder, struct err *err);
+/* The same from text in memory of `size` bytes; `where` names it in errors. */
+int config_parse(struct config *config, const char *text, size_t size, const char *where,
+                 struct err *err);
+/* Writes FOLDER/config.json atomically (temporary file, fsync, rename). */
+int config_write(const struct config *config, const char *folder, struct err *err);
+
+#endif
