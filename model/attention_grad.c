@@ -54,7 +54,8 @@ void attend_whole(struct lane *lane, const struct pass *pass, int block, struct 
                  s, width);
             for (int i = from; i < to; i++)
                 acts->lse[(first + (size_t)i) * (size_t)heads + (size_t)h] =
-                    grad_kernels.softmax(s + (size_t)(i - from) * width, scale, i + 1, (int)width);
+                    grad_kernels.softmax(s + (size_t)(i - from) * width, scale, i + 1,
+                                         (int)padded(to));
             gemm(lane, false, false, to - from, size, to, s, width, qkv + at.v, at.stride, false,
                  acts->att + (first + (size_t)from) * out + (size_t)h * (size_t)size, out);
         }
@@ -69,7 +70,7 @@ static void backward_strip(struct lane *lane, const struct config *c, const stru
 {
     struct columns at = columns(c, h);
     size_t width = padded(batch->context), out = (size_t)c->n_heads * (size_t)c->head_dim;
-    int m = to - from, size = c->head_dim;
+    int m = to - from, size = c->head_dim, cut = (int)padded(to);
     float *p = batch->scores[lane->id], *dp = p + ATTENTION_STRIP * width;
     float scale = 1.0f / sqrtf((float)size);
     const float *q = qkv + (size_t)from * at.stride + at.q;
@@ -79,10 +80,10 @@ static void backward_strip(struct lane *lane, const struct config *c, const stru
     for (int i = 0; i < m; i++) {
         float *pi = p + (size_t)i * width, *dpi = dp + (size_t)i * width;
         grad_kernels.softmax_again(pi, scale, lse[(size_t)i * (size_t)c->n_heads], from + i + 1,
-                                   (int)width);
-        memset(dpi + to, 0, (width - (size_t)to) * sizeof(float));
+                                   cut);
+        memset(dpi + to, 0, (size_t)(cut - to) * sizeof(float));
         float delta = grad_kernels.dot(d_out + (size_t)i * out, o + (size_t)i * out, size);
-        grad_kernels.softmax_back(pi, dpi, delta, scale, (int)width);
+        grad_kernels.softmax_back(pi, dpi, delta, scale, cut);
     }
     gemm(lane, true, false, to, size, m, p, width, d_out, out, true, dqkv + at.v, at.stride);
     gemm(lane, false, false, m, size, to, dp, width, qkv + at.k, at.stride, false,

@@ -69,7 +69,16 @@ void linear_backward_weight(struct lane *lane, const struct linear *l, const flo
                             size_t x_stride, const float *dy, size_t dy_stride, int rows)
 {
     int begin, end;
-    lane_share(lane, l->outputs, 16, &begin, &end);
-    gemm(lane, true, false, end - begin, l->inputs, rows, dy + begin, dy_stride, x, x_stride, true,
-         l->dense_grad + (size_t)begin * (size_t)l->inputs, (size_t)l->inputs);
+    float *dw = l->dense_grad;
+    size_t inputs = (size_t)l->inputs;
+    /* Every lane packs the whole of the operand that is not split: split the wider one. */
+    if (l->outputs >= l->inputs) {
+        lane_share(lane, l->outputs, 16, &begin, &end);
+        gemm(lane, true, false, end - begin, l->inputs, rows, dy + begin, dy_stride, x, x_stride,
+             true, dw + (size_t)begin * inputs, inputs);
+    } else {
+        lane_share(lane, l->inputs, 16, &begin, &end);
+        gemm(lane, true, false, l->outputs, end - begin, rows, dy, dy_stride, x + begin, x_stride,
+             true, dw + begin, inputs);
+    }
 }

@@ -158,6 +158,12 @@ static void add_edge(const float *sums, float *c, size_t ldc, int m, int n, bool
 static void piece(const uint16_t *a0, const uint16_t *a1, const uint16_t *b0, const uint16_t *b1,
                   int kt, float *c, size_t ldc, int m, int n, bool accumulate)
 {
+    /* C is often cold: ask for its lines now, they are written after the sums. */
+    for (int i = 0; i < min(m, 2 * TILE); i++) {
+        __builtin_prefetch(c + (size_t)i * ldc, 1);
+        if (n > TILE)
+            __builtin_prefetch(c + (size_t)i * ldc + TILE, 1);
+    }
     BEGIN(0, 0, 0)
     BEGIN(1, 0, TILE)
     BEGIN(2, TILE, 0)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "server/utf8.h"
 
 struct buf *reply_begin(struct reply *reply, int status, const char *type)
 {
@@ -88,14 +89,13 @@ bool json_text_strict(struct buf *out, const char *text, size_t len)
 
 void json_text(struct buf *out, const char *text, size_t len)
 {
+    struct buf repaired = {0};
+    struct utf8 utf8 = {0};
     if (json_text_strict(out, text, len))
         return;
-    struct buf ascii = {0};
-    buf_append(&ascii, text, len);
-    for (size_t i = 0; i < ascii.len; i++)
-        if ((unsigned char)ascii.data[i] > 126)
-            ascii.data[i] = '?';
-    if (ascii.failed || !json_text_strict(out, ascii.data, ascii.len))
+    utf8_add(&utf8, text, len, &repaired);
+    utf8_end(&utf8, &repaired);
+    if (repaired.failed || !json_text_strict(out, repaired.data, repaired.len))
         out->failed = true;
-    buf_release(&ascii);
+    buf_release(&repaired);
 }

@@ -33,8 +33,7 @@ void reply_release(struct reply *reply);
 void reply_error_object(struct buf *out, int status, const char *param, const char *code,
                         const char *message);
 
-/* Appends text as a quoted JSON string. When the bytes are not UTF-8, what is not ASCII becomes
- * '?'. */
+/* Appends text as a quoted JSON string; what is not UTF-8 in it becomes U+FFFD. */
 void json_text(struct buf *out, const char *text, size_t len);
 
 /* The same, but appends nothing and returns false when the bytes are not UTF-8. */

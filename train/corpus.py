@@ -25,7 +25,7 @@ import tarfile
 
 KINDS = ("c", "python", "prose")
 SHARE = {"c": 0.40, "python": 0.35, "prose": 0.25}
-CAP = {"c": 1.3, "python": 6, "prose": 6}  # MB from a package whose weight is 1, so that none dominates
+CAP = {"c": 1.3, "python": 6, "prose": 6}  # MB from a package of weight 1, so that none dominates
 MB = 1_000_000
 MIN_FILE, MAX_FILE = 200, 512 * 1024
 HELD_OUT_LIMIT = MB  # bytes of each kind
@@ -33,24 +33,25 @@ PACKAGE_LIST = pathlib.Path(__file__).with_name("corpus_packages.json")
 
 # ---- licences -----------------------------------------------------------------------------------
 
-# Debian's short names vary freely ("BSD-3-clause-Intel", "MIT/X11"), so a name is known by its start.
-# What is not known here counts as not permissive.
+# Debian's short names vary freely ("BSD-3-clause-Intel", "MIT/X11"), so a name is known by its
+# start. What is not known here counts as not permissive.
 PERMISSIVE = re.compile(
-    r"(0bsd|afl|apache|asl|beerware|blessing|boost|bsd|bsl|cc0|cc-?by-[234]|curl|dom4j|expat|freetype"
-    r"|ftl|ftp|historical|hpnd|ijg|imagemagick|isc|libpng|lua|mit|mpich|ncsa|nginx|ntp|openldap|openssl"
-    r"|permissive|php|postgresql|psf|public|pd\b|python|ruby|sgi|ssleay|tcl|unicode|unlicense|vim|wtfpl"
-    r"|x11|zlib|zpl)", re.I)
+    r"(0bsd|afl|apache|asl|beerware|blessing|boost|bsd|bsl|cc0|cc-?by-[234]|curl|dom4j|expat"
+    r"|freetype|ftl|ftp|historical|hpnd|ijg|imagemagick|isc|libpng|lua|mit|mpich|ncsa|nginx|ntp"
+    r"|openldap|openssl|permissive|php|postgresql|psf|public|pd\b|python|ruby|sgi|ssleay|tcl"
+    r"|unicode|unlicense|vim|wtfpl|x11|zlib|zpl)", re.I)
 COPYLEFT = re.compile(r"gpl|gfdl|mpl|epl|cddl|-sa\b|-n[cd]\b|artistic|restricted", re.I)
 GPL_HEADER = re.compile(rb"GNU\s+(\w+\s+)?General\s+Public|SPDX[^\n]*GPL|\b[AL]?GPL(v?[23])?\b")
 
 
 def licence_is_permissive(name):
-    """Whether a short name such as "Expat and (BSD-3-clause or GPL-2+)" leaves us a permissive choice."""
+    """Whether a name such as "Expat and (BSD-3-clause or GPL-2+)" leaves us a permissive choice."""
     def known(part):
         part = part.strip(" ()")
         return bool(PERMISSIVE.match(part)) and not COPYLEFT.search(part)
-    parts = re.split(r"\s+and\s+|\s*[,&]\s*(?:and\s+)?", re.sub(r",\s*or\s+", " or ", name.strip()))
-    return all(any(known(p) for p in re.split(r"\s+or\s+|\s*\|\s*", part)) for part in parts if part)
+    name = re.sub(r",\s*or\s+", " or ", name.strip())
+    parts = filter(None, re.split(r"\s+and\s+|\s*[,&]\s*(?:and\s+)?", name))
+    return all(any(map(known, re.split(r"\s+or\s+|\s*\|\s*", part))) for part in parts)
 
 
 class Licences:
@@ -90,7 +91,8 @@ class Debian:
         self.downloads.mkdir(parents=True, exist_ok=True)
         (root / "parts/source.sources").write_text(
             "Types: deb-src\nURIs: http://deb.debian.org/debian\nComponents: main\n"
-            f"Suites: {' '.join(suites)}\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n")
+            f"Suites: {' '.join(suites)}\n"
+            "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n")
         options = {"Dir::Etc::SourceList": "/dev/null", "Dir::Etc::SourceParts": root / "parts",
                    "Dir::State::Lists": root / "lists", "Dir::Cache": root / "cache",
                    "APT::Sandbox::User": "root"}  # the folder may be closed to the user _apt
@@ -116,7 +118,8 @@ class Debian:
         for suite in self.suites:
             folder = self.downloads / suite / package
             folder.mkdir(parents=True, exist_ok=True)
-            wrong.append(self.run(["source", "--download-only", "--only-source", f"{package}/{suite}"], folder))
+            wrong.append(self.run(["source", "--download-only", "--only-source",
+                                   f"{package}/{suite}"], folder))
             if not wrong[-1]:
                 return suite, folder
         raise CorpusError(f"apt-get source failed ({wrong[0]})")
@@ -158,7 +161,8 @@ def read_package(folder):
             copyright_text = b"".join(found.values()).decode("utf-8", "replace")
         elif name.endswith(".diff.gz"):  # source format 1.0: one patch holds the debian folder
             patch = gzip.decompress((folder / name).read_bytes()).decode("utf-8", "replace")
-            hunk = re.search(r"^\+\+\+ \S+/debian/copyright\b.*\n@@.*\n((?:\+.*\n)*)", patch, re.M)
+            hunk = re.search(r"^\+\+\+ \S+/debian/copyright\b.*\n@@.*\n((?:\+.*\n)*)",
+                             patch, re.M)
             copyright_text = re.sub(r"^\+", "", hunk[1], flags=re.M) if hunk else ""
     hashes = {name: sha256((folder / name).read_bytes()) for name in [dsc.name] + names}
     return version, files, copyright_text, hashes
@@ -172,20 +176,24 @@ def sha256(data):
 
 PROSE_NAMES = re.compile(r"(readme|install|hacking|contributing|tutorial|faq)[^/]*$", re.I)
 JUNK_NAMES = re.compile(
-    r"(cmakelists|requirements|constraints|sources|top_level|entry_points|changelog|changes|licen[cs]e"
-    r"|copying|copyright|notice|authors|contributors|credits|thanks|maintainers|backers|code_?of_?conduct)[^/]*$"
-    r"|.*(unicode|_tab(le)?s?\.|wordlist|amalgamation|\.min\.).*$", re.I)
-JUNK_FOLDERS = re.compile(
-    r"(^|/)(third[-_]?party|3rdparty|vendor(ed)?|_?vendor|_vendored?|node_modules|extern(al)?s?|bundled"
-    r"|locales?|translations?|i18n|po|test[-_]?data|fixtures?|snapshots?|golden|corpus|NEWS\.d|generated"
-    r"|clinic|_sources|licen[cs]es?|rubi/rules|debian)/", re.I)
+    r"(cmakelists|requirements|constraints|sources|top_level|entry_points|changelog|changes"
+    r"|licen[cs]e|copying|copyright|notice|authors|contributors|credits|thanks|maintainers|backers"
+    r"|code_?of_?conduct)[^/]*$|.*(unicode|_tab(le)?s?\.|wordlist|amalgamation|\.min\.).*$", re.I)
+JUNK_FOLDERS = re.compile(  # others' code under unknown licences, translations, data, build outputs
+    r"(^|/)(third[-_]?party|3rdparty|vendor(ed)?|_?vendor|_vendored?|node_modules|extern(al)?s?"
+    r"|bundled|locales?|translations?|i18n|po|test[-_]?data|fixtures?|snapshots?|golden|corpus"
+    r"|NEWS\.d|generated|clinic|_sources|licen[cs]es?|rubi/rules|debian)/", re.I)
 TEST_FOLDER = re.compile(r"(^|/)(tests?|testing|testsuite|regress|spec|data)/", re.I)
 GENERATED = re.compile(
-    rb"do not (edit|modify|change)|auto-?generated|@generated|generated (by|from|automatically|with)"
-    rb"|automatically (generated|created)|machine[- ]generated|produced by|created by SWIG", re.I)
+    rb"do not (edit|modify|change)|auto-?generated|@generated"
+    rb"|generated (by|from|automatically|with)|automatically (generated|created)"
+    rb"|machine[- ]generated|produced by|created by SWIG", re.I)
+GENERATED_PROSE = re.compile(rb"do not edit|auto-?generated", re.I)  # the rest are plain English
 CPLUSPLUS = re.compile(
-    rb"^\s*(class\s+\w+\s*(;|\{|:[^:])|namespace\s+\w*\s*\{|template\s*<|public:|private:)|\bstd::", re.M)
-STOP_WORDS = frozenset(b"the of and to in is a that for it be with are this on as you can by not or if".split())
+    rb"^\s*(class\s+\w+\s*(;|\{|:[^:])|namespace\s+\w*\s*\{|template\s*<|public:|private:)"
+    rb"|\bstd::", re.M)
+STOP_WORDS = frozenset(
+    b"the of and to in is a that for it be with are this on as you can by not or if".split())
 
 
 def kind_of(path):
@@ -222,10 +230,14 @@ def tidy(data):
 LEADING_COMMENT = {
     "c": re.compile(rb"\s*(/\*.*?\*/[ \t]*\n?|(?://[^\n]*\n)+)", re.S),
     "python": re.compile(rb"\s*((?:#[^\n]*\n)+)"),
-    "prose": re.compile(rb"\s*(<!--.*?-->\n?|\.\.(?: [^\n]*)?\n(?:[ \t]+[^\n]*\n|\n(?=[ \t]))*|(?:# [^\n]*\n){3,})", re.S),
+    "prose": re.compile(
+        rb"\s*(<!--.*?-->\n?|\.\.(?: [^\n]*)?\n(?:[ \t]+[^\n]*\n|\n(?=[ \t]))*|(?:# [^\n]*\n){3,})",
+        re.S),
 }
 IS_LICENCE = re.compile(rb"copyright|licen[cs]e", re.I)
-IS_LEGALESE = re.compile(rb"warrant|redistribut|SPDX|all rights reserved|(licensed|distributed) under|permission|\(c\)|copyright \d", re.I)
+IS_LEGALESE = re.compile(
+    rb"warrant|redistribut|SPDX|all rights reserved|(licensed|distributed) under|permission"
+    rb"|\(c\)|copyright \d", re.I)
 
 
 def leading_comments(data, kind):
@@ -277,10 +289,10 @@ def clean(path, data, kind):
         return None, "not UTF-8"
     if b"\0" in data:
         return None, "binary"
-    head = data[:1500]
-    if GPL_HEADER.search(data[:4000] if kind != "prose" else head):
+    prose = kind == "prose"
+    if GPL_HEADER.search(data[:1500 if prose else 4000]):
         return None, "GPL header"
-    if GENERATED.search(head) and (kind != "prose" or re.search(rb"do not edit|auto-?generated", head, re.I)):
+    if (GENERATED_PROSE if prose else GENERATED).search(data[:1500]):
         return None, "generated"
     if path.endswith(".sgml"):
         data = strip_sgml(data)
@@ -316,12 +328,13 @@ Document = collections.namedtuple("Document", "key package path kind data")
 
 
 def key_of(package, path):
-    """Decides order, sampling and split: depends on the name alone, so it stays when others change."""
+    """Decides order, sampling and split; the name alone counts, so it stays when others change."""
     return hashlib.sha256(f"{package}/{path}".encode()).digest()
 
 
 def take(documents, limit):
-    """The documents with the smallest keys that fit in limit bytes: a fair, stable sample."""
+    """The documents with the smallest keys that fit in limit bytes: a stable sample. As the keys
+    are the same for every limit, a package cut by its cap is hardly cut again for the whole."""
     taken, size = [], 0
     for document in sorted(documents):
         if size + len(document.data) <= limit:
@@ -361,7 +374,8 @@ def collect(package, spec, debian, seen):
     for kind in KINDS:
         weight = spec.get("weight", {}).get(kind, 1)
         documents += take(kept[kind], int(CAP[kind] * weight * MB))
-    entry = {"suite": suite, "version": version, "licence": main or sorted({n for _, n in licences.rules}),
+    entry = {"suite": suite, "version": version,
+             "licence": main or sorted({name for _, name in licences.rules}),
              "licence_read_by": "debian/copyright" if main != spec.get("licence") else "hand",
              "downloads": hashes, "left_out": dict(sorted(dropped.items()))}
     return documents, entry
@@ -412,8 +426,8 @@ def build(options):
         print(f"{package} {packages[package]['version']}: {sizes} MB", flush=True)
     if not documents:
         raise CorpusError("no package could be read; see the lines above for each one's reason.")
-    documents = [d for kind in KINDS for d in
-                 take([d for d in documents if d.kind == kind], int(options.max_mb * SHARE[kind] * MB))]
+    documents = [d for kind in KINDS for d in take([d for d in documents if d.kind == kind],
+                                                   int(options.max_mb * SHARE[kind] * MB))]
     train, held_out = split(documents)
     outputs = {"train.bin": train, "held-out.bin": held_out,
                "held-out-code.bin": [d for d in held_out if d.kind != "prose"],
@@ -421,23 +435,25 @@ def build(options):
     for package, entry in packages.items():
         entry["train"] = count([d for d in train if d.package == package])
         entry["held_out"] = count([d for d in held_out if d.package == package])
-    manifest = {"packages": packages,
-                "train": count(train), "held_out": count(held_out),
-                "outputs": {name: write(options.out / name, docs) for name, docs in outputs.items()}}
+    written = {name: write(options.out / name, docs) for name, docs in outputs.items()}
+    manifest = {"packages": packages, "train": count(train), "held_out": count(held_out),
+                "outputs": written}
     (options.out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     for name in ("train", "held_out"):
         print(name, json.dumps(manifest[name]))
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Builds headway's training corpus from Debian source packages.")
+    parser = argparse.ArgumentParser(
+        description="Builds headway's training corpus from Debian source packages.")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/corpus"),
-                        help="folder for the corpus, the manifest and the downloads (default: %(default)s)")
+                        help="folder for corpus, manifest and downloads (default: %(default)s)")
     parser.add_argument("--packages", type=pathlib.Path, default=PACKAGE_LIST,
-                        help="JSON list of packages (default: corpus_packages.json beside this program)")
+                        help="JSON list of packages (default: corpus_packages.json beside this)")
     parser.add_argument("--suites", nargs="+", default=["bookworm", "trixie"],
                         help="Debian releases to look in, in this order (default: %(default)s)")
-    parser.add_argument("--max-mb", type=float, default=240, help="size of the whole corpus in MB (default: %(default)s)")
+    parser.add_argument("--max-mb", type=float, default=240,
+                        help="size of the whole corpus in MB (default: %(default)s)")
     options = parser.parse_args()
     try:
         build(options)

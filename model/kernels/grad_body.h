@@ -22,14 +22,13 @@ static void rmsnorm(const float *dy, const float *x, const float *gain, float sc
 }
 
 static void gain(const float *dy, const float *x, const float *scale, int rows, size_t stride,
-                 float *dgain)
+                 int width, float *dgain)
 {
-    v16 sum = v16_load(dgain);
-    for (int r = 0; r < rows; r++) {
-        size_t at = (size_t)r * stride;
-        sum = v16_fma(v16_mul(v16_load(dy + at), v16_set(scale[r])), v16_load(x + at), sum);
-    }
-    v16_store(dgain, sum);
+    for (int r = 0; r < rows; r++, dy += stride, x += stride)
+        for (int i = 0; i < width; i += 16) {
+            v16 d = v16_mul(v16_load(dy + i), v16_set(scale[r]));
+            v16_store(dgain + i, v16_fma(d, v16_load(x + i), v16_load(dgain + i)));
+        }
 }
 
 /* silu(g) = g sig(g); its derivative is sig(g) (1 + g (1 - sig(g))). */

@@ -1,0 +1,236 @@
+/* headway-server: options, the life of the process, signals. Owns the loop and struct app; the
+ * HTTP side is in http.c, the model behind engine/engine.h.
+ *
+ * Threads: this one runs the loop and everything in server/. The engine's decode thread calls
+ * on_notify only, and on_notify only uv_async_send, the one call libuv allows from another thread. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/opts.h"
+#include "server/completion.h"
+#include "server/http.h"
+
+#define EXTRA_DESCRIPTORS 64 /* beside connections: the model's files, epoll, the log */
+
+static const char ABOUT[] =
+    "headway-server: serves a multi-token-prediction language model over an OpenAI-compatible "
+    "HTTP interface.";
+
+struct settings {
+    struct engine_options engine;
+    const char *host, *key_file, *allow_origin;
+    int port, max_body, max_connections, timeout, stall;
+};
+
+struct server {
+    uv_loop_t loop;
+    uv_async_t news; /* events wait in the engine */
+    uv_signal_t interrupt, terminate;
+    struct app app;
+    struct http http;
+    bool loop_ready;
+};
+
+static int parse_options(struct settings *s, int argc, char **argv, struct err *err)
+{
+    const struct opt table[] = {
+        {"model", OPT_STRING, &s->engine.model, 0, 0, NULL, "folder of the model"},
+        {"host", OPT_STRING, &s->host, 0, 0, NULL, "address to listen on"},
+        {"port", OPT_INT, &s->port, 0, 65535, NULL, "port to listen on, 0 = a free one"},
+        {"threads", OPT_INT, &s->engine.threads, 0, 1024, NULL, "compute threads, 0 = all cores"},
+        {"isa", OPT_CHOICE, &s->engine.isa, 0, 0, "auto|generic|avx2|avx512", "kernels"},
+        {"max-sequences", OPT_INT, &s->engine.max_sequences, 1, 1024, NULL,
+         "texts decoded at the same time"},
+        {"max-queue", OPT_INT, &s->engine.max_queue, 0, 100000, NULL,
+         "texts that may wait; beyond it requests get 429"},
+        {"context", OPT_INT, &s->engine.context, 0, 1 << 24, NULL,
+         "positions per text, prompt and completion, 0 = the model's"},
+        {"prompt-chunk", OPT_INT, &s->engine.prompt_chunk, 0, 1 << 16, NULL,
+         "prompt tokens read in one step, 0 = automatic"},
+        {"api-key", OPT_STRING, &s->key_file, 0, 0, NULL,
+         "file with one API key per line, asked for under /v1/"},
+        {"allow-origin", OPT_STRING, &s->allow_origin, 0, 0, NULL,
+         "web pages that may use the server (CORS), empty = none"},
+        {"max-body", OPT_INT, &s->max_body, 1024, 1 << 28, NULL, "bytes of a request's body"},
+        {"max-connections", OPT_INT, &s->max_connections, 1, 65536, NULL,
+         "connections at the same time"},
+        {"timeout", OPT_INT, &s->timeout, 1, 3600, NULL,
+         "seconds to send a request, to idle, or to leave an answer unread"},
+        {"stall", OPT_INT, &s->stall, 1, 3600, NULL,
+         "seconds without a decode step after which /health says 503"},
+        {0}};
+    return opts_parse(table, ABOUT, argc, argv, NULL, 0, NULL, err);
+}
+
+/* ---- callbacks ---- */
+
+/* Decode thread. */
+static void on_notify(void *news)
+{
+    uv_async_send(news);
+}
+
+static void on_news(uv_async_t *news)
+{
+    struct server *server = news->data;
+    completions_poll(&server->app);
+    http_pump(&server->http);
+}
+
+static void on_signal(uv_signal_t *handle, int signal)
+{
+    struct server *server = handle->data;
+    if (server->app.draining) {
+        log_warn("second signal: leaving at once");
+        _exit(128 + signal);
+    }
+    log_info("shutting down: %zu requests are still open", server->http.n_exchanges);
+    http_drain(&server->http);
+}
+
+/* ---- life ---- */
+
+static void set_model_id(struct app *app)
+{
+    char *folder = realpath(app->info->model, NULL);
+    const char *path = folder ? folder : app->info->model, *slash = strrchr(path, '/');
+    app->model.id = strdup(slash && slash[1] ? slash + 1 : path);
+    free(folder);
+}
+
+static int open_app(struct server *server, const struct settings *s, struct err *err)
+{
+    struct app *app = &server->app;
+    app->allow_origin = s->allow_origin;
+    app->max_body = (size_t)s->max_body;
+    app->stall = s->stall;
+    app->started = time(NULL);
+    int rc = engine_open(&app->engine, &s->engine, err);
+    if (rc)
+        return rc;
+    app->info = engine_info(app->engine);
+    set_model_id(app);
+    app->model.info = app->info;
+    app->model.engine = app->engine;
+    app->model.encode = engine_encode;
+    return app->model.id ? 0 : err_set(err, ERR_MEMORY, "memory ran out");
+}
+
+static int open_loop(struct server *server, struct err *err)
+{
+    signal(SIGPIPE, SIG_IGN);
+    if (uv_loop_init(&server->loop))
+        return err_set(err, ERR_IO, "the event loop could not be started");
+    server->loop_ready = true;
+    server->http.app = &server->app;
+    server->http.loop = &server->loop;
+    server->http.listen_fd = -1;
+    server->news.data = server->interrupt.data = server->terminate.data = server;
+    if (uv_async_init(&server->loop, &server->news, on_news) ||
+        uv_signal_init(&server->loop, &server->interrupt) ||
+        uv_signal_init(&server->loop, &server->terminate))
+        return err_set(err, ERR_IO, "the event loop could not be started");
+    return 0;
+}
+
+/* Each connection needs a descriptor; the usual soft limit of 1024 may be too low. */
+static void raise_descriptor_limit(int max_connections)
+{
+    struct rlimit limit;
+    rlim_t want = (rlim_t)max_connections + EXTRA_DESCRIPTORS;
+    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= want)
+        return;
+    limit.rlim_cur = want < limit.rlim_max ? want : limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur < want)
+        log_warn("only %ju descriptors are allowed for %d connections", (uintmax_t)limit.rlim_cur,
+                 max_connections);
+}
+
+static void announce(const struct app *app, const char *host, int port)
+{
+    const struct engine_info *info = app->info;
+    const char *left = strchr(host, ':') ? "[" : "", *right = *left ? "]" : "";
+    printf("headway %s: model %s, %s, %d prediction heads, %.1f M parameters, %s kernels, "
+           "%d threads, http://%s%s%s:%d\n",
+           HEADWAY_VERSION, app->model.id, info->kind, info->n_predict,
+           (double)info->parameters / 1e6, info->isa, info->threads, left, host, right, port);
+    printf("curl http://%s%s%s:%d/v1/completions -H 'Content-Type: application/json' "
+           "-d '{\"prompt\": \"Once upon a time\", \"max_tokens\": 64}'\n",
+           left, host, right, port);
+    fflush(stdout);
+}
+
+static int serve(struct server *server, const struct settings *s, struct err *err)
+{
+    int port = s->port;
+    raise_descriptor_limit(s->max_connections);
+    int rc = s->key_file ? keys_read(&server->app.keys, s->key_file, err) : 0;
+    if (!rc)
+        rc = open_loop(server, err);
+    if (!rc)
+        rc = http_bind(&server->http, s->host, &port, err);
+    if (!rc)
+        rc = open_app(server, s, err);
+    if (!rc)
+        rc = http_open(&server->http, s->max_connections, err);
+    if (rc)
+        return rc;
+    uv_signal_start(&server->interrupt, on_signal, SIGINT);
+    uv_signal_start(&server->terminate, on_signal, SIGTERM);
+    announce(&server->app, s->host, port);
+    uv_run(&server->loop, UV_RUN_DEFAULT);
+    return 0;
+}
+
+static void close_handle(uv_handle_t *handle, void *arg)
+{
+    (void)arg;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+/* The engine is closed before the loop: its last notify must still find the async handle. */
+static void close_all(struct server *server)
+{
+    http_close(&server->http);
+    engine_close(server->app.engine);
+    free((char *)server->app.model.id);
+    if (!server->loop_ready)
+        return;
+    uv_walk(&server->loop, close_handle, NULL);
+    uv_run(&server->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&server->loop);
+}
+
+int main(int argc, char **argv)
+{
+    struct err err;
+    static struct server server;
+    struct settings s = {
+        .engine = {.model = "weights/demo", .max_sequences = 16, .max_queue = 256, .isa = "auto"},
+        .host = "127.0.0.1",
+        .allow_origin = "*",
+        .port = 8080,
+        .max_body = 1 << 20,
+        .max_connections = 512,
+        .timeout = 30,
+        .stall = 30};
+    int rc = parse_options(&s, argc, argv, &err);
+    if (rc > 0)
+        return 0;
+    if (!rc) {
+        s.engine.notify = on_notify;
+        s.engine.notify_arg = &server.news;
+        server.http.timeout = s.timeout;
+        rc = serve(&server, &s, &err);
+        close_all(&server);
+    }
+    if (rc)
+        fprintf(stderr, "headway-server: %s\n", err.text);
+    return rc ? 1 : 0;
+}
