@@ -72,7 +72,11 @@ class Server:
         if receive_buffer:
             plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         plug.settimeout(timeout)
-        plug.connect(("127.0.0.1", self.port))
+        try:
+            plug.connect(("127.0.0.1", self.port))
+        except OSError:
+            plug.close()
+            raise
         return plug
 
     def request(self, method, path, body=None, headers=None, connection=None):

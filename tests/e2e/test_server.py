@@ -524,17 +524,22 @@ class Clients(unittest.TestCase):
 
     def test_full_queue(self):
         with Server("--max-sequences", 1, "--max-queue", 2) as server:
-            first = server.open_stream(**{**ENDLESS, "n": 3})
+            first = server.open_stream(**{**ENDLESS, "n": 1})
+            server.wait_metric("num_requests_running", lambda n: n == 1)
+            waiting = server.open_stream(**{**ENDLESS, "n": 2})
             server.wait_metric("num_requests_waiting", lambda n: n == 2)
             status, headers, data = server.request("POST", "/v1/completions", {"prompt": "x"})
             self.assertEqual((status, json.loads(data)["error"]["code"]), (429, "server_busy"))
             self.assertTrue(int(headers["Retry-After"]) >= 1)
             self.assertNotEqual(headers["x-should-retry"], "false")
+            waiting.close()
+            server.wait_metric("num_requests_waiting", lambda n: n == 0)
             first.close()
             server.wait_metric("num_requests_running", lambda n: n == 0)
             # A request of which only a part fits leaves nothing behind.
             self.assertEqual(server.request("POST", "/v1/completions", {**ENDLESS, "n": 20})[0],
                              429)
+            server.wait_metric("num_requests_waiting", lambda n: n == 0)
             server.wait_metric("num_requests_running", lambda n: n == 0)
             server.complete(prompt="x")
 
@@ -564,13 +569,14 @@ class Clients(unittest.TestCase):
             def drip(plug, data):
                 """Sends a byte at a time and returns how long the server bore it."""
                 start = time.monotonic()
-                try:
-                    for byte in data:
-                        plug.sendall(bytes([byte]))
-                        time.sleep(0.1)
-                    plug.recv(1)
-                except (BrokenPipeError, ConnectionResetError):
-                    pass
+                with plug:
+                    try:
+                        for byte in data:
+                            plug.sendall(bytes([byte]))
+                            time.sleep(0.1)
+                        plug.recv(1)
+                    except (BrokenPipeError, ConnectionResetError):
+                        pass
                 return time.monotonic() - start
 
             request = post_bytes({"prompt": "x" * 60})
@@ -578,8 +584,8 @@ class Clients(unittest.TestCase):
             plug = server.raw()
             plug.sendall(request[:-60])
             self.assertLess(drip(plug, request[-60:]), 6)
-            idle = server.raw()
-            self.assertEqual(idle.recv(1), b"")
+            with server.raw() as idle:
+                self.assertEqual(idle.recv(1), b"")
 
     def test_connection_limit(self):
         with Server("--max-connections", 4, "--timeout", 2) as server:
@@ -647,7 +653,7 @@ class Life(unittest.TestCase):
         idle.close()
         with self.assertRaises(ConnectionRefusedError):
             server.raw()
-        self.assertIn(b"data: [DONE]", read_all(stream))
+        self.assertTrue(read_all(stream).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n"))
         data = read_all(whole).split(b"\r\n\r\n", 1)[1]
         self.assertEqual(json.loads(data)["choices"][0]["text"], wanted)
         self.assertEqual(server.stop(), 0, "".join(server.log))

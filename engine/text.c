@@ -1,0 +1,108 @@
+/* UTF-8 repair and stop strings. */
+#include "engine/text.h"
+
+#include <string.h>
+
+/* Length of the character at s (Unicode 15, table 3-7), 0 when it may still be completed by more
+ * bytes, negative: that many bytes can never become a character. */
+static int character(const unsigned char *s, size_t n)
+{
+    unsigned char first = s[0], low = 0x80, high = 0xbf;
+    int length = first < 0x80                    ? 1
+                 : first >= 0xc2 && first < 0xe0 ? 2
+                 : first >= 0xe0 && first < 0xf0 ? 3
+                 : first >= 0xf0 && first < 0xf5 ? 4
+                                                 : -1;
+    if (length < 2)
+        return length;
+    if (first == 0xe0)
+        low = 0xa0;
+    if (first == 0xed)
+        high = 0x9f;
+    if (first == 0xf0)
+        low = 0x90;
+    if (first == 0xf4)
+        high = 0x8f;
+    for (int i = 1; i < length; i++, low = 0x80, high = 0xbf) {
+        if ((size_t)i >= n)
+            return 0;
+        if (s[i] < low || s[i] > high)
+            return -i;
+    }
+    return length;
+}
+
+/* Shows the first n held bytes; with `last`, an incomplete character at the end too. */
+static void show(struct text *text, size_t n, bool last, struct buf *out)
+{
+    const unsigned char *s = (const unsigned char *)text->held.data;
+    size_t i = 0;
+    while (i < n) {
+        int length = character(s + i, n - i);
+        if (length == 0 && !last)
+            break;
+        if (length > 0) {
+            buf_append(out, s + i, (size_t)length);
+            i += (size_t)length;
+            continue;
+        }
+        buf_append(out, "\xef\xbf\xbd", 3);
+        i += length < 0 ? (size_t)-length : n - i;
+    }
+    buf_consume(&text->held, i);
+}
+
+/* Where the first stop string begins in the held bytes, or their length. */
+static size_t find_stop(const struct text *text)
+{
+    size_t best = text->held.len;
+    for (int i = 0; i < text->n_stops; i++) {
+        const char *at =
+            memmem(text->held.data, text->held.len, text->stops[i], text->stop_lens[i]);
+        if (at && (size_t)(at - text->held.data) < best)
+            best = (size_t)(at - text->held.data);
+    }
+    return best;
+}
+
+/* How many bytes at the end could be the start of a stop string. */
+static size_t could_stop(const struct text *text)
+{
+    size_t most = 0, len = text->held.len;
+    for (int i = 0; i < text->n_stops; i++)
+        for (size_t n = text->stop_lens[i] - 1; n > most; n--)
+            if (n <= len && !memcmp(text->held.data + len - n, text->stops[i], n))
+                most = n;
+    return most;
+}
+
+bool text_add(struct text *text, const char *bytes, size_t len, bool ignore_stops, struct buf *out)
+{
+    buf_append(&text->held, bytes, len);
+    if (!text->held.len)
+        return false;
+    if (!ignore_stops) {
+        size_t stop = find_stop(text);
+        if (stop < text->held.len) {
+            show(text, stop, true, out);
+            text->held.len = 0;
+            return true;
+        }
+    }
+    /* Held bytes never begin before an incomplete character, so cutting by bytes is safe: show()
+     * stops at a character that is not whole. */
+    show(text, text->held.len - (ignore_stops ? 0 : could_stop(text)), false, out);
+    return false;
+}
+
+void text_end(struct text *text, struct buf *out)
+{
+    if (text->held.len)
+        show(text, text->held.len, true, out);
+}
+
+void text_release(struct text *text)
+{
+    buf_release(&text->held);
+    memset(text, 0, sizeof *text);
+}
