@@ -47,7 +47,8 @@ struct sequence {
     struct engine_speculation speculation;
     size_t forwards;
     /* this step */
-    int first_row, n_rows, accepted;
+    int first_row, n_rows;
+    int first_full; /* where its rows begin in scheduler->full and in the logits */
     /* news for the owner, cleared by scheduler_collected */
     struct buf out;
     struct engine_token fresh[ENGINE_DRAFTS_MAX + 1];

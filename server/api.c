@@ -199,9 +199,8 @@ static int parse_biases(const json_t *root, const struct api_model *model,
                            json_object_size(bias), ENGINE_BIAS_MAX);
     const char *key;
     json_t *value;
-    json_object_foreach (bias, key, value)
-        if (add_bias(request, model->info->vocab, key, value, error))
-            return ERR_INVALID;
+    json_object_foreach(bias, key, value) if (add_bias(request, model->info->vocab, key, value,
+                                                       error)) return ERR_INVALID;
     return 0;
 }
 
@@ -254,7 +253,8 @@ static int parse_root(struct api_request *request, const char *body, size_t len,
                       struct reply *error)
 {
     json_error_t why;
-    request->json = json_loadb(body ? body : "", len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
+    request->json =
+        json_loadb(body ? body : "", len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
     if (!request->json)
         return reply_error(error, 400, NULL, "invalid_json",
                            "The body is not valid JSON: %s (line %d, column %d).", why.text,

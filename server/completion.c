@@ -215,9 +215,11 @@ static void add_logprobs(struct choice *choice, const struct engine_event *event
 static void add_event(struct choice *choice, const struct engine_event *event)
 {
     struct completion *completion = choice->completion;
-    if (!choice->begun && completion->request.echo)
-        echo_text(choice);
+    size_t unread = completion->out.len;
+    bool echo = !choice->begun && completion->request.echo;
     choice->begun = true;
+    if (echo)
+        echo_text(choice);
     buf_append(&choice->text, event->text, event->text_len);
     if (completion->request.logprobs >= 0)
         add_logprobs(choice, event);
@@ -230,6 +232,8 @@ static void add_event(struct choice *choice, const struct engine_event *event)
     bool news = choice->text.len || choice->logprobs.tokens.len || event->finish;
     if (completion->request.stream && news)
         answer_chunk(completion, choice);
+    if (echo)
+        completion->echoed += completion->out.len - unread;
 }
 
 static void fail(struct completion *completion, const char *why)
@@ -247,7 +251,7 @@ static void fail(struct completion *completion, const char *why)
 static void check_limits(struct completion *completion)
 {
     bool failed = completion->out.failed || completion->reply.body.failed;
-    bool overflow = completion->out.len > COMPLETION_UNREAD_MAX;
+    bool overflow = completion->out.len > COMPLETION_UNREAD_MAX + completion->echoed;
     if (!failed && !overflow)
         return;
     log_warn("%s: closed, because %s", completion->id,

@@ -2,8 +2,8 @@
  * knows nothing of connections. exchange.c starts it, is told when there is news, reads, and drops
  * it. Loop thread.
  *
- * A completion outlives its exchange until the engine has ended each of its texts: until then events
- * point to its choices. */
+ * A completion outlives its exchange until the engine has ended each of its texts: until then
+ * events point to its choices. */
 #ifndef SERVER_COMPLETION_H
 #define SERVER_COMPLETION_H
 
@@ -11,7 +11,8 @@
 #include "server/logprobs.h"
 #include "server/reply.h"
 
-/* Unread bytes of a stream beyond which its client counts as gone. */
+/* Unread bytes of a stream beyond which its client counts as gone. Prompts that are echoed come all
+ * at once and are not counted. */
 #define COMPLETION_UNREAD_MAX (1u << 20)
 
 enum completion_state {
@@ -44,9 +45,10 @@ struct completion {
     size_t n_choices, pending; /* texts the engine has not ended */
     enum completion_state state;
     bool dropped;
-    struct buf out;      /* of a stream: not yet read */
-    struct reply reply;  /* of a whole answer, once done */
-    struct buf metrics;  /* JSON of the `metrics` field, empty = none */
+    struct buf out;     /* of a stream: not yet read */
+    size_t echoed;      /* bytes of its chunks that carried a prompt */
+    struct reply reply; /* of a whole answer, once done */
+    struct buf metrics; /* JSON of the `metrics` field, empty = none */
     size_t prompt_tokens, completion_tokens;
     void (*wake)(void *arg);
     void *wake_arg;

@@ -206,8 +206,7 @@ static enum MHD_Result begin(struct exchange *exchange, const char *method, cons
         reply_error(&exchange->reply, 400, NULL, "bad_request", "%s", headers->fault);
         return send_reply(exchange, &exchange->reply);
     }
-    exchange->route =
-        route_admit(exchange->http->app, method, path, headers, &exchange->reply);
+    exchange->route = route_admit(exchange->http->app, method, path, headers, &exchange->reply);
     if (exchange->reply.status && (headers->expects_continue || headers->length > DISCARD_MAX)) {
         exchange->close = true;
         return send_reply(exchange, &exchange->reply);

@@ -15,9 +15,9 @@
 struct headers {
     bool has_length, chunked, expects_continue;
     uint64_t length;
-    const char *content_type;    /* NULL when absent; live as long as the request */
+    const char *content_type; /* NULL when absent; live as long as the request */
     const char *authorization;
-    const char *asked_headers;   /* Access-Control-Request-Headers */
+    const char *asked_headers; /* Access-Control-Request-Headers */
     int hosts;
     const char *fault; /* a sentence; the connection must be closed. NULL = all is well */
 };

@@ -13,7 +13,8 @@
 #include "server/exchange.h"
 
 #define BACKLOG 256
-#define SEND_BUFFER 65536    /* bytes of an answer the kernel holds for a client that does not read */
+#define SEND_BUFFER 65536 /* bytes of an answer the kernel holds for a client that does not read   \
+                           */
 #define CONNECTION_POOL 32768 /* request line and headers must fit in it */
 #define SWEEP_MS 1000
 
@@ -106,6 +107,7 @@ static void connection_end(struct http *http, struct connection *connection)
     if (connection->next)
         connection->next->prev = connection->prev;
     uv_close((uv_handle_t *)&connection->watch, on_watch_closed);
+    http->freed = true;
 }
 
 static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
@@ -147,7 +149,10 @@ static void on_events(uv_poll_t *events, int status, int what)
 void http_pump(struct http *http)
 {
     MHD_UNSIGNED_LONG_LONG ms;
-    MHD_run(http->daemon);
+    do { /* at the connection limit, only the next run accepts in place of who has left */
+        http->freed = false;
+        MHD_run(http->daemon);
+    } while (http->freed);
     if (MHD_get_timeout(http->daemon, &ms) == MHD_YES)
         uv_timer_start(&http->timer, on_timer, ms, 0);
     else

@@ -17,7 +17,7 @@ struct connection {
     struct http *http;
     struct connection *prev, *next; /* in http->connections */
     int fd;
-    double deadline; /* when a request must have come, s; 0 = one is being answered */
+    double deadline;           /* when a request must have come, s; 0 = one is being answered */
     struct exchange *exchange; /* the request being answered, or NULL */
     uv_poll_t watch; /* while a completion runs: tells when the client goes away. libmicrohttpd
                         does not look at suspended connections. */
@@ -30,6 +30,7 @@ struct http {
     int listen_fd;
     int timeout; /* s a client may take to send a request, or leave an answer unread */
     struct connection *connections;
+    bool freed;         /* a connection ended during MHD_run */
     size_t n_exchanges; /* requests whose headers have come and whose answer has not gone */
     uv_poll_t events;
     uv_timer_t timer, sweep;

@@ -11,7 +11,7 @@
 #define KEY_BYTES_MAX 256
 
 struct keys {
-    int n; /* 0 = everyone may use the server */
+    int n;                             /* 0 = everyone may use the server */
     char key[KEYS_MAX][KEY_BYTES_MAX]; /* padded with NUL */
 };
 

@@ -2,7 +2,8 @@
  * HTTP side is in http.c, the model behind engine/engine.h.
  *
  * Threads: this one runs the loop and everything in server/. The engine's decode thread calls
- * on_notify only, and on_notify only uv_async_send, the one call libuv allows from another thread. */
+ * on_notify only, and on_notify only uv_async_send, the one call libuv allows from another thread.
+ */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,0 +1,242 @@
+/* server/api.c: bodies of POST /v1/completions, good, bad and mutated at random. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/rng.h"
+#include "server/api.h"
+
+static const struct engine_info INFO = {
+    .n_predict = 4, .vocab = 257, .context = 32, .bos = 256, .eos = 256};
+
+/* One token per byte, like the demo model's tokenizer. */
+static size_t encode(const struct engine *engine, const char *text, size_t len, int32_t *tokens,
+                     size_t max)
+{
+    (void)engine;
+    for (size_t i = 0; i < len && i < max; i++)
+        tokens[i] = (unsigned char)text[i];
+    return len;
+}
+
+static const struct api_model MODEL = {.id = "demo", .info = &INFO, .encode = encode};
+
+static int parse(struct api_request *request, const char *body, struct reply *error)
+{
+    memset(error, 0, sizeof *error);
+    return api_parse(request, &MODEL, body, strlen(body), 99, error);
+}
+
+/* The error's field, compared as it stands in the body. */
+static void assert_member(const json_t *error, const char *name, const char *expected)
+{
+    const json_t *value = json_object_get(error, name);
+    assert_non_null(value);
+    if (expected)
+        assert_string_equal(json_string_value(value), expected);
+    else
+        assert_true(json_is_null(value));
+}
+
+static void assert_refused(const char *body, int status, const char *param, const char *code)
+{
+    struct api_request request;
+    struct reply reply;
+    if (!parse(&request, body, &reply))
+        fail_msg("accepted: %s", body);
+    assert_int_equal(reply.status, status);
+    json_t *root = json_loadb(reply.body.data, reply.body.len, 0, NULL);
+    const json_t *error = json_object_get(root, "error");
+    assert_int_equal(json_object_size(error), 4);
+    assert_member(error, "param", param);
+    assert_member(error, "code", code);
+    assert_member(error, "type", "invalid_request_error");
+    assert_true(json_string_length(json_object_get(error, "message")) > 10);
+    json_decref(root);
+    reply_release(&reply);
+    api_release(&request);
+}
+
+static void test_bad_bodies(void **state)
+{
+    static const struct {
+        const char *body, *param, *code;
+    } table[] = {
+        {"", NULL, "invalid_json"},
+        {"{", NULL, "invalid_json"},
+        {"[1]", NULL, "invalid_json"},
+        {"null", NULL, "invalid_json"},
+        {"{\"prompt\":\"a\",\"prompt\":\"b\"}", NULL, "invalid_json"},
+        {"{\"prompt\":\"\\udc00\"}", NULL, "invalid_json"},
+        {"{\"prompt\":\"\xff\"}", NULL, "invalid_json"},
+        {"{\"prompt\":\"a\",\"temperature\":1e999}", NULL, "invalid_json"},
+        {"{\"prompt\":\"a\",\"temperature\":NaN}", NULL, "invalid_json"},
+        {"{}", "prompt", NULL},
+        {"{\"prompt\":null}", "prompt", NULL},
+        {"{\"prompt\":true}", "prompt", NULL},
+        {"{\"prompt\":[]}", "prompt", NULL},
+        {"{\"prompt\":[[]]}", "prompt", NULL},
+        {"{\"prompt\":[[1],2]}", "prompt", NULL},
+        {"{\"prompt\":[1,2.5]}", "prompt", NULL},
+        {"{\"prompt\":[257]}", "prompt", NULL},
+        {"{\"prompt\":[-1]}", "prompt", NULL},
+        {"{\"prompt\":\"0123456789012345678901234567890\"}", "prompt", "context_length_exceeded"},
+        {"{\"prompt\":\"a\",\"top_p\":-0.5}", "top_p", NULL},
+        {"{\"prompt\":\"a\",\"temperature\":true}", "temperature", NULL},
+        {"{\"prompt\":\"a\",\"max_tokens\":2147483648}", "max_tokens", NULL},
+        {"{\"prompt\":\"a\",\"min_tokens\":17}", "min_tokens", NULL},
+        {"{\"prompt\":\"a\",\"logit_bias\":{\"257\":1}}", "logit_bias", NULL},
+        {"{\"prompt\":\"a\",\"logit_bias\":{\" 1\":1}}", "logit_bias", NULL},
+        {"{\"prompt\":\"a\",\"logit_bias\":{\"1x\":1}}", "logit_bias", NULL},
+        {"{\"prompt\":\"a\",\"logit_bias\":{\"1\":null}}", "logit_bias", NULL},
+        {"{\"prompt\":\"a\",\"speculation\":4}", "speculation", NULL},
+        {"{\"prompt\":\"a\",\"speculation\":\"on\"}", "speculation", NULL},
+        {"{\"prompt\":[\"a\",\"b\"],\"n\":33}", "n", NULL},
+        {"{\"prompt\":\"a\",\"best_of\":3,\"n\":2}", "best_of", NULL},
+        {"{\"prompt\":\"a\",\"stop\":[\"\"]}", "stop", NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        assert_refused(table[i].body, 400, table[i].param, table[i].code);
+    assert_refused("{\"prompt\":\"a\",\"model\":\"other\"}", 404, "model", "model_not_found");
+}
+
+static void test_defaults(void **state)
+{
+    struct api_request r;
+    struct reply error;
+    (void)state;
+    assert_int_equal(parse(&r, "{\"prompt\":\"Hi\",\"temperature\":null,\"new\":[1]}", &error), 0);
+    assert_int_equal(r.n_prompts, 1);
+    assert_int_equal(r.prompts[0].n_tokens, 3);
+    assert_int_equal(r.prompts[0].tokens[0], 256);
+    assert_int_equal(r.prompts[0].tokens[2], 'i');
+    assert_true(r.prompts[0].bos_added);
+    assert_int_equal(r.engine.max_tokens, 16);
+    assert_true(r.engine.temperature == 1 && r.engine.top_p == 1);
+    assert_true(r.engine.repetition_penalty == 1);
+    assert_int_equal(r.engine.speculation, SPECULATION_AUTO);
+    assert_int_equal(r.engine.seed, 99);
+    assert_int_equal(r.logprobs, -1);
+    assert_int_equal(r.n, 1);
+    assert_false(r.stream || r.echo || r.engine.prompt_logprobs);
+    api_release(&r);
+}
+
+static void test_everything_set(void **state)
+{
+    struct api_request r;
+    struct reply error;
+    (void)state;
+    const char *body = "{\"model\":\"demo\",\"prompt\":[[1,2],\"a\\u0000b\"],\"n\":3,\"best_of\":3,"
+                       "\"max_tokens\":7,\"min_tokens\":2,\"temperature\":0,\"top_p\":0.5,"
+                       "\"top_k\":-1,\"min_p\":0.1,\"frequency_penalty\":-1,"
+                       "\"presence_penalty\":2,\"repetition_penalty\":1.5,\"seed\":-4,"
+                       "\"logit_bias\":{\"3\":-100,\"256\":5.5},\"logprobs\":2,\"echo\":true,"
+                       "\"stop\":[\"x\\u0000\",\"yz\"],\"stream\":true,"
+                       "\"stream_options\":{\"include_usage\":true},\"speculation\":3}";
+    assert_int_equal(parse(&r, body, &error), 0);
+    assert_int_equal(r.n_prompts, 2);
+    assert_int_equal(r.prompts[0].n_tokens, 2);
+    assert_false(r.prompts[0].bos_added);
+    assert_int_equal(r.prompts[1].text_len, 3);
+    assert_int_equal(r.n, 3);
+    assert_int_equal(r.engine.max_tokens, 7);
+    assert_int_equal(r.engine.top_k, 0);
+    assert_true(r.engine.seed == (uint64_t)-4);
+    assert_int_equal(r.engine.n_biases, 2);
+    assert_true(r.engine.biases[0].token == 3 && r.engine.biases[0].bias == -100);
+    assert_int_equal(r.engine.n_stops, 2);
+    assert_int_equal(r.engine.stop_lens[0], 2);
+    assert_int_equal(r.engine.top_logprobs, 2);
+    assert_true(r.engine.prompt_logprobs && r.stream && r.include_usage);
+    assert_int_equal(r.engine.speculation, 3);
+    api_release(&r);
+}
+
+static void test_logprobs_are_bounded(void **state)
+{
+    static struct engine_info info;
+    struct api_model model = {.id = "demo", .info = &info, .encode = encode};
+    struct api_request r;
+    struct reply error = {0};
+    const char *body = "{\"prompt\":\"a\",\"n\":64,\"max_tokens\":100000,\"logprobs\":20}";
+    (void)state;
+    info = INFO;
+    info.context = 131072;
+    assert_int_equal(api_parse(&r, &model, body, strlen(body), 0, &error), ERR_INVALID);
+    assert_int_equal(error.status, 400);
+    reply_release(&error);
+    api_release(&r);
+}
+
+/* One small change: flip, remove, repeat or cut. */
+static size_t mutate(char *body, size_t len, uint64_t seed)
+{
+    static const char bytes[] = "{}[]\",:0123456789-+.eE\\utrfnal\xff\x01 ";
+    size_t at = len ? rng_below(seed, 1, 0, len) : 0;
+    switch (rng_below(seed, 2, 0, 4)) {
+    case 0:
+        body[at] = bytes[rng_below(seed, 3, 0, sizeof bytes - 1)];
+        return len;
+    case 1:
+        memmove(body + at, body + at + 1, len - at - 1);
+        return len - 1;
+    case 2:
+        memmove(body + at + 1, body + at, len - at);
+        return len + 1;
+    default:
+        return rng_below(seed, 4, 0, 8) ? len : at;
+    }
+}
+
+static void test_mutations_never_crash(void **state)
+{
+    static const char *const seeds[] = {
+        "{\"prompt\":[\"a\",\"b\"],\"n\":2,\"stop\":[\"x\",\"y\"],\"logit_bias\":{\"3\":1.5},"
+        "\"stream\":true,\"stream_options\":{\"include_usage\":true},\"logprobs\":3}",
+        "{\"model\":\"demo\",\"prompt\":[[1,2,3],[4]],\"temperature\":0.5,\"top_p\":1e-3,"
+        "\"max_tokens\":12,\"min_tokens\":3,\"speculation\":\"auto\",\"seed\":123456789}",
+        "{\"prompt\":\"caf\xc3\xa9 \\ud83d\\ude00\",\"stop\":\"\\n\",\"echo\":true,\"user\":\"u\"}",
+    };
+    int accepted = 0;
+    (void)state;
+    for (uint64_t i = 0; i < 30000; i++) {
+        char body[512];
+        struct api_request r;
+        struct reply error = {0};
+        size_t len = strlen(seeds[i % 3]);
+        memcpy(body, seeds[i % 3], len);
+        for (uint64_t j = 0; j <= i % 4 && len; j++)
+            len = mutate(body, len, i * 8 + j);
+        int rc = api_parse(&r, &MODEL, body, len, 0, &error);
+        assert_true(rc == 0 || error.status == 400 || error.status == 404);
+        if (!rc) {
+            accepted++;
+            assert_true(r.n_prompts >= 1 && r.n >= 1 && r.n_prompts * (size_t)r.n <= 64);
+            for (size_t p = 0; p < r.n_prompts; p++)
+                assert_in_range(r.prompts[p].n_tokens, 1, 31);
+        }
+        reply_release(&error);
+        api_release(&r);
+    }
+    assert_true(accepted > 100);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bad_bodies),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_everything_set),
+        cmocka_unit_test(test_logprobs_are_bounded),
+        cmocka_unit_test(test_mutations_never_crash),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
