@@ -106,8 +106,7 @@ static int refuse(int rc, const struct err *err, struct reply *error)
     if (rc != ERR_BUSY)
         return reply_error(error, 500, NULL, NULL, "The request cannot be run: %s.", err->text);
     error->retry_after = 1;
-    return reply_error(error, 429, NULL, "server_busy", "The server is busy: %s. Try again soon.",
-                       err->text);
+    return reply_error(error, 429, NULL, "server_busy", "The server is busy: %s.", err->text);
 }
 
 static int submit_all(struct completion *completion, struct reply *error)

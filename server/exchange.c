@@ -169,8 +169,18 @@ static enum MHD_Result read_header(void *headers, enum MHD_ValueKind kind, const
     return MHD_YES;
 }
 
-static struct exchange *exchange_new(struct http *http, struct MHD_Connection *mhd,
-                                     const char *version)
+static void read_headers(struct exchange *exchange, const char *method, const char *version)
+{
+    struct MHD_Connection *mhd = exchange->mhd;
+    size_t size =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
+    if (MHD_VERSION == 0x00097500)
+        headers_check_lines(&exchange->headers, version, method + size - 2);
+    MHD_get_connection_values_n(mhd, MHD_HEADER_KIND, read_header, &exchange->headers);
+    headers_end(&exchange->headers, version);
+}
+
+static struct exchange *exchange_new(struct http *http, struct MHD_Connection *mhd)
 {
     uint64_t bits = 0;
     const union MHD_ConnectionInfo *info =
@@ -189,8 +199,6 @@ static struct exchange *exchange_new(struct http *http, struct MHD_Connection *m
     if (getrandom(&bits, sizeof bits, 0) < 0)
         bits = (uintptr_t)exchange;
     snprintf(exchange->id, sizeof exchange->id, "req-%016" PRIx64, bits);
-    MHD_get_connection_values_n(mhd, MHD_HEADER_KIND, read_header, &exchange->headers);
-    headers_end(&exchange->headers, version);
     return exchange;
 }
 
@@ -272,8 +280,11 @@ enum MHD_Result exchange_handler(void *arg, struct MHD_Connection *mhd, const ch
 {
     struct exchange *exchange = *context;
     if (!exchange) {
-        *context = exchange = exchange_new(arg, mhd, version);
-        return exchange ? begin(exchange, method, path) : MHD_NO;
+        *context = exchange = exchange_new(arg, mhd);
+        if (!exchange)
+            return MHD_NO;
+        read_headers(exchange, method, version);
+        return begin(exchange, method, path);
     }
     if (!*len)
         return answer(exchange, path);

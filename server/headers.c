@@ -4,6 +4,9 @@
 #include <string.h>
 #include <strings.h>
 
+static const char BROKEN_LINE[] =
+    "A header line is folded, holds a NUL, or does not end with CRLF.";
+
 /* RFC 9110, section 5.6.2. */
 static bool is_token(const char *name, size_t len)
 {
@@ -46,6 +49,12 @@ static void add_coding(struct headers *headers, const char *value)
     headers->chunked = true;
 }
 
+void headers_check_lines(struct headers *headers, const char *version, const char *end)
+{
+    headers->next = version + strlen(version) + 2;
+    headers->end = end;
+}
+
 void headers_add(struct headers *headers, const char *name, size_t name_len, const char *value,
                  size_t value_len)
 {
@@ -58,6 +67,10 @@ void headers_add(struct headers *headers, const char *name, size_t name_len, con
         headers->fault = "A header's name holds characters that HTTP does not allow there.";
     if (!value)
         return;
+    if (headers->next && name != headers->next)
+        headers->fault = BROKEN_LINE;
+    if (headers->next)
+        headers->next = value + value_len + 2;
     if (has_controls(value, value_len))
         headers->fault = "A header's value holds control characters.";
     if (!strcasecmp(name, "Content-Length"))
@@ -80,7 +93,9 @@ void headers_end(struct headers *headers, const char *version)
 {
     if (headers->fault)
         return;
-    if (headers->has_length && headers->chunked)
+    if (headers->next != headers->end)
+        headers->fault = BROKEN_LINE;
+    else if (headers->has_length && headers->chunked)
         headers->fault = "The request has both Content-Length and Transfer-Encoding.";
     else if (headers->chunked && strcmp(version, "HTTP/1.1"))
         headers->fault = "Transfer-Encoding needs HTTP/1.1.";

@@ -19,8 +19,15 @@ struct headers {
     const char *authorization;
     const char *asked_headers; /* Access-Control-Request-Headers */
     int hosts;
-    const char *fault; /* a sentence; the connection must be closed. NULL = all is well */
+    const char *next, *end; /* where the next line and the empty line must begin; NULL = unknown */
+    const char *fault;      /* a sentence; the connection must be closed. NULL = all is well */
 };
+
+/* libmicrohttpd 0.9.75 leaves the lines where they came in and puts two NUL over each CRLF, so a
+ * line that ended in a bare LF, held a NUL or was folded shows in the addresses. version is the end
+ * of the request line, end the empty line behind the headers. Call it first, and with that version
+ * only. */
+void headers_check_lines(struct headers *headers, const char *version, const char *end);
 
 /* Adds one header. name and value are NUL-terminated and outlive the struct. */
 void headers_add(struct headers *headers, const char *name, size_t name_len, const char *value,

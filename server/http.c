@@ -13,8 +13,9 @@
 #include "server/exchange.h"
 
 #define BACKLOG 256
-#define SEND_BUFFER 65536 /* bytes of an answer the kernel holds for a client that does not read   \
-                           */
+#define SEND_BUFFER                                                                                \
+    65536 /* bytes of an answer the kernel holds for a client that does not read                   \
+           */
 #define CONNECTION_POOL 32768 /* request line and headers must fit in it */
 #define SWEEP_MS 1000
 

@@ -47,7 +47,7 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
         {"isa", OPT_CHOICE, &s->engine.isa, 0, 0, "auto|generic|avx2|avx512", "kernels"},
         {"max-sequences", OPT_INT, &s->engine.max_sequences, 1, 1024, NULL,
          "texts decoded at the same time"},
-        {"max-queue", OPT_INT, &s->engine.max_queue, 0, 100000, NULL,
+        {"max-queue", OPT_INT, &s->engine.max_queue, 1, 100000, NULL,
          "texts that may wait; beyond it requests get 429"},
         {"context", OPT_INT, &s->engine.context, 0, 1 << 24, NULL,
          "positions per text, prompt and completion, 0 = the model's"},
