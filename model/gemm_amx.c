@@ -97,34 +97,45 @@ static inline __attribute__((always_inline)) void store_tile(uint16_t *to, const
         _mm512_store_si512(to + i * TILE_K, w[i]);
 }
 
-/* Packs op(A) rows m0.. (m of them, up to 16), columns k0.. (k of them, up to 32). */
-static void pack_a(uint16_t *to, bool ta, const float *a, size_t lda, int m, int k)
-{
-    __m512i w[16];
-    if (ta) {
-        words_from_pairs(w, a, lda, k, m);
-        transpose(w);
-    } else {
-        words_from_rows(w, a, lda, m, k);
-    }
-    store_tile(to, w);
-}
-
-static void pack_b(uint16_t *to, bool tb, const float *b, size_t ldb, int k, int n)
-{
-    __m512i w[16];
-    if (tb) {
-        words_from_rows(w, b, ldb, n, k);
-        transpose(w);
-    } else {
-        words_from_pairs(w, b, ldb, k, n);
-    }
-    store_tile(to, w);
-}
-
 static int min(int a, int b)
 {
     return a < b ? a : b;
+}
+
+/* Packs op(A) (m, k), panel after panel of 16 rows. Either way memory is read along its rows. */
+static void pack_a(uint16_t *to, bool ta, const float *a, size_t lda, int m, int k)
+{
+    size_t panel = (size_t)((k + TILE_K - 1) / TILE_K) * TILE_VALUES;
+    __m512i w[16];
+    for (int i = 0; !ta && i < m; i += TILE)
+        for (int j = 0; j < k; j += TILE_K) {
+            words_from_rows(w, a + (size_t)i * lda + (size_t)j, lda, m - i, k - j);
+            store_tile(to + (size_t)(i / TILE) * panel + (size_t)(j / TILE_K) * TILE_VALUES, w);
+        }
+    for (int j = 0; ta && j < k; j += TILE_K)
+        for (int i = 0; i < m; i += TILE) {
+            words_from_pairs(w, a + (size_t)j * lda + (size_t)i, lda, k - j, m - i);
+            transpose(w);
+            store_tile(to + (size_t)(i / TILE) * panel + (size_t)(j / TILE_K) * TILE_VALUES, w);
+        }
+}
+
+/* Packs op(B) (k, n), panel after panel of 16 columns. */
+static void pack_b(uint16_t *to, bool tb, const float *b, size_t ldb, int k, int n)
+{
+    size_t panel = (size_t)((k + TILE_K - 1) / TILE_K) * TILE_VALUES;
+    __m512i w[16];
+    for (int i = 0; tb && i < n; i += TILE)
+        for (int j = 0; j < k; j += TILE_K) {
+            words_from_rows(w, b + (size_t)i * ldb + (size_t)j, ldb, n - i, k - j);
+            transpose(w);
+            store_tile(to + (size_t)(i / TILE) * panel + (size_t)(j / TILE_K) * TILE_VALUES, w);
+        }
+    for (int j = 0; !tb && j < k; j += TILE_K)
+        for (int i = 0; i < n; i += TILE) {
+            words_from_pairs(w, b + (size_t)j * ldb + (size_t)i, ldb, k - j, n - i);
+            store_tile(to + (size_t)(i / TILE) * panel + (size_t)(j / TILE_K) * TILE_VALUES, w);
+        }
 }
 
 /* Adds a tile's sums to the part of C that exists. */
@@ -215,22 +226,11 @@ void gemm_amx(struct lane *lane, bool ta, bool tb, int m, int n, int k, const fl
         int kn = min(k - k0, K_BLOCK), kt = (kn + TILE_K - 1) / TILE_K;
         size_t panel = (size_t)kt * TILE_VALUES;
         bool add = accumulate || k0 > 0;
-        for (int i = 0; i < m; i += TILE)
-            for (int j = 0; j < kt; j++) {
-                size_t row = (size_t)i, col = (size_t)(k0 + j * TILE_K);
-                pack_a(pa + (size_t)(i / TILE) * panel + j * TILE_VALUES, ta,
-                       ta ? a + col * lda + row : a + row * lda + col, lda, min(m - i, TILE),
-                       min(k - (int)col, TILE_K));
-            }
+        pack_a(pa, ta, ta ? a + (size_t)k0 * lda : a + k0, lda, m, kn);
         for (int n0 = 0; n0 < n; n0 += N_BLOCK) {
             int nn = min(n - n0, N_BLOCK);
-            for (int i = 0; i < nn; i += TILE)
-                for (int j = 0; j < kt; j++) {
-                    size_t row = (size_t)(k0 + j * TILE_K), col = (size_t)(n0 + i);
-                    pack_b(pb + (size_t)(i / TILE) * panel + j * TILE_VALUES, tb,
-                           tb ? b + col * ldb + row : b + row * ldb + col, ldb,
-                           min(k - (int)row, TILE_K), min(nn - i, TILE));
-                }
+            size_t at = tb ? (size_t)n0 * ldb + (size_t)k0 : (size_t)k0 * ldb + (size_t)n0;
+            pack_b(pb, tb, b + at, ldb, kn, nn);
             for (int j = 0; j < nn; j += 2 * TILE)
                 for (int i = 0; i < m; i += 2 * TILE)
                     piece(pa + (size_t)(i / TILE) * panel, pa + (size_t)(i / TILE + 1) * panel,

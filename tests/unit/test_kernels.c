@@ -1,32 +1,10 @@
 /* The kernels: the same bits on every path, rows that know nothing of each other, and the right
  * numbers (against double precision). */
 #include "model/kernels/kernels.h"
-#include "model/kernels/grad.h"
 #include "tests/unit/numbers.h"
+#include "tests/unit/paths.h"
 #include "tests/unit/unit.h"
 #include "weights/bf16.h"
-
-/* ---- the paths of this processor, generic first ---- */
-
-static struct path {
-    struct kernels k;
-    struct grad_kernels g;
-} paths[3];
-static int n_paths;
-
-static int find_paths(void **state)
-{
-    (void)state;
-    static const char *const names[] = {"generic", "avx2", "avx512"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        struct err err;
-        if (kernels_init(names[i], &err))
-            continue;
-        grad_kernels_init();
-        paths[n_paths++] = (struct path){kernels, grad_kernels};
-    }
-    return strcmp(paths[0].k.name, "generic") != 0;
-}
 
 static float *floats(size_t n)
 {
