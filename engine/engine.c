@@ -1,5 +1,5 @@
-/* The decode thread and the mailbox between it and everybody else. The scheduler does the work; this
- * file moves requests in and events out.
+/* The decode thread and the mailbox between it and everybody else. The scheduler does the work;
+ * this file moves requests in and events out.
  *
  * Invariant: `lock` guards the job lists, every job's `out` part and `cancelled`, and `stats`. The
  * scheduler and the jobs' other fields belong to the decode thread alone once a job runs. The lock
@@ -34,9 +34,9 @@ struct job {
     uint64_t id;
     int slot; /* -1 while it waits */
     bool cancelled, dirty;
-    struct news out;               /* filled by the decode thread */
-    struct news taken;             /* handed to engine_poll's handler, that thread's alone */
-    struct engine_token *prompt;   /* taken from the sequence when ready */
+    struct news out;             /* filled by the decode thread */
+    struct news taken;           /* handed to engine_poll's handler, that thread's alone */
+    struct engine_token *prompt; /* taken from the sequence when ready */
     struct engine_speculation speculation;
     struct err error;
 };
@@ -52,9 +52,9 @@ struct engine {
     pthread_mutex_t lock;
     pthread_cond_t wake; /* work has come, or closing */
     struct job *waiting, **waiting_end;
-    struct job **running; /* (max_sequences) by slot, decode thread's */
+    struct job **running;           /* (max_sequences) by slot, decode thread's */
     struct job *dirty, **dirty_end; /* have news, in order */
-    bool news; /* something was put there since the last notify */
+    bool news;                      /* something was put there since the last notify */
     uint64_t next_id;
     bool closing;
     struct engine_stats stats;
@@ -149,8 +149,7 @@ static void admit(struct engine *e)
     while (*link) {
         struct job *job = *link;
         bool start = !job->cancelled && !e->closing;
-        int slot = start ? scheduler_add(&e->scheduler, &job->request, job->id, &job->error)
-                         : -1;
+        int slot = start ? scheduler_add(&e->scheduler, &job->request, job->id, &job->error) : -1;
         if (start && slot == ERR_BUSY) {
             link = &job->next;
             continue;
@@ -308,7 +307,7 @@ int engine_open(struct engine **out, const struct engine_options *o, struct err 
     e->waiting_end = &e->waiting;
     e->dirty_end = &e->dirty;
     e->next_id = 1;
-    struct scheduler_options so = {o->model, o->threads, o->max_sequences,
+    struct scheduler_options so = {o->model,   o->threads,      o->max_sequences,
                                    o->context, o->prompt_chunk, o->isa};
     int rc = scheduler_init(&e->scheduler, &so, err);
     if (rc) {

@@ -14,36 +14,36 @@
 
 #include "base/err.h"
 
-#define ENGINE_STOPS_MAX 16        /* stop strings of a request */
-#define ENGINE_STOP_BYTES_MAX 256  /* of one stop string */
+#define ENGINE_STOPS_MAX 16       /* stop strings of a request */
+#define ENGINE_STOP_BYTES_MAX 256 /* of one stop string */
 #define ENGINE_TOP_LOGPROBS_MAX 20
-#define ENGINE_BIAS_MAX 300        /* logit_bias entries */
-#define ENGINE_DRAFTS_MAX 31       /* drafts of a step: prediction heads less one */
+#define ENGINE_BIAS_MAX 300  /* logit_bias entries */
+#define ENGINE_DRAFTS_MAX 31 /* drafts of a step: prediction heads less one */
 
 struct engine;
 
 struct engine_options {
-    const char *model;   /* folder with config.json and model.safetensors */
-    int threads;         /* compute team, 0 = as many as there are cores */
-    int max_sequences;   /* decoded at the same time; more requests wait in the queue */
-    int max_queue;       /* waiting requests; beyond it submit answers ERR_BUSY */
-    int context;         /* positions per sequence, prompt and completion; 0 = the model's */
-    int prompt_chunk;    /* prompt rows a step may carry, 0 = the default */
-    const char *isa;     /* kernels: "auto", "generic", "avx2", "avx512"; NULL = auto */
+    const char *model;         /* folder with config.json and model.safetensors */
+    int threads;               /* compute team, 0 = as many as there are cores */
+    int max_sequences;         /* decoded at the same time; more requests wait in the queue */
+    int max_queue;             /* waiting requests; beyond it submit answers ERR_BUSY */
+    int context;               /* positions per sequence, prompt and completion; 0 = the model's */
+    int prompt_chunk;          /* prompt rows a step may carry, 0 = the default */
+    const char *isa;           /* kernels: "auto", "generic", "avx2", "avx512"; NULL = auto */
     void (*notify)(void *arg); /* events wait in the mailbox */
     void *notify_arg;
 };
 
 /* What does not change while the engine runs. Strings live as long as the engine. */
 struct engine_info {
-    const char *model;    /* the folder */
-    const char *kind;     /* head kind */
-    const char *isa;      /* kernels in use */
-    int n_predict;        /* prediction heads; drafts per step go up to n_predict - 1 */
+    const char *model; /* the folder */
+    const char *kind;  /* head kind */
+    const char *isa;   /* kernels in use */
+    int n_predict;     /* prediction heads; drafts per step go up to n_predict - 1 */
     int vocab;
-    int context;          /* positions a request may use */
+    int context; /* positions a request may use */
     int max_sequences;
-    int bos, eos;         /* -1 for none */
+    int bos, eos; /* -1 for none */
     size_t parameters;
     int threads;
 };
@@ -70,9 +70,9 @@ struct engine_request {
     float repetition_penalty;                  /* 1 = none, over prompt and generated tokens */
     uint64_t seed;
     bool ignore_eos;
-    int speculation;  /* SPECULATION_AUTO, 0 = off, k = at most k drafts a step */
-    int top_logprobs; /* alternatives per token, 0..ENGINE_TOP_LOGPROBS_MAX */
-    bool prompt_logprobs; /* log-probabilities of prompt tokens too (echo) */
+    int speculation;          /* SPECULATION_AUTO, 0 = off, k = at most k drafts a step */
+    int top_logprobs;         /* alternatives per token, 0..ENGINE_TOP_LOGPROBS_MAX */
+    bool prompt_logprobs;     /* log-probabilities of prompt tokens too (echo) */
     const char *const *stops; /* n_stops strings, copied; matched on bytes, not in the output */
     const size_t *stop_lens;
     int n_stops;
@@ -93,8 +93,8 @@ enum engine_finish {
 
 struct engine_token {
     int32_t token;
-    float logprob; /* natural log, of the model's own distribution, before temperature and cuts;
-                      NaN for the first prompt token */
+    float logprob;   /* natural log, of the model's own distribution, before temperature and cuts;
+                        NaN for the first prompt token */
     uint32_t offset; /* where its bytes begin in the whole output text, counted in bytes as decoded
                         (before any UTF-8 repair) */
     int n_top;
@@ -108,7 +108,7 @@ struct engine_speculation {
     /* steps with at least one draft; counts as in vLLM's metrics. Steps without drafts are
      * left out. */
     uint64_t steps, drafted, accepted;
-    uint64_t accepted_at[ENGINE_DRAFTS_MAX];   /* steps that accepted draft j (0 = first) */
+    uint64_t accepted_at[ENGINE_DRAFTS_MAX]; /* steps that accepted draft j (0 = first) */
     /* histogram[k][j]: steps of k+1 drafts that accepted j */
     uint32_t histogram[ENGINE_DRAFTS_MAX][ENGINE_DRAFTS_MAX + 1];
 };
@@ -116,18 +116,18 @@ struct engine_speculation {
 /* One event: what a decode step (or several, if the reader was slow) brought for one request. */
 struct engine_event {
     uint64_t id, user;
-    const char *text; /* new text as valid UTF-8: incomplete sequences and what could be the start of
-                         a stop string are held back; bytes that can never become UTF-8 are
+    const char *text; /* new text as valid UTF-8: incomplete sequences and what could be the start
+                         of a stop string are held back; bytes that can never become UTF-8 are
                          replaced by U+FFFD */
     size_t text_len;
     const struct engine_token *tokens; /* newly committed tokens, in order */
     size_t n_tokens;
     const struct engine_token *prompt; /* with prompt_logprobs: once, the prompt's tokens */
     size_t n_prompt;
-    enum engine_finish finish; /* anything but NONE: the last event of this request */
-    const char *error;         /* with FINISH_ERROR */
-    size_t prompt_tokens, completion_tokens;    /* so far; rejected drafts don't count */
-    size_t forwards;                            /* passes of the trunk that carried its decode rows */
+    enum engine_finish finish;               /* anything but NONE: the last event of this request */
+    const char *error;                       /* with FINISH_ERROR */
+    size_t prompt_tokens, completion_tokens; /* so far; rejected drafts don't count */
+    size_t forwards;                         /* passes of the trunk that carried its decode rows */
     const struct engine_speculation *speculation; /* with the last event */
 };
 
@@ -168,9 +168,9 @@ struct engine_stats {
     int running, waiting; /* sequences decoded, requests queued */
     uint64_t requests, finished, cancelled, errors;
     uint64_t prompt_tokens, generation_tokens;
-    uint64_t forwards;        /* trunk passes */
-    double step_seconds_sum;  /* time in them */
-    double kv_used;           /* fraction of the sequences' positions in use */
+    uint64_t forwards;       /* trunk passes */
+    double step_seconds_sum; /* time in them */
+    double kv_used;          /* fraction of the sequences' positions in use */
     struct engine_speculation speculation;
 };
 void engine_stats(struct engine *engine, struct engine_stats *stats);

@@ -27,8 +27,8 @@ void sampler_init(struct sampler *s, const struct engine_request *r, int vocab, 
                           .seen = seen};
     if (r->n_biases)
         memcpy(s->biases, r->biases, (size_t)r->n_biases * sizeof *s->biases);
-    s->penalised = r->frequency_penalty != 0 || r->presence_penalty != 0 ||
-                   r->repetition_penalty != 1;
+    s->penalised =
+        r->frequency_penalty != 0 || r->presence_penalty != 0 || r->repetition_penalty != 1;
     if (!s->penalised)
         return;
     memset(generated, 0, (size_t)vocab * sizeof *generated);
@@ -43,12 +43,13 @@ void sampler_commit(struct sampler *s, int32_t token)
         s->generated[token]++;
 }
 
-/* Fills scratch[t].score for every token. */
-static void score_all(const struct sampler *s, const float *logits, int vocab, int32_t banned,
-                      struct candidate *scratch)
+/* Fills scratch with every token but `banned`, in the order of tokens, and returns how many. A
+ * logit that is not a number is as good as none: comparing with it would decide nothing. */
+static int score_all(const struct sampler *s, const float *logits, int vocab, int32_t banned,
+                     struct candidate *scratch)
 {
     for (int t = 0; t < vocab; t++)
-        scratch[t] = (struct candidate){logits[t], t};
+        scratch[t] = (struct candidate){isnan(logits[t]) ? -INFINITY : logits[t], t};
     for (int t = 0; s->penalised && t < vocab; t++) {
         float *x = &scratch[t].score;
         int count = s->generated[t];
@@ -59,8 +60,10 @@ static void score_all(const struct sampler *s, const float *logits, int vocab, i
     }
     for (int i = 0; i < s->n_biases; i++)
         scratch[s->biases[i].token].score += s->biases[i].bias;
-    if (banned >= 0)
-        scratch[banned].score = -INFINITY;
+    if (banned < 0)
+        return vocab;
+    memmove(scratch + banned, scratch + banned + 1, (size_t)(vocab - 1 - banned) * sizeof *scratch);
+    return vocab - 1;
 }
 
 static int best_of(const struct candidate *c, int n)
@@ -81,16 +84,17 @@ static int by_score(const void *a, const void *b)
     return x->token < y->token ? -1 : 1;
 }
 
-/* Keeps the candidates that top_k, min_p and top_p leave; returns how many. Scores are divided by
- * the temperature on the way. */
+/* Keeps the candidates that top_k, min_p and top_p leave; returns how many. Their scores become
+ * those of the distribution, (score - best) / temperature: so neither huge logits nor a tiny
+ * temperature overflow, and equals stay equal. */
 static int cut(const struct sampler *s, struct candidate *c, int n)
 {
-    float top = c[best_of(c, n)].score / s->temperature;
-    float least = s->min_p > 0 ? top + logf(s->min_p) : -INFINITY;
+    float top = c[best_of(c, n)].score;
+    float least = s->min_p > 0 ? logf(s->min_p) : -INFINITY;
     int kept = 0;
     for (int i = 0; i < n; i++) {
-        float score = c[i].score / s->temperature;
-        if (score >= top - NEGLIGIBLE && score >= least)
+        float score = c[i].score == top ? 0 : (c[i].score - top) / s->temperature;
+        if (score >= -NEGLIGIBLE && score >= least)
             c[kept++] = (struct candidate){score, c[i].token};
     }
     bool by_k = s->top_k > 0 && s->top_k < kept, by_p = s->top_p < 1;
@@ -103,9 +107,9 @@ static int cut(const struct sampler *s, struct candidate *c, int n)
         return kept;
     double sum = 0, reached = 0;
     for (int i = 0; i < kept; i++)
-        sum += exp((double)c[i].score - top);
+        sum += exp(c[i].score);
     for (int i = 0; i < kept; i++) {
-        reached += exp((double)c[i].score - top);
+        reached += exp(c[i].score);
         if (reached >= s->top_p * sum)
             return i + 1;
     }
@@ -115,10 +119,10 @@ static int cut(const struct sampler *s, struct candidate *c, int n)
 int32_t sampler_choose(const struct sampler *s, const float *logits, int vocab, int position,
                        int32_t banned, struct candidate *scratch)
 {
-    score_all(s, logits, vocab, banned, scratch);
+    int n = score_all(s, logits, vocab, banned, scratch);
     if (s->temperature <= 0)
-        return scratch[best_of(scratch, vocab)].token;
-    int n = cut(s, scratch, vocab);
+        return scratch[best_of(scratch, n)].token;
+    n = cut(s, scratch, n);
     int32_t chosen = scratch[0].token;
     double best = -INFINITY;
     for (int i = 0; i < n; i++) {

@@ -38,7 +38,14 @@ static void take(struct scheduler *s)
     s->logits = arena_take(a, rows * model_logits_stride(&s->model), sizeof(float));
     s->candidates = arena_take(a, (size_t)c->vocab, sizeof *s->candidates);
     block_acts_take(&s->acts, a, c, s->max_rows, false);
-    head_work_take(&s->head_work, a, c, s->max_rows);
+    int works = s->lanes_take_heads ? s->team.n : 1;
+    s->head_work = arena_take(a, (size_t)works, sizeof *s->head_work);
+    for (int i = 0; i < works; i++) {
+        struct head_work work;
+        head_work_take(&work, a, c, s->max_rows);
+        if (a->base)
+            s->head_work[i] = work;
+    }
     for (size_t i = 0; i < slots; i++) {
         struct sequence q = {0};
         q.tokens = arena_take(a, (size_t)s->context, sizeof *q.tokens);
@@ -71,13 +78,19 @@ int scheduler_init(struct scheduler *s, const struct scheduler_options *o, struc
     if (!rc)
         rc = tokenizer_open(&s->tokenizer, o->model, c, err);
     if (!rc)
+        rc = team_init(&s->team, o->threads, err);
+    if (!rc)
+        rc = team_reserve(&s->team, model_lane_bytes(&s->model), err);
+    if (!rc) {
+        /* With heads enough for all, whole heads cost a lane no barriers. */
+        s->lanes_take_heads =
+            s->heads->independent && s->team.n > 1 && c->n_predict - 1 >= 2 * s->team.n;
         take(s);
+    }
     if (!rc && !(rc = arena_init(&s->arena, err)))
         take(s);
     for (int i = 0; i < s->max_sequences && !rc; i++)
         rc = kv_init(&s->sequences[i].kv, c, s->model.n_blocks, s->context, err);
-    if (!rc)
-        rc = team_init(&s->team, o->threads, err);
     if (rc)
         scheduler_release(s);
     return rc;
@@ -112,14 +125,15 @@ int scheduler_check(const struct scheduler *s, const struct engine_request *r, s
 {
     int vocab = s->model.config.vocab, heads = s->model.config.n_predict, rc;
     if (r->n_tokens < 1 || r->n_tokens >= (size_t)s->context)
-        return err_set(err, ERR_INVALID,
-                       "prompt has %zu tokens, but must have at least 1 and at most %d to leave room "
-                       "for an answer in a context of %d",
-                       r->n_tokens, s->context - 1, s->context);
+        return err_set(
+            err, ERR_INVALID,
+            "prompt has %zu tokens, but must have at least 1 and at most %d to leave room "
+            "for an answer in a context of %d",
+            r->n_tokens, s->context - 1, s->context);
     for (size_t i = 0; i < r->n_tokens; i++)
         if (r->tokens[i] < 0 || r->tokens[i] >= vocab)
-            return err_set(err, ERR_INVALID, "prompt token %zu is %d, but tokens go from 0 to %d", i,
-                           r->tokens[i], vocab - 1);
+            return err_set(err, ERR_INVALID, "prompt token %zu is %d, but tokens go from 0 to %d",
+                           i, r->tokens[i], vocab - 1);
     if ((rc = check_number("temperature", r->temperature, 0, 100, err)) ||
         (rc = check_number("top_p", r->top_p, 0, 1, err)) ||
         (rc = check_number("min_p", r->min_p, 0, 1, err)) ||
@@ -140,7 +154,8 @@ int scheduler_check(const struct scheduler *s, const struct engine_request *r, s
                            i, r->stop_lens[i], ENGINE_STOP_BYTES_MAX);
     for (int i = 0; i < r->n_biases; i++) {
         if (r->biases[i].token < 0 || r->biases[i].token >= vocab)
-            return err_set(err, ERR_INVALID, "logit_bias names token %d, but tokens go from 0 to %d",
+            return err_set(err, ERR_INVALID,
+                           "logit_bias names token %d, but tokens go from 0 to %d",
                            r->biases[i].token, vocab - 1);
         if ((rc = check_number("logit_bias", r->biases[i].bias, -100, 100, err)))
             return rc;
@@ -165,8 +180,7 @@ int scheduler_add(struct scheduler *s, const struct engine_request *r, uint64_t 
     memcpy(q->tokens, r->tokens, r->n_tokens * sizeof *r->tokens);
     q->n_prompt = q->n_tokens = (int)r->n_tokens;
     q->n_cached = q->n_drafts = q->n_fresh = q->n_rows = 0;
-    q->limit = s->context - q->n_prompt < r->max_tokens ? s->context
-                                                        : q->n_prompt + r->max_tokens;
+    q->limit = s->context - q->n_prompt < r->max_tokens ? s->context : q->n_prompt + r->max_tokens;
     q->drafts_max =
         r->speculation == SPECULATION_AUTO ? s->model.config.n_predict - 1 : r->speculation;
     q->ignore_eos = r->ignore_eos;
@@ -259,24 +273,34 @@ static void verify_lane(struct lane *lane, void *arg)
     struct scheduler *s = arg;
     struct pass pass = {&s->model, s->rows, s->n_rows, attend_cached, NULL};
     trunk_forward(lane, &pass, &s->acts, s->tokens, s->z);
-    s->heads->verify(lane, &pass, &s->head_work, s->z, s->full, s->n_full, s->h);
+    s->heads->verify(lane, &pass, s->head_work, s->z, s->full, s->n_full, s->h);
     model_logits(lane, &s->model, 0, s->h, s->n_full, s->normed, s->logits);
+}
+
+static void draft_head(struct lane *lane, struct scheduler *s, struct head_work *work, int i)
+{
+    struct pass pass = {&s->model, s->committed, s->n_committed, attend_cached, NULL};
+    size_t dim = (size_t)s->model.config.dim;
+    size_t row = (size_t)(i - 1) * (size_t)s->draft_count[0];
+    int n = s->draft_count[i];
+    s->heads->draft(lane, &pass, work, i, s->z_committed, s->draft_full, n, s->h + row * dim);
+    if (n)
+        model_logits(lane, &s->model, i, s->h + row * dim, n, s->normed + row * dim,
+                     s->logits + row * model_logits_stride(&s->model));
 }
 
 static void draft_lane(struct lane *lane, void *arg)
 {
     struct scheduler *s = arg;
-    struct pass pass = {&s->model, s->committed, s->n_committed, attend_cached, NULL};
-    size_t dim = (size_t)s->model.config.dim, stride = model_logits_stride(&s->model), row = 0;
-    for (int i = 1; i <= s->draft_heads; i++) {
-        int n = s->draft_count[i];
-        s->heads->draft(lane, &pass, &s->head_work, i, s->z_committed, s->draft_full, n,
-                        s->h + row * dim);
-        if (n)
-            model_logits(lane, &s->model, i, s->h + row * dim, n, s->normed,
-                         s->logits + row * stride);
-        row += (size_t)n;
+    struct team alone = {.n = 1};
+    struct lane only = {.team = &alone, .n = 1, .scratch = lane->scratch};
+    if (!s->lanes_take_heads) {
+        for (int i = 1; i <= s->draft_heads; i++)
+            draft_head(lane, s, s->head_work, i);
+        return;
     }
+    for (int i = 1 + lane->id; i <= s->draft_heads; i += lane->n)
+        draft_head(&only, s, &s->head_work[lane->id], i);
 }
 
 /* ---- verify and commit ---- */
@@ -450,8 +474,8 @@ static void plan_drafts(struct scheduler *s)
     s->draft_count[0] = n_slots;
 }
 
-/* Heads run on rising rows; those sequences that want fewer drafts than head i still get its row,
- * because the rows of each head must be part of those of the head before. */
+/* Head i drafts for all sequences that draft at all, wanted or not: the rows of each head must be
+ * part of those of the head before, and equal ones keep the logits in one grid (head, sequence). */
 static void draft(struct scheduler *s)
 {
     size_t stride = model_logits_stride(&s->model);

@@ -26,24 +26,24 @@ struct sequence {
     bool active;
     uint64_t id;
     struct kv kv;
-    int32_t *tokens;      /* (positions) prompt, then what was generated */
+    int32_t *tokens; /* (positions) prompt, then what was generated */
     int n_prompt, n_tokens;
-    int n_cached;         /* leading tokens whose keys and values are in the cache */
-    int limit;            /* n_tokens at which the text ends: max_tokens or the context */
-    int drafts_max;       /* at most so many drafts a step; heads beyond keep no cache */
+    int n_cached;   /* leading tokens whose keys and values are in the cache */
+    int limit;      /* n_tokens at which the text ends: max_tokens or the context */
+    int drafts_max; /* at most so many drafts a step; heads beyond keep no cache */
     int32_t drafts[ENGINE_DRAFTS_MAX];
     int n_drafts;
     bool ignore_eos;
     int min_tokens, top_logprobs;
     bool prompt_logprobs;
     struct sampler sampler;
-    int32_t *generated;   /* (V) the sampler's */
-    uint8_t *seen;        /* (V) the sampler's */
+    int32_t *generated; /* (V) the sampler's */
+    uint8_t *seen;      /* (V) the sampler's */
     struct text text;
-    char *stop_bytes;     /* copies of the stop strings, one after another */
+    char *stop_bytes; /* copies of the stop strings, one after another */
     const char *stops[ENGINE_STOPS_MAX];
     size_t stop_lens[ENGINE_STOPS_MAX];
-    uint32_t offset;      /* bytes decoded so far */
+    uint32_t offset; /* bytes decoded so far */
     struct engine_speculation speculation;
     size_t forwards;
     /* this step */
@@ -76,13 +76,14 @@ struct scheduler {
     struct row *rows, *committed;
     int32_t *tokens;
     int n_rows, n_committed;
-    int *full, n_full;           /* rows that need logits */
-    int *draft_full;             /* rows among the committed that draft */
+    int *full, n_full;             /* rows that need logits */
+    int *draft_full;               /* rows among the committed that draft */
     int *draft_slot, *draft_count; /* their sequences; how many draft with head i */
-    int draft_heads;             /* heads that draft in this step */
+    int draft_heads;               /* heads that draft in this step */
     float *z, *z_committed, *h, *normed, *logits;
     struct block_acts acts;
-    struct head_work head_work;
+    struct head_work *head_work; /* one; or one per lane, when lanes draft with whole heads */
+    bool lanes_take_heads;
     struct candidate *candidates;
     uint64_t forwards;
     double step_seconds;

@@ -1,6 +1,7 @@
 /* UTF-8 repair and stop strings. */
 #include "engine/text.h"
 
+#include <stdint.h>
 #include <string.h>
 
 /* Length of the character at s (Unicode 15, table 3-7), 0 when it may still be completed by more
@@ -52,15 +53,22 @@ static void show(struct text *text, size_t n, bool last, struct buf *out)
     buf_consume(&text->held, i);
 }
 
-/* Where the first stop string begins in the held bytes, or their length. */
+/* Where the stop string begins that is complete first, or the held bytes' length; of those complete
+ * at the same byte the longest counts. So the end does not depend on how the bytes came in tokens.
+ */
 static size_t find_stop(const struct text *text)
 {
-    size_t best = text->held.len;
+    size_t best = text->held.len, first_end = SIZE_MAX;
     for (int i = 0; i < text->n_stops; i++) {
         const char *at =
             memmem(text->held.data, text->held.len, text->stops[i], text->stop_lens[i]);
-        if (at && (size_t)(at - text->held.data) < best)
-            best = (size_t)(at - text->held.data);
+        if (!at)
+            continue;
+        size_t start = (size_t)(at - text->held.data), end = start + text->stop_lens[i];
+        if (end < first_end || (end == first_end && start < best)) {
+            best = start;
+            first_end = end;
+        }
     }
     return best;
 }

@@ -16,9 +16,9 @@ struct text {
 };
 
 /* Adds a token's bytes and appends what may be shown to `out`. True when a stop string was
- * completed, unless `ignore_stops`: the text then ends before it. */
-bool text_add(struct text *text, const char *bytes, size_t len, bool ignore_stops,
-              struct buf *out);
+ * completed, unless `ignore_stops`: the text then ends before it. The first byte that completes one
+ * counts, and the longest of those that it completes, however the bytes were cut into tokens. */
+bool text_add(struct text *text, const char *bytes, size_t len, bool ignore_stops, struct buf *out);
 /* The text ends here: shows what was held back. */
 void text_end(struct text *text, struct buf *out);
 void text_release(struct text *text);

@@ -21,8 +21,7 @@ static void rows_add(struct lane *lane, const struct pass *pass, const float *x,
     size_t dim = (size_t)pass->model->config.dim;
     int begin, end;
     lane_share(lane, pass->n, 1, &begin, &end);
-    grad_kernels.add(x + (size_t)begin * dim, (size_t)(end - begin) * dim,
-                     y + (size_t)begin * dim);
+    grad_kernels.add(x + (size_t)begin * dim, (size_t)(end - begin) * dim, y + (size_t)begin * dim);
     lane_barrier(lane);
 }
 

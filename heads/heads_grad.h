@@ -15,9 +15,9 @@ struct head_train {
     float *dh;               /* (T, D) */
     struct block_work *block;
     struct loss_work *loss;
-    const int32_t *targets;  /* (N, T) targets[i] of head i */
-    float factor;            /* on the sum of the rows' losses; 0 = evaluate only, no gradients */
-    float *grads;            /* flat, as struct params */
+    const int32_t *targets; /* (N, T) targets[i] of head i */
+    float factor;           /* on the sum of the rows' losses; 0 = evaluate only, no gradients */
+    float *grads;           /* flat, as struct params */
     /* Called by lane 0 after each head's loss, while loss->row and loss->hit are that head's. */
     void (*report)(void *arg, int head, const struct loss_work *loss, int rows);
     void *report_arg;

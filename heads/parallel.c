@@ -20,4 +20,9 @@ static void verify(struct lane *lane, const struct pass *pass, struct head_work 
     head(lane, pass, work, 0, z, full, n_full, h);
 }
 
-const struct head_type head_parallel = {.name = "parallel", .verify = verify, .draft = head};
+const struct head_type head_parallel = {
+    .name = "parallel",
+    .independent = true,
+    .verify = verify,
+    .draft = head,
+};

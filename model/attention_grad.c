@@ -1,5 +1,5 @@
-/* Attention of the trainer, forward and backward: for one sequence and head the scores of a strip of
- * query rows against all keys before its end are one matrix product. */
+/* Attention of the trainer, forward and backward: for one sequence and head the scores of a strip
+ * of query rows against all keys before its end are one matrix product. */
 #include <math.h>
 #include <string.h>
 
@@ -40,6 +40,8 @@ void attend_whole(struct lane *lane, const struct pass *pass, int block, struct 
     int begin, end, size = c->head_dim, heads = c->n_heads;
     size_t width = padded(batch->context), out = (size_t)heads * (size_t)size;
     float *s = batch->scores[lane->id], scale = 1.0f / sqrtf((float)size);
+    rows_rope(lane, pass, acts->qkv, columns(c, 0).stride);
+    lane_barrier(lane);
     lane_share(lane, batch->sequences * heads, 1, &begin, &end);
     for (int task = begin; task < end; task++) {
         int h = task % heads;
@@ -47,15 +49,14 @@ void attend_whole(struct lane *lane, const struct pass *pass, int block, struct 
         struct columns at = columns(c, h);
         const float *qkv = acts->qkv + first * at.stride;
         for (int from = 0; from < batch->context; from += ATTENTION_STRIP) {
-            int to = from + ATTENTION_STRIP < batch->context ? from + ATTENTION_STRIP
-                                                             : batch->context;
+            int to =
+                from + ATTENTION_STRIP < batch->context ? from + ATTENTION_STRIP : batch->context;
             const float *q = qkv + (size_t)from * at.stride + at.q;
             gemm(lane, false, true, to - from, to, size, q, at.stride, qkv + at.k, at.stride, false,
                  s, width);
             for (int i = from; i < to; i++)
-                acts->lse[(first + (size_t)i) * (size_t)heads + (size_t)h] =
-                    grad_kernels.softmax(s + (size_t)(i - from) * width, scale, i + 1,
-                                         (int)padded(to));
+                acts->lse[(first + (size_t)i) * (size_t)heads + (size_t)h] = grad_kernels.softmax(
+                    s + (size_t)(i - from) * width, scale, i + 1, (int)padded(to));
             gemm(lane, false, false, to - from, size, to, s, width, qkv + at.v, at.stride, false,
                  acts->att + (first + (size_t)from) * out + (size_t)h * (size_t)size, out);
         }

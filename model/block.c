@@ -36,7 +36,7 @@ void rows_norm(struct lane *lane, const struct config *config, const float *x, c
     }
 }
 
-static void rows_rope(struct lane *lane, const struct pass *pass, float *qkv, size_t stride)
+void rows_rope(struct lane *lane, const struct pass *pass, float *qkv, size_t stride)
 {
     const struct model *m = pass->model;
     const struct config *c = &m->config;
@@ -65,26 +65,49 @@ void attend_cached(struct lane *lane, const struct pass *pass, int block, struct
                    const int *full, int n_full)
 {
     const struct config *c = &pass->model->config;
+    int begin, end, next, per_group = c->n_heads / c->n_kv_heads;
     size_t k = (size_t)c->head_dim, q_width = (size_t)c->n_heads * k;
     size_t kv_width = (size_t)c->n_kv_heads * k, stride = q_width + 2 * kv_width;
-    int begin, end;
-    lane_share(lane, pass->n * c->n_kv_heads, 1, &begin, &end);
-    for (int i = begin; i < end; i++) {
-        int r = i / c->n_kv_heads, g = i % c->n_kv_heads;
-        const float *key = acts->qkv + (size_t)r * stride + q_width + (size_t)g * k;
-        kv_put(pass->rows[r].kv, block, g, pass->rows[r].pos, key, key + kv_width);
-    }
+    rows_rope(lane, pass, acts->qkv, stride);
+    lane_share(lane, pass->n, 1, &begin, &end); /* the rows that this lane has just turned */
+    for (int r = begin; r < end; r++)
+        for (int g = 0; g < c->n_kv_heads; g++) {
+            const float *key = acts->qkv + (size_t)r * stride + q_width + (size_t)g * k;
+            kv_put(pass->rows[r].kv, block, g, pass->rows[r].pos, key, key + kv_width);
+        }
     lane_barrier(lane);
     lane_share(lane, n_full * c->n_heads, 1, &begin, &end);
     float scale = 1.0f / sqrtf((float)c->head_dim);
-    for (int i = begin; i < end; i++) {
-        int to = i / c->n_heads, h = i % c->n_heads, g = h / (c->n_heads / c->n_kv_heads);
-        int r = full ? full[to] : to;
+    for (int i = begin; i < end; i = next) {
+        /* Heads of one row that share keys and values go together. */
+        int to = i / c->n_heads, h = i % c->n_heads, g = h / per_group, r = full ? full[to] : to;
+        next = i + per_group - h % per_group < end ? i + per_group - h % per_group : end;
         const struct row *row = &pass->rows[r];
-        kernels.attention(acts->qkv + (size_t)r * stride + (size_t)h * k,
+        kernels.attention(acts->qkv + (size_t)r * stride + (size_t)h * k, next - i,
                           kv_keys(row->kv, block, g), kv_values(row->kv, block, g), row->pos + 1,
                           c->head_dim, scale, acts->att + (size_t)to * q_width + (size_t)h * k);
     }
+}
+
+/* y = W norm(x). Rows are normalised by whoever needs them next: the trainer's lanes share rows in
+ * the product too; few rows are normalised by every lane for itself, which is quicker than to
+ * meet; many are shared. */
+static void norm_linear(struct lane *lane, const struct config *c, const float *x,
+                        const float *gain, int rows, float *normed, float *scale,
+                        const struct linear *linear, float *y)
+{
+    size_t dim = (size_t)c->dim;
+    if (!linear->dense && rows <= LANE_ROWS && lane->n > 1) {
+        normed = lane->scratch;
+        for (int r = 0; r < rows; r++)
+            kernels.rmsnorm(x + (size_t)r * dim, gain, c->dim, c->norm_eps,
+                            normed + (size_t)r * dim);
+    } else {
+        rows_norm(lane, c, x, gain, rows, normed, scale);
+        if (!linear->dense)
+            lane_barrier(lane);
+    }
+    linear_forward(lane, linear, normed, dim, rows, NULL, y, (size_t)linear->outputs);
 }
 
 void block_forward(struct lane *lane, const struct pass *pass, int index, struct block_acts *acts,
@@ -92,15 +115,11 @@ void block_forward(struct lane *lane, const struct pass *pass, int index, struct
 {
     const struct config *c = &pass->model->config;
     const struct block *b = &pass->model->blocks[index];
-    size_t dim = (size_t)c->dim, qkv = (size_t)b->wqkv.outputs, hidden = (size_t)c->hidden;
+    size_t dim = (size_t)c->dim, hidden = (size_t)c->hidden;
     if (!full)
         n_full = pass->n;
 
-    rows_norm(lane, c, x, b->attn_norm, pass->n, acts->norm1, acts->scale1);
-    lane_barrier(lane);
-    linear_forward(lane, &b->wqkv, acts->norm1, dim, pass->n, NULL, acts->qkv, qkv);
-    lane_barrier(lane);
-    rows_rope(lane, pass, acts->qkv, qkv);
+    norm_linear(lane, c, x, b->attn_norm, pass->n, acts->norm1, acts->scale1, &b->wqkv, acts->qkv);
     lane_barrier(lane);
     pass->attend(lane, pass, index, acts, full, n_full);
     lane_barrier(lane);
@@ -119,10 +138,10 @@ void block_forward(struct lane *lane, const struct pass *pass, int index, struct
     }
     linear_forward(lane, &b->wo, acts->att, dim, n_full, residual, acts->mid, dim);
     lane_barrier(lane);
-    rows_norm(lane, c, acts->mid, b->ffn_norm, n_full, acts->norm2, acts->scale2);
-    lane_barrier(lane);
-    linear_forward(lane, &b->w13, acts->norm2, dim, n_full, NULL, acts->gate_up, 2 * hidden);
-    lane_barrier(lane);
+    norm_linear(lane, c, acts->mid, b->ffn_norm, n_full, acts->norm2, acts->scale2, &b->w13,
+                acts->gate_up);
+    if (!b->w13.dense)
+        lane_barrier(lane);
     rows_swiglu(lane, c, acts->gate_up, n_full, acts->act);
     lane_barrier(lane);
     linear_forward(lane, &b->w2, acts->act, hidden, n_full, acts->mid, y, dim);

@@ -14,8 +14,8 @@ void block_work_take(struct block_work *work, struct arena *arena, const struct 
 }
 
 void rows_norm_backward(struct lane *lane, const struct config *config, const float *x,
-                        const float *gain, const float *scale, const float *dy, int rows,
-                        float *dx, float *dgain)
+                        const float *gain, const float *scale, const float *dy, int rows, float *dx,
+                        float *dgain)
 {
     int begin, end;
     size_t dim = (size_t)config->dim;
@@ -23,8 +23,8 @@ void rows_norm_backward(struct lane *lane, const struct config *config, const fl
     grad_kernels.gain(dy + begin, x + begin, scale, rows, dim, end - begin, dgain + begin);
     lane_share(lane, rows, 1, &begin, &end);
     for (int r = begin; r < end; r++)
-        grad_kernels.rmsnorm(dy + (size_t)r * dim, x + (size_t)r * dim, gain, scale[r],
-                             config->dim, dx + (size_t)r * dim);
+        grad_kernels.rmsnorm(dy + (size_t)r * dim, x + (size_t)r * dim, gain, scale[r], config->dim,
+                             dx + (size_t)r * dim);
     lane_barrier(lane);
 }
 

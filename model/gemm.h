@@ -1,7 +1,7 @@
-/* Matrix products for the trainer: in f32 by OpenBLAS, or with inputs rounded to bf16 and sums in f32
- * on the processor's matrix unit (AMX). Both give the same bits for the same shapes whatever the
- * number of lanes, because lanes split outputs and each product runs on one lane. Not linked into
- * the server. */
+/* Matrix products for the trainer: in f32 by OpenBLAS, or with inputs rounded to bf16 and sums in
+ * f32 on the processor's matrix unit (AMX). Both give the same bits for the same shapes whatever
+ * the number of lanes, because lanes split outputs and each product runs on one lane. Not linked
+ * into the server. */
 #ifndef MODEL_GEMM_H
 #define MODEL_GEMM_H
 
@@ -19,9 +19,9 @@ enum gemm_precision { GEMM_F32, GEMM_BF16 };
 int gemm_init(const char *name, struct err *err);
 enum gemm_precision gemm_precision(void);
 
-/* C (m, n) = op(A) op(B) + (accumulate ? C : 0), on the calling lane alone. op(A) is (m, k): A itself
- * or, with ta, the transpose of A (k, m); likewise op(B) is (k, n), B (n, k) with tb. Row-major,
- * ld* floats between rows. */
+/* C (m, n) = op(A) op(B) + (accumulate ? C : 0), on the calling lane alone. op(A) is (m, k): A
+ * itself or, with ta, the transpose of A (k, m); likewise op(B) is (k, n), B (n, k) with tb.
+ * Row-major, ld* floats between rows. */
 void gemm(struct lane *lane, bool ta, bool tb, int m, int n, int k, const float *a, size_t lda,
           const float *b, size_t ldb, bool accumulate, float *c, size_t ldc);
 

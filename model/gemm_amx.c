@@ -54,9 +54,9 @@ static inline __attribute__((always_inline)) void words_from_pairs(__m512i w[16]
                                                                    size_t ld, int rows, int cols)
 {
     __mmask16 mask = cols >= 16 ? 0xffff : (__mmask16)((1u << cols) - 1);
-    const __m512i interleave = _mm512_set_epi16(
-        31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4,
-        19, 3, 18, 2, 17, 1, 16, 0);
+    const __m512i interleave =
+        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     for (int i = 0; i < 16; i++) {
         __m512 a = 2 * i < rows ? _mm512_maskz_loadu_ps(mask, x + (size_t)(2 * i) * ld)
                                 : _mm512_setzero_ps();
@@ -151,17 +151,17 @@ static void add_edge(const float *sums, float *c, size_t ldc, int m, int n, bool
  * the instructions, hence the macros. */
 #define BEGIN(t, i, j)                                                                             \
     if (accumulate && m - (i) >= TILE && n - (j) >= TILE)                                          \
-        _tile_loadd(t, c + (size_t)(i) * ldc + (j), ldc * sizeof(float));                          \
+        _tile_loadd(t, c + (size_t)(i)*ldc + (j), ldc * sizeof(float));                            \
     else                                                                                           \
         _tile_zero(t);
 
 #define END(t, i, j)                                                                               \
     if (m - (i) >= TILE && n - (j) >= TILE) {                                                      \
-        _tile_stored(t, c + (size_t)(i) * ldc + (j), ldc * sizeof(float));                         \
+        _tile_stored(t, c + (size_t)(i)*ldc + (j), ldc * sizeof(float));                           \
     } else if (m > (i) && n > (j)) {                                                               \
         float sums[TILE * TILE] __attribute__((aligned(64)));                                      \
         _tile_stored(t, sums, TILE * sizeof(float));                                               \
-        add_edge(sums, c + (size_t)(i) * ldc + (j), ldc, min(m - (i), TILE), min(n - (j), TILE),   \
+        add_edge(sums, c + (size_t)(i)*ldc + (j), ldc, min(m - (i), TILE), min(n - (j), TILE),     \
                  accumulate);                                                                      \
     }
 

@@ -21,10 +21,11 @@ int kv_init(struct kv *kv, const struct config *config, int n_blocks, int positi
                       : MAP_FAILED;
     if (data == MAP_FAILED) {
         memset(kv, 0, sizeof *kv);
-        return err_set(err, ERR_MEMORY,
-                       "no memory for the keys and values of %d positions: use a shorter context or "
-                       "fewer sequences",
-                       positions);
+        return err_set(
+            err, ERR_MEMORY,
+            "no memory for the keys and values of %d positions: use a shorter context or "
+            "fewer sequences",
+            positions);
     }
     kv->data = data;
     return 0;

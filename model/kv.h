@@ -13,11 +13,11 @@
 #include "weights/config.h"
 
 struct kv {
-    float *data;     /* zero-filled; pages are taken from the system when first written */
-    size_t size;     /* bytes */
-    int positions;   /* room, a multiple of 16 */
-    int n_kv_heads;  /* G */
-    int head_dim;    /* K */
+    float *data;    /* zero-filled; pages are taken from the system when first written */
+    size_t size;    /* bytes */
+    int positions;  /* room, a multiple of 16 */
+    int n_kv_heads; /* G */
+    int head_dim;   /* K */
 };
 
 /* Room for `positions` positions of `n_blocks` blocks. ERR_MEMORY. */

@@ -148,8 +148,8 @@ static int load(struct model *m, struct err *err)
     const struct config *c = &m->config;
     const struct params *p = &m->params;
     const struct tensor *embed;
-    int rc = safetensors_get(&m->file, p->list[p->embed].name, 2, p->list[p->embed].shape, &embed,
-                             err);
+    int rc =
+        safetensors_get(&m->file, p->list[p->embed].name, 2, p->list[p->embed].shape, &embed, err);
     if (rc)
         return rc;
     m->embed = embed->data;
@@ -244,6 +244,11 @@ void trunk_forward(struct lane *lane, const struct pass *pass, struct block_acts
     model_embed(lane, pass->model, tokens, pass->n, z);
     for (int l = 0; l < pass->model->config.n_layers; l++)
         block_forward(lane, pass, l, acts, z, NULL, 0, z);
+}
+
+size_t model_lane_bytes(const struct model *m)
+{
+    return LANE_ROWS * (size_t)m->config.dim * sizeof(float);
 }
 
 size_t model_logits_stride(const struct model *m)

@@ -40,17 +40,17 @@ struct block {
 struct model {
     struct config config;
     struct params params;
-    struct safetensors file;     /* serving: the embedding is read from the mapping */
-    const void *embed;           /* (V, D) */
-    enum dtype embed_type;       /* F32 or BF16 */
-    struct block *blocks;        /* (L + N head_layers): trunk, then head by head */
+    struct safetensors file; /* serving: the embedding is read from the mapping */
+    const void *embed;       /* (V, D) */
+    enum dtype embed_type;   /* F32 or BF16 */
+    struct block *blocks;    /* (L + N head_layers): trunk, then head by head */
     int n_blocks;
-    struct linear *head_linear;  /* (N) A_i or U_i; NULL for other kinds */
-    const float *norm;           /* (D) */
-    struct linear output;        /* (V, D); unused by the replicated kind */
-    float *rope_cos, *rope_sin;  /* (positions, K): each cosine twice; -sin, +sin */
+    struct linear *head_linear; /* (N) A_i or U_i; NULL for other kinds */
+    const float *norm;          /* (D) */
+    struct linear output;       /* (V, D); unused by the replicated kind */
+    float *rope_cos, *rope_sin; /* (positions, K): each cosine twice; -sin, +sin */
     int positions;
-    float *gains;                /* owned copy of the norms' gains (serving) */
+    float *gains; /* owned copy of the norms' gains (serving) */
 };
 
 /* Loads FOLDER for serving: config.json, model.safetensors. Weights keep the type of the file.
@@ -90,7 +90,8 @@ void block_acts_take(struct block_acts *acts, struct arena *arena, const struct 
                      int rows, bool training);
 
 struct pass;
-/* Attention of one block: reads acts->qkv of all rows, writes acts->att for the rows in full. */
+/* Attention of one block: turns queries and keys in acts->qkv of all rows by their positions, and
+ * writes acts->att for the rows in full. */
 typedef void attend_fn(struct lane *lane, const struct pass *pass, int block,
                        struct block_acts *acts, const int *full, int n_full);
 
@@ -128,5 +129,13 @@ size_t model_logits_stride(const struct model *model);
 /* y[r] = rmsnorm(x[r]) for this lane's share of the rows; scale (rows) or NULL. No barrier. */
 void rows_norm(struct lane *lane, const struct config *config, const float *x, const float *gain,
                int rows, float *y, float *scale);
+
+/* Turns queries and keys of this lane's share of the rows by their positions. qkv: `stride` floats
+ * per row. No barrier. */
+void rows_rope(struct lane *lane, const struct pass *pass, float *qkv, size_t stride);
+
+/* Serving: every lane has working memory for so many normalised rows (team_reserve). */
+#define LANE_ROWS 16
+size_t model_lane_bytes(const struct model *model);
 
 #endif

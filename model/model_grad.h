@@ -11,8 +11,8 @@
 
 /* The trainer's rows are B whole sequences of `context` rows each, in order. */
 struct batch {
-    int sequences; /* B */
-    int context;   /* rows of a sequence */
+    int sequences;           /* B */
+    int context;             /* rows of a sequence */
     float *scores[TEAM_MAX]; /* per lane: 2 ATTENTION_STRIP * padded context floats */
 };
 #define ATTENTION_STRIP 128 /* query rows whose scores are held at once */
@@ -41,8 +41,8 @@ void block_backward(struct lane *lane, const struct pass *pass, int block, struc
 
 /* Gradient of rows_norm: adds to dx and to dgain. Ends with a barrier. */
 void rows_norm_backward(struct lane *lane, const struct config *config, const float *x,
-                        const float *gain, const float *scale, const float *dy, int rows,
-                        float *dx, float *dgain);
+                        const float *gain, const float *scale, const float *dy, int rows, float *dx,
+                        float *dgain);
 
 void model_embed_backward(struct lane *lane, const struct model *model, const int32_t *tokens,
                           int rows, const float *dx, float *grads);
@@ -51,11 +51,11 @@ void model_embed_backward(struct lane *lane, const struct model *model, const in
  * saving order needs them for one head only; this cuts them further). */
 #define LOSS_ROWS 256
 struct loss_work {
-    float *normed;  /* (T, D) */
-    float *scale;   /* (T) */
-    float *dnormed; /* (T, D) */
-    float *logits;  /* (LOSS_ROWS, logits stride) */
-    float *row;     /* (T) loss of each row, nats */
+    float *normed;      /* (T, D) */
+    float *scale;       /* (T) */
+    float *dnormed;     /* (T, D) */
+    float *logits;      /* (LOSS_ROWS, logits stride) */
+    float *row;         /* (T) loss of each row, nats */
     unsigned char *hit; /* (T) 1 where the target is the most likely token */
 };
 void loss_work_take(struct loss_work *work, struct arena *arena, const struct model *model,

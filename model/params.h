@@ -38,13 +38,13 @@ enum {
 struct params {
     struct param *list;
     int n;
-    size_t total;  /* floats of the flat array */
-    size_t count;  /* floats that are parameters (total without padding) */
-    int blocks;    /* first param of the first block: trunk layers, then head blocks */
+    size_t total; /* floats of the flat array */
+    size_t count; /* floats that are parameters (total without padding) */
+    int blocks;   /* first param of the first block: trunk layers, then head blocks */
     int n_blocks;
-    int embed, norm;  /* indices into list */
-    int output;       /* -1 when tied or replicated */
-    int head_linear;  /* first of N matrices of the linear or replicated kind, else -1 */
+    int embed, norm; /* indices into list */
+    int output;      /* -1 when tied or replicated */
+    int head_linear; /* first of N matrices of the linear or replicated kind, else -1 */
 };
 
 /* Builds the list for a checked config. ERR_MEMORY. */

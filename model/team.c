@@ -84,8 +84,9 @@ int team_init(struct team *team, int n, struct err *err)
              * the team down to those that exist lets them go. */
             team->n = i;
             team_release(team);
-            return err_set(err, ERR_IO, "thread %d of %d could not be started (%s): use --threads %d",
-                           i + 1, n, strerror(rc), i);
+            return err_set(err, ERR_IO,
+                           "thread %d of %d could not be started (%s): use --threads %d", i + 1, n,
+                           strerror(rc), i);
         }
     }
     return 0;
@@ -121,17 +122,30 @@ void lane_share(const struct lane *lane, int count, int grain, int *begin, int *
     *end = (int)(to < count ? to : count);
 }
 
-void *lane_scratch(struct lane *lane, size_t size)
+static bool grow(struct lane *lane, size_t size)
 {
     if (size > lane->scratch_size) {
         free(lane->scratch);
         lane->scratch = mem_alloc(size);
-        lane->scratch_size = size;
-        if (!lane->scratch) {
-            log_error("%zu MiB of working memory could not be had: use a smaller batch or context",
-                      size >> 20);
-            abort();
-        }
+        lane->scratch_size = lane->scratch ? size : 0;
+    }
+    return lane->scratch_size >= size;
+}
+
+int team_reserve(struct team *team, size_t size, struct err *err)
+{
+    for (int i = 0; i < team->n; i++)
+        if (!grow(&team->lanes[i], size))
+            return err_set(err, ERR_MEMORY, "no memory for %d threads to work in", team->n);
+    return 0;
+}
+
+void *lane_scratch(struct lane *lane, size_t size)
+{
+    if (!grow(lane, size)) {
+        log_error("%zu MiB of working memory could not be had: use a smaller batch or context",
+                  size >> 20);
+        abort();
     }
     return lane->scratch;
 }

@@ -1,10 +1,11 @@
 /* The compute team: threads that run one function together, each as a lane. A pass of the model is
- * one such function; between its parts the lanes meet at barriers, and inside a part each lane takes
- * its share of the outputs. Shares are over outputs only, never over a sum, so results do not depend
- * on the number of lanes.
+ * one such function; between its parts the lanes meet at barriers, and inside a part each lane
+ * takes its share of the outputs. Shares are over outputs only, never over a sum, so results do not
+ * depend on the number of lanes.
  *
  * Invariant: between barriers a float is written by one lane at most, and read by another only
- * after the next barrier. The thread that calls team_run is lane 0; one thread calls it at a time. */
+ * after the next barrier. The thread that calls team_run is lane 0; one thread calls it at a time.
+ */
 #ifndef MODEL_TEAM_H
 #define MODEL_TEAM_H
 
@@ -53,8 +54,10 @@ void lane_barrier(struct lane *lane);
 /* This lane's share of 0..count-1, in whole grains; *begin == *end when there is none. */
 void lane_share(const struct lane *lane, int count, int grain, int *begin, int *end);
 
-/* Working memory of this lane, at least `size` bytes, aligned to MEM_ALIGN; what was there is lost
- * when it grows. For the trainer: the server never asks. Ends the program when memory ran out. */
+/* Working memory of a lane, at least `size` bytes, aligned to MEM_ALIGN; what was there is lost
+ * when it grows. The server reserves it at start; the trainer lets it grow, and lane_scratch ends
+ * the program when memory ran out. */
+int team_reserve(struct team *team, size_t size, struct err *err);
 void *lane_scratch(struct lane *lane, size_t size);
 
 #endif

@@ -25,6 +25,7 @@ struct app {
     struct completion *completions; /* until the engine has ended each of their texts */
     const char *allow_origin;       /* Access-Control-Allow-Origin, "" = none */
     size_t max_body;                /* bytes of a request's body */
+    size_t max_unread;              /* bytes of a stream that its client has not read */
     double stall;                   /* s without a heartbeat after which /health says 503 */
     time_t started;
     bool draining; /* no new completions */

@@ -247,10 +247,11 @@ static void fail(struct completion *completion, const char *why)
         reply_error(&completion->reply, 500, NULL, NULL, "%s", message);
 }
 
+/* Prompts that are echoed come all at once: they don't count as unread. */
 static void check_limits(struct completion *completion)
 {
     bool failed = completion->out.failed || completion->reply.body.failed;
-    bool overflow = completion->out.len > COMPLETION_UNREAD_MAX + completion->echoed;
+    bool overflow = completion->out.len > completion->app->max_unread + completion->echoed;
     if (!failed && !overflow)
         return;
     log_warn("%s: closed, because %s", completion->id,

@@ -11,10 +11,6 @@
 #include "server/logprobs.h"
 #include "server/reply.h"
 
-/* Unread bytes of a stream beyond which its client counts as gone. Prompts that are echoed come all
- * at once and are not counted. */
-#define COMPLETION_UNREAD_MAX (1u << 20)
-
 enum completion_state {
     COMPLETION_RUNNING,
     COMPLETION_DONE,   /* the answer is complete, though perhaps not read yet */

@@ -25,7 +25,7 @@ static const char ABOUT[] =
 struct settings {
     struct engine_options engine;
     const char *host, *key_file, *allow_origin;
-    int port, max_body, max_connections, timeout, stall;
+    int port, max_body, max_unread, max_connections, timeout, stall;
 };
 
 struct server {
@@ -58,6 +58,8 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
         {"allow-origin", OPT_STRING, &s->allow_origin, 0, 0, NULL,
          "web pages that may use the server (CORS), empty = none"},
         {"max-body", OPT_INT, &s->max_body, 1024, 1 << 28, NULL, "bytes of a request's body"},
+        {"max-unread", OPT_INT, &s->max_unread, 1 << 14, 1 << 28, NULL,
+         "bytes of a stream its client may leave unread before it is cut off"},
         {"max-connections", OPT_INT, &s->max_connections, 1, 65536, NULL,
          "connections at the same time"},
         {"timeout", OPT_INT, &s->timeout, 1, 3600, NULL,
@@ -109,6 +111,7 @@ static int open_app(struct server *server, const struct settings *s, struct err 
     struct app *app = &server->app;
     app->allow_origin = s->allow_origin;
     app->max_body = (size_t)s->max_body;
+    app->max_unread = (size_t)s->max_unread;
     app->stall = s->stall;
     app->started = time(NULL);
     int rc = engine_open(&app->engine, &s->engine, err);
@@ -218,6 +221,7 @@ int main(int argc, char **argv)
         .allow_origin = "*",
         .port = 8080,
         .max_body = 1 << 20,
+        .max_unread = 1 << 20,
         .max_connections = 512,
         .timeout = 30,
         .stall = 30};

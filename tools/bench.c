@@ -1,6 +1,7 @@
 /* headway-bench: what speculation brings on a model, measured as users feel it. For every number of
  * drafts k the same prompts are decoded greedily, plain and speculative interleaved in one process,
- * and every text is compared with the plain one. The counterpart of the paper's tables S2 and S3. */
+ * and every text is compared with the plain one. The counterpart of the paper's tables S2 and S3.
+ */
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -11,11 +12,13 @@
 #include "base/opts.h"
 #include "engine/scheduler.h"
 
-static const char about[] =
-    "headway-bench measures speculative decoding on a model: tokens per forward, speed-up over plain\n"
-    "decoding, time per forward relative to plain, acceptance per head, and whether the text was the\n"
-    "same. Prompts come from PROMPTS, a JSON object of lists: {\"code\": [\"...\"], \"prose\": [...]};\n"
-    "the default is prompts.json in the model's folder.";
+static const char about[] = "headway-bench measures speculative decoding on a model: tokens per "
+                            "forward, speed-up over plain\n"
+                            "decoding, time per forward relative to plain, acceptance per head, "
+                            "and whether the text was the\n"
+                            "same. Prompts come from PROMPTS, a JSON object of lists: {\"code\": "
+                            "[\"...\"], \"prose\": [...]};\n"
+                            "the default is prompts.json in the model's folder.";
 
 #define KINDS_MAX 8
 #define BATCHES_MAX 8
@@ -27,7 +30,7 @@ struct options {
 
 /* One cell of the table: a kind of text, a batch size, a number of drafts. */
 struct cell {
-    double seconds[64]; /* per repetition */
+    double seconds[64];             /* per repetition */
     size_t tokens, forwards, steps; /* of one repetition; the texts are the same in all */
     struct engine_speculation speculation;
     bool identical;
@@ -85,8 +88,12 @@ static int add(struct bench *b, json_t *prompt, int drafts, struct err *err)
         memmove(tokens + 1, tokens + n - room + 1, (room - 1) * sizeof *tokens);
         n = room;
     }
-    struct engine_request r = {.tokens = tokens, .n_tokens = n, .max_tokens = b->o.tokens,
-                               .top_p = 1, .repetition_penalty = 1, .ignore_eos = true,
+    struct engine_request r = {.tokens = tokens,
+                               .n_tokens = n,
+                               .max_tokens = b->o.tokens,
+                               .top_p = 1,
+                               .repetition_penalty = 1,
+                               .ignore_eos = true,
                                .speculation = drafts};
     int rc = scheduler_check(&b->s, &r, err);
     if (!rc)
@@ -145,8 +152,8 @@ static int decode(struct bench *b, json_t *list, size_t first, int batch, int dr
     cell->seconds[repetition] += clock_seconds() - start;
     for (int i = 0; i < batch; i++) {
         struct sequence *q = &s->sequences[i];
-        int32_t *plain = b->plain + ((first + (size_t)i) % json_array_size(list)) *
-                                        (size_t)b->o.tokens;
+        int32_t *plain =
+            b->plain + ((first + (size_t)i) % json_array_size(list)) * (size_t)b->o.tokens;
         int32_t *made = q->tokens + q->n_prompt;
         size_t size = (size_t)b->o.tokens * sizeof *made;
         if (drafts == 0 && batch == 1 && repetition == 0)
@@ -194,7 +201,8 @@ static void report(struct bench *b, const char *kind, int batch, int drafts,
            per_forward, median, ratio[0], ratio[n - 1], speed, pass);
     json_t *acceptance = json_array();
     for (int j = 0; j < drafts; j++) {
-        double reached = j ? (double)c->speculation.accepted_at[j - 1] : (double)c->speculation.steps;
+        double reached =
+            j ? (double)c->speculation.accepted_at[j - 1] : (double)c->speculation.steps;
         double rate = reached > 0 ? (double)c->speculation.accepted_at[j] / reached : 0;
         printf(" %.2f", rate);
         json_array_append_new(acceptance, json_real(rate));
@@ -207,8 +215,7 @@ static void report(struct bench *b, const char *kind, int batch, int drafts,
         json_pack("{s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:b}", "text", kind, "drafts",
                   drafts, "batch", batch, "tokens_per_forward", per_forward, "speedup", median,
                   "speedup_min", ratio[0], "speedup_max", ratio[n - 1], "tokens_per_s", speed,
-                  "relative_pass_time", pass, "acceptance", acceptance, "identical",
-                  c->identical));
+                  "relative_pass_time", pass, "acceptance", acceptance, "identical", c->identical));
 }
 
 /* One kind of text and batch size: all numbers of drafts in turn, prompt by prompt. */
@@ -243,20 +250,23 @@ static int parse_batches(const char *text, int *batches, int *n, struct err *err
         char *end;
         long value = strtol(at, &end, 10);
         if (end == at || value < 1 || value > 256 || *n == BATCHES_MAX || (*end && *end != ','))
-            return err_set(err, ERR_INVALID,
-                           "--batch takes up to %d numbers from 1 to 256 separated by commas, not '%s'",
-                           BATCHES_MAX, text);
+            return err_set(
+                err, ERR_INVALID,
+                "--batch takes up to %d numbers from 1 to 256 separated by commas, not '%s'",
+                BATCHES_MAX, text);
         batches[(*n)++] = (int)value;
         at = *end ? end + 1 : end;
     }
     if (!*n || batches[0] != 1)
-        return err_set(err, ERR_INVALID, "--batch must begin with 1, whose texts the others are held to");
+        return err_set(err, ERR_INVALID,
+                       "--batch must begin with 1, whose texts the others are held to");
     return 0;
 }
 
 static int run(struct bench *b, bool *identical, struct err *err)
 {
-    int batches[BATCHES_MAX], n_batches, most = 1, rc = parse_batches(b->o.batches, batches, &n_batches, err);
+    int batches[BATCHES_MAX], n_batches, most = 1,
+                                         rc = parse_batches(b->o.batches, batches, &n_batches, err);
     if (rc || (rc = read_prompts(b, err)))
         return rc;
     for (int i = 0; i < n_batches; i++)
@@ -265,14 +275,16 @@ static int run(struct bench *b, bool *identical, struct err *err)
     if ((rc = scheduler_init(&b->s, &so, err)))
         return rc;
     if (b->o.tokens >= b->s.context - 2)
-        return err_set(err, ERR_INVALID, "--tokens %d leaves no room for a prompt in a context of %d",
-                       b->o.tokens, b->s.context);
+        return err_set(err, ERR_INVALID,
+                       "--tokens %d leaves no room for a prompt in a context of %d", b->o.tokens,
+                       b->s.context);
     printf("%s: %s heads, %d tokens predicted at once, %zu parameters, %s kernels, %d threads\n\n",
            b->o.model, head_kind_name(b->s.model.config.kind), b->s.model.config.n_predict,
            b->s.model.params.count, kernels.name, b->s.team.n);
-    printf("text     batch drafts  tokens/ speed-up  min..max     tokens/s time per    acceptance of "
-           "draft 1, 2, ...\n"
-           "                       forward                               forward\n");
+    printf(
+        "text     batch drafts  tokens/ speed-up  min..max     tokens/s time per    acceptance of "
+        "draft 1, 2, ...\n"
+        "                       forward                               forward\n");
     const char *kind;
     json_t *list;
     json_object_foreach(b->prompts, kind, list)

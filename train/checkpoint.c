@@ -33,8 +33,9 @@ int checkpoint_write(const struct trainer *t, const char *folder, int step, cons
             const struct param *p = &t->model.params.list[i];
             struct tensor_out *o = &out[a * n + i];
             snprintf(names[a * n + i], NAME, "%s.%s", prefix[a], p->name);
-            *o = (struct tensor_out){names[a * n + i], DTYPE_F32, p->n_dims,
-                                     {p->shape[0], p->shape[1]}, source[a] + p->offset, 1};
+            *o = (struct tensor_out){
+                names[a * n + i],      DTYPE_F32, p->n_dims, {p->shape[0], p->shape[1]},
+                source[a] + p->offset, 1};
         }
     if (!rc) {
         out[3 * n] = (struct tensor_out){"step", DTYPE_I64, 1, {1}, &done, 0};
@@ -126,8 +127,8 @@ int checkpoint_export(const struct trainer *t, const char *folder, enum dtype ty
         const struct param *p = &t->model.params.list[i];
         /* Gains are few and multiply everything: they stay whole. */
         enum dtype kept = p->n_dims == 1 ? DTYPE_F32 : type;
-        out[i] = (struct tensor_out){p->name, kept, p->n_dims, {p->shape[0], p->shape[1]},
-                                     t->value + p->offset, 1};
+        out[i] = (struct tensor_out){
+            p->name, kept, p->n_dims, {p->shape[0], p->shape[1]}, t->value + p->offset, 1};
     }
     if (!rc)
         rc = safetensors_write(path, out, n, "{\"format\":\"headway\"}", err);

@@ -6,8 +6,8 @@
 #include "train/trainer.h"
 #include "weights/safetensors.h"
 
-/* FOLDER/checkpoint.safetensors: parameters, both moments, the number of steps done, and `settings`:
- * text that must be the same when the run is resumed. ERR_IO, ERR_MEMORY. */
+/* FOLDER/checkpoint.safetensors: parameters, both moments, the number of steps done, and
+ * `settings`: text that must be the same when the run is resumed. ERR_IO, ERR_MEMORY. */
 int checkpoint_write(const struct trainer *trainer, const char *folder, int step,
                      const char *settings, struct err *err);
 /* Fills the trainer and *step. ERR_INVALID when the settings differ, with the first difference. */

@@ -22,10 +22,11 @@ int corpus_open(struct corpus *corpus, const char *path, size_t least, struct er
     if (fstat(fd, &st))
         rc = err_set(err, ERR_IO, "%s could not be examined: %s", path, strerror(errno));
     else if (!S_ISREG(st.st_mode) || (size_t)st.st_size < least)
-        rc = err_set(err, ERR_INVALID,
-                     "%s holds %lld bytes, but a window of context and predictions takes %zu: give a "
-                     "larger file or a smaller --context",
-                     path, (long long)st.st_size, least);
+        rc = err_set(
+            err, ERR_INVALID,
+            "%s holds %lld bytes, but a window of context and predictions takes %zu: give a "
+            "larger file or a smaller --context",
+            path, (long long)st.st_size, least);
     if (!rc) {
         void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (map == MAP_FAILED)

@@ -41,13 +41,33 @@ static void on_signal(int signal)
 
 static int read_options(struct options *o, int argc, char **argv, struct err *err)
 {
-    *o = (struct options){.kind = "parallel", .precision = "auto", .isa = "auto",
-                          .save_type = "bf16", .heads = 4, .head_layers = 1, .layers = 4,
-                          .dim = 256, .n_heads = 0, .kv_heads = 0, .hidden = 0, .vocab = BYTE_VOCAB,
-                          .context = 512, .batch = 8, .steps = 1000, .warmup = 100, .seed = 1,
-                          .eval_every = 500, .eval_windows = 128, .save_every = 500,
-                          .rate = 1e-3, .final_rate = 0.03, .decay = 0.1, .beta1 = 0.9,
-                          .beta2 = 0.95, .clip = 1, .rope_theta = 10000};
+    *o = (struct options){.kind = "parallel",
+                          .precision = "auto",
+                          .isa = "auto",
+                          .save_type = "bf16",
+                          .heads = 4,
+                          .head_layers = 1,
+                          .layers = 4,
+                          .dim = 256,
+                          .n_heads = 0,
+                          .kv_heads = 0,
+                          .hidden = 0,
+                          .vocab = BYTE_VOCAB,
+                          .context = 512,
+                          .batch = 8,
+                          .steps = 1000,
+                          .warmup = 100,
+                          .seed = 1,
+                          .eval_every = 500,
+                          .eval_windows = 128,
+                          .save_every = 500,
+                          .rate = 1e-3,
+                          .final_rate = 0.03,
+                          .decay = 0.1,
+                          .beta1 = 0.9,
+                          .beta2 = 0.95,
+                          .clip = 1,
+                          .rope_theta = 10000};
     const struct opt table[] = {
         {"corpus", OPT_STRING, &o->corpus, 0, 0, 0, "training text, documents ended by NUL bytes"},
         {"held-out", OPT_STRING, &o->held_out, 0, 0, 0, "text for evaluation only"},
@@ -89,7 +109,8 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
         {"stop-after", OPT_INT, &o->stop_after, 0, 1e9, 0, "save and stop at this step; 0 = never"},
         {"resume", OPT_FLAG, &o->resume, 0, 0, 0, "continue from OUT/checkpoint.safetensors"},
         {"evaluate", OPT_FLAG, &o->evaluate, 0, 0, 0,
-         "only evaluate OUT/model.safetensors on the held-out text (shape options from its config)"},
+         "only evaluate OUT/model.safetensors on the held-out text (shape options from its "
+         "config)"},
         {0}};
     int rc = opts_parse(table, about, argc, argv, NULL, 0, NULL, err);
     if (rc)
@@ -111,13 +132,20 @@ static int make_config(const struct options *o, struct config *c, struct err *er
     if (o->evaluate)
         return config_read(c, o->out, err);
     int heads = o->n_heads ? o->n_heads : o->dim < 64 ? 1 : o->dim / 64;
-    *c = (struct config){
-        .dim = o->dim, .n_layers = o->layers, .n_heads = heads,
-        .n_kv_heads = o->kv_heads ? o->kv_heads : heads,
-        .hidden = o->hidden ? o->hidden : (o->dim * 8 / 3 + 31) / 32 * 32,
-        .vocab = o->vocab, .context = o->context, .norm_eps = 1e-5f,
-        .rope_theta = (float)o->rope_theta, .tied = o->tied, .n_predict = o->heads,
-        .head_layers = o->head_layers, .bos = BYTE_TOKEN_END, .eos = BYTE_TOKEN_END};
+    *c = (struct config){.dim = o->dim,
+                         .n_layers = o->layers,
+                         .n_heads = heads,
+                         .n_kv_heads = o->kv_heads ? o->kv_heads : heads,
+                         .hidden = o->hidden ? o->hidden : (o->dim * 8 / 3 + 31) / 32 * 32,
+                         .vocab = o->vocab,
+                         .context = o->context,
+                         .norm_eps = 1e-5f,
+                         .rope_theta = (float)o->rope_theta,
+                         .tied = o->tied,
+                         .n_predict = o->heads,
+                         .head_layers = o->head_layers,
+                         .bos = BYTE_TOKEN_END,
+                         .eos = BYTE_TOKEN_END};
     int rc = head_kind_parse(o->kind, &c->kind, err);
     if (!rc && (c->kind == HEAD_LINEAR || c->kind == HEAD_REPLICATED))
         c->head_layers = 0;
@@ -232,8 +260,8 @@ static void read_batch(struct run *r)
 static int train(struct run *r, struct err *err)
 {
     const struct options *o = &r->o;
-    struct schedule schedule = {o->rate, o->final_rate, o->beta1, o->beta2,
-                                o->decay, o->clip, o->warmup, o->steps};
+    struct schedule schedule = {o->rate,  o->final_rate, o->beta1,  o->beta2,
+                                o->decay, o->clip,       o->warmup, o->steps};
     struct head_score mean[HEADS_MAX];
     double last = clock_seconds();
     int last_step = r->step, rc;
@@ -243,7 +271,8 @@ static int train(struct run *r, struct err *err)
         r->step++;
         if (!isfinite(r->t.score[0].nats))
             return err_set(err, ERR_INVALID,
-                           "the loss is no longer a number at step %d: use a lower --rate", r->step);
+                           "the loss is no longer a number at step %d: use a lower --rate",
+                           r->step);
         bool end = r->step == o->steps || r->step == o->stop_after;
         double now = clock_seconds();
         if (end || now - last >= 5) {

@@ -18,8 +18,8 @@ static float normal(uint64_t seed, uint64_t stream, uint64_t index)
     return (float)(sqrt(-2 * log(u)) * cos(2 * M_PI * v));
 }
 
-/* Gains are 1. Matrices are normal with the variance that keeps a row's size, 1 / inputs, those that
- * write to the residual stream smaller by the square root of how many do. */
+/* Gains are 1. Matrices are normal with the variance that keeps a row's size, 1 / inputs, those
+ * that write to the residual stream smaller by the square root of how many do. */
 static void draw(struct trainer *t, uint64_t seed)
 {
     const struct params *p = &t->model.params;
@@ -89,8 +89,10 @@ int trainer_init(struct trainer *t, const struct config *config, int sequences, 
 {
     memset(t, 0, sizeof *t);
     if (!head_trainer(config->kind))
-        return err_set(err, ERR_INVALID, "heads of kind %s cannot be trained by this version: use "
-                       "--kind parallel", head_kind_name(config->kind));
+        return err_set(err, ERR_INVALID,
+                       "heads of kind %s cannot be trained by this version: use "
+                       "--kind parallel",
+                       head_kind_name(config->kind));
     struct params params;
     int rc = params_init(&params, config, err);
     if (rc)
@@ -208,8 +210,8 @@ static void update_lane(struct lane *lane, void *arg)
             step.decay = 0;
         lane_share(lane, (int)((p->count + 15) / 16), 1, &begin, &end);
         size_t at = p->offset + (size_t)begin * 16;
-        grad_kernels.adamw(&step, (size_t)(end - begin) * 16, t->value + at, t->grad + at, t->m + at,
-                           t->v + at);
+        grad_kernels.adamw(&step, (size_t)(end - begin) * 16, t->value + at, t->grad + at,
+                           t->m + at, t->v + at);
     }
 }
 

@@ -17,16 +17,16 @@ struct schedule {
 };
 
 struct head_score {
-    double nats;   /* mean loss per predicted token */
-    double top1;   /* fraction where the target is the most likely token */
+    double nats; /* mean loss per predicted token */
+    double top1; /* fraction where the target is the most likely token */
 };
 
 struct trainer {
     struct model model;
-    struct team *team;           /* borrowed */
+    struct team *team;            /* borrowed */
     int sequences, context, rows; /* rows = sequences * context */
-    size_t total;                /* floats of each array below */
-    float *value, *grad, *m, *v; /* flat, laid out by model.params */
+    size_t total;                 /* floats of each array below */
+    float *value, *grad, *m, *v;  /* flat, laid out by model.params */
     struct arena arena;
     struct row *row;
     struct batch batch;
@@ -36,9 +36,9 @@ struct trainer {
     struct block_work block;
     struct loss_work loss;
     struct head_train heads;
-    int32_t *tokens;         /* (T) */
-    int32_t *targets;        /* (N, T) */
-    double *partial;         /* sums of squares, one per piece of the gradient */
+    int32_t *tokens;  /* (T) */
+    int32_t *targets; /* (N, T) */
+    double *partial;  /* sums of squares, one per piece of the gradient */
     int n_partial;
     struct head_score score[HEADS_MAX];
     double grad_norm;

@@ -17,11 +17,11 @@ enum dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_I32, DTYPE_I64, DTYPE_U8 };
 #define TENSOR_DIMS_MAX 8
 
 struct tensor {
-    char *name;      /* owned by the reader */
+    char *name; /* owned by the reader */
     enum dtype dtype;
-    int n_dims;      /* 0..TENSOR_DIMS_MAX */
+    int n_dims; /* 0..TENSOR_DIMS_MAX */
     size_t shape[TENSOR_DIMS_MAX];
-    size_t size;     /* bytes */
+    size_t size;      /* bytes */
     const void *data; /* in the mapping; alignment only as the file has it (8 bytes or worse) */
 };
 
@@ -33,8 +33,8 @@ struct safetensors {
     size_t n_tensors;
 };
 
-size_t dtype_size(enum dtype dtype);        /* bytes per element */
-const char *dtype_name(enum dtype dtype);   /* as in the file: "F32", "BF16", ... */
+size_t dtype_size(enum dtype dtype);      /* bytes per element */
+const char *dtype_name(enum dtype dtype); /* as in the file: "F32", "BF16", ... */
 
 /* Maps the file and reads its header. ERR_IO, ERR_INVALID, ERR_MEMORY; on error *st is released. */
 int safetensors_open(struct safetensors *st, const char *path, struct err *err);
@@ -47,8 +47,8 @@ void safetensors_release(struct safetensors *st);
 const struct tensor *safetensors_find(const struct safetensors *st, const char *name);
 /* The tensor of that name and exactly that shape, dtype F32 or BF16. ERR_INVALID with a sentence
  * that names the tensor, and the shape expected and found. */
-int safetensors_get(const struct safetensors *st, const char *name, int n_dims,
-                    const size_t *shape, const struct tensor **tensor, struct err *err);
+int safetensors_get(const struct safetensors *st, const char *name, int n_dims, const size_t *shape,
+                    const struct tensor **tensor, struct err *err);
 
 /* The writer: declare every tensor (pointers must live until the end), then write at once.
  * data is in the dtype declared; for DTYPE_BF16 with f32_source set, f32 values that are rounded to

@@ -158,6 +158,6 @@ static void adamw(const struct adamw *s, size_t n, float *value, float *g, float
     }
 }
 
-const struct grad_kernels KERNELS = {rmsnorm,      gain,          swiglu, rope,
-                                     softmax,      softmax_again, softmax_back, dot,
-                                     cross_entropy, add,          squares, adamw};
+const struct grad_kernels KERNELS = {rmsnorm,       gain,          swiglu,       rope,
+                                     softmax,       softmax_again, softmax_back, dot,
+                                     cross_entropy, add,           squares,      adamw};

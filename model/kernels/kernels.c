@@ -32,6 +32,6 @@ int kernels_init(const char *isa, struct err *err)
             return 0;
         }
     }
-    return err_set(err, ERR_INVALID, "there are no kernels named '%s': use auto, generic, avx2 or avx512",
-                   isa);
+    return err_set(err, ERR_INVALID,
+                   "there are no kernels named '%s': use auto, generic, avx2 or avx512", isa);
 }

@@ -1,6 +1,6 @@
-/* The kernel table: the innermost loops of the model, in generic C, AVX2 and AVX-512, chosen once at
- * start. All three give the same bits (v16.h). Every kernel here is row-invariant: a row's result
- * depends on that row, the weights and the row's own cache alone.
+/* The kernel table: the innermost loops of the model, in generic C, AVX2 and AVX-512, chosen once
+ * at start. All three give the same bits (v16.h). Every kernel here is row-invariant: a row's
+ * result depends on that row, the weights and the row's own cache alone.
  *
  * Packed weights: 16 output channels share a vector. Panel p holds channels 16p..16p+15 for every
  * input k: element (o, k) stands at [(o / 16) * K + k] * 16 + o % 16. Channels past the last are 0.
@@ -40,11 +40,12 @@ struct kernels {
     /* y = silu(gate) * up; width is a multiple of 16. */
     void (*swiglu)(const float *gate, const float *up, int width, float *y);
 
-    /* One query head over n cached positions 0..n-1, in chunks of ATTENTION_CHUNK from position 0
-     * with a running maximum. q, out: (head_dim). k: blocks of 16 positions, element (pos, d) at
+    /* n_queries query heads that share one key/value head, over the n cached positions 0..n-1, in
+     * chunks of ATTENTION_CHUNK from position 0 with a running maximum. q, out: (n_queries,
+     * head_dim). k: blocks of 16 positions, element (pos, d) at
      * [(pos / 16) * head_dim + d] * 16 + pos % 16. v: (pos, head_dim). */
-    void (*attention)(const float *q, const float *k, const float *v, int n, int head_dim,
-                      float scale, float *out);
+    void (*attention)(const float *q, int n_queries, const float *k, const float *v, int n,
+                      int head_dim, float scale, float *out);
 
     /* log(sum(exp(x))) over width values, any width. */
     float (*logsumexp)(const float *x, int width);

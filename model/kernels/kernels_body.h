@@ -2,6 +2,7 @@
  * kernels_avx512.c after their v16 header; KERNELS names the table, KERNELS_NAME its string,
  * and TILE_PANELS(rows) says how many panels a tile of that many rows holds in registers. */
 #include <math.h>
+#include <stdbool.h>
 
 #include "model/kernels/kernels.h"
 #include "model/kernels/v16.h"
@@ -57,8 +58,7 @@ V16_INLINE void tile(const float *x, size_t x_stride, int inputs, const void *w,
 
 #define LINEAR(name, weight)                                                                       \
     static void name##_rows(const float *x, size_t x_stride, int rows, int inputs, const void *w,  \
-                            int panel, int last, const float *residual, float *y,                  \
-                            size_t y_stride)                                                       \
+                            int panel, int last, const float *residual, float *y, size_t y_stride) \
     {                                                                                              \
         switch (rows) {                                                                            \
             TILE_CASE(1, weight)                                                                   \
@@ -122,52 +122,115 @@ static void swiglu(const float *gate, const float *up, int width, float *y)
 }
 
 #define HEAD_DIM_MAX 256
+#define CHUNK_BLOCKS (ATTENTION_CHUNK / 16)
 
-static void attention(const float *q, const float *k, const float *v, int n, int head_dim,
-                      float scale, float *out)
+/* Scores of Q queries against B blocks of 16 positions: Q * B chains of additions side by side,
+ * which hide the latency of each. */
+V16_INLINE void scores(const float *q, const float *k, int head_dim, float scale, const int Q,
+                       const int B, float p[][ATTENTION_CHUNK])
 {
-    float p[ATTENTION_CHUNK], acc[HEAD_DIM_MAX] = {0};
-    float top = -INFINITY, sum = 0;
-    for (int start = 0; start < n; start += ATTENTION_CHUNK) {
-        int count = n - start < ATTENTION_CHUNK ? n - start : ATTENTION_CHUNK;
-        for (int b = 0; b < count; b += 16) {
-            const float *kb = k + (size_t)(start + b) * (size_t)head_dim;
-            v16 s = v16_set(0.0f);
-            for (int d = 0; d < head_dim; d++)
-                s = v16_fma(v16_set(q[d]), v16_load(kb + (size_t)d * 16), s);
-            v16_store(p + b, v16_mul(s, v16_set(scale)));
+    v16 s[2 * CHUNK_BLOCKS];
+    for (int i = 0; i < Q * B; i++)
+        s[i] = v16_set(0.0f);
+    for (int d = 0; d < head_dim; d++)
+        for (int b = 0; b < B; b++) {
+            v16 key = v16_load(k + ((size_t)b * (size_t)head_dim + (size_t)d) * 16);
+            for (int i = 0; i < Q; i++)
+                s[i * B + b] = v16_fma(v16_set(q[i * head_dim + d]), key, s[i * B + b]);
         }
-        for (int j = count; j % 16; j++)
-            p[j] = -INFINITY; /* positions of the last block that this row must not see */
-        v16 highest = v16_set(top);
-        for (int b = 0; b < count; b += 16)
-            highest = v16_max(v16_load(p + b), highest);
-        float new_top = v16_largest(highest);
-        v16 total = v16_set(0.0f);
-        for (int b = 0; b < count; b += 16) {
-            v16 e = v16_exp(v16_sub(v16_load(p + b), v16_set(new_top)));
-            v16_store(p + b, e);
-            if (b + 16 > count) { /* exp never gives 0: cut what lies behind the end */
-                for (int j = count; j < b + 16; j++)
-                    p[j] = 0;
-                e = v16_load(p + b);
-            }
-            total = v16_add(total, e);
-        }
-        float keep[16];
-        v16_store(keep, v16_exp(v16_set(top - new_top)));
-        sum = start ? fmaf(sum, keep[0], v16_sum(total)) : v16_sum(total);
-        for (int d = 0; d < head_dim; d += 16) {
-            v16 a = v16_mul(v16_load(acc + d), v16_set(keep[0]));
-            for (int j = 0; j < count; j++)
-                a = v16_fma(v16_set(p[j]),
-                            v16_load(v + (size_t)(start + j) * (size_t)head_dim + d), a);
-            v16_store(acc + d, a);
-        }
-        top = new_top;
+    for (int i = 0; i < Q; i++)
+        for (int b = 0; b < B; b++)
+            v16_store(p[i] + b * 16, v16_mul(s[i * B + b], v16_set(scale)));
+}
+
+/* Scores of one query become weights exp(s - top) with the new running maximum; returns the factor
+ * on what was summed before and moves top and sum on. */
+static float weigh(float *p, int count, float *top, float *sum, bool first)
+{
+    float e[16];
+    for (int j = count; j % 16; j++)
+        p[j] = -INFINITY; /* positions of the last block that this row must not see */
+    v16 highest = v16_set(*top);
+    for (int b = 0; b < count; b += 16)
+        highest = v16_max(v16_load(p + b), highest);
+    float new_top = v16_largest(highest);
+    v16 total = v16_set(0.0f);
+    for (int b = 0; b < count; b += 16) {
+        v16_store(p + b, v16_exp(v16_sub(v16_load(p + b), v16_set(new_top))));
+        for (int j = count; j < b + 16; j++)
+            p[j] = 0; /* exp never gives 0 */
+        total = v16_add(total, v16_load(p + b));
     }
-    for (int d = 0; d < head_dim; d += 16)
-        v16_store(out + d, v16_div(v16_load(acc + d), v16_set(sum)));
+    v16_store(e, v16_exp(v16_set(*top - new_top)));
+    *sum = first ? v16_sum(total) : fmaf(*sum, e[0], v16_sum(total));
+    *top = new_top;
+    return e[0];
+}
+
+/* out[d..] = out[d..] keep + sum over positions of p v, for Q queries and 16 D values. */
+V16_INLINE void mix(float p[][ATTENTION_CHUNK], const float *v, int count, int head_dim,
+                    const float *keep, const int Q, const int D, float *out)
+{
+    v16 a[2 * 4];
+    for (int i = 0; i < Q; i++)
+        for (int d = 0; d < D; d++)
+            a[i * D + d] = v16_mul(v16_load(out + i * head_dim + d * 16), v16_set(keep[i]));
+    for (int j = 0; j < count; j++)
+        for (int d = 0; d < D; d++) {
+            v16 value = v16_load(v + (size_t)j * (size_t)head_dim + d * 16);
+            for (int i = 0; i < Q; i++)
+                a[i * D + d] = v16_fma(v16_set(p[i][j]), value, a[i * D + d]);
+        }
+    for (int i = 0; i < Q; i++)
+        for (int d = 0; d < D; d++)
+            v16_store(out + i * head_dim + d * 16, a[i * D + d]);
+}
+
+V16_INLINE void attend(const float *q, const float *k, const float *v, int n, int head_dim,
+                       float scale, const int Q, float *out)
+{
+    float p[2][ATTENTION_CHUNK], top[2] = {-INFINITY, -INFINITY}, sum[2], keep[2];
+    for (int i = 0; i < Q * head_dim; i++)
+        out[i] = 0;
+    for (int start = 0; start < n; start += ATTENTION_CHUNK) {
+        int count = n - start < ATTENTION_CHUNK ? n - start : ATTENTION_CHUNK, d = 0;
+        const float *key = k + (size_t)start * (size_t)head_dim;
+        const float *value = v + (size_t)start * (size_t)head_dim;
+        switch ((count + 15) / 16) {
+        case 1:
+            scores(q, key, head_dim, scale, Q, 1, p);
+            break;
+        case 2:
+            scores(q, key, head_dim, scale, Q, 2, p);
+            break;
+        case 3:
+            scores(q, key, head_dim, scale, Q, 3, p);
+            break;
+        default:
+            scores(q, key, head_dim, scale, Q, 4, p);
+        }
+        for (int i = 0; i < Q; i++)
+            keep[i] = weigh(p[i], count, &top[i], &sum[i], start == 0);
+        for (; d + 64 <= head_dim; d += 64)
+            mix(p, value + d, count, head_dim, keep, Q, 4, out + d);
+        for (; d < head_dim; d += 16)
+            mix(p, value + d, count, head_dim, keep, Q, 1, out + d);
+    }
+    for (int i = 0; i < Q; i++)
+        for (int d = 0; d < head_dim; d += 16) {
+            float *at = out + i * head_dim + d;
+            v16_store(at, v16_div(v16_load(at), v16_set(sum[i])));
+        }
+}
+
+static void attention(const float *q, int n_queries, const float *k, const float *v, int n,
+                      int head_dim, float scale, float *out)
+{
+    int i = 0;
+    for (; i + 2 <= n_queries; i += 2)
+        attend(q + i * head_dim, k, v, n, head_dim, scale, 2, out + i * head_dim);
+    if (i < n_queries)
+        attend(q + i * head_dim, k, v, n, head_dim, scale, 1, out + i * head_dim);
 }
 
 static float logsumexp(const float *x, int width)

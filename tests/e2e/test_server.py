@@ -551,7 +551,7 @@ class Clients(unittest.TestCase):
             server.complete(prompt="x")
 
     def test_slow_reader_is_cut_off(self):
-        with Server() as server:
+        with Server("--max-unread", 1 << 16) as server:
             resident = server.resident()
             plug = server.open_stream(receive_buffer=4096, **{**ENDLESS, "n": 16, "logprobs": 20})
             server.wait_metric("num_requests_running", lambda n: n > 0)

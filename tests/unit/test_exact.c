@@ -49,9 +49,9 @@ struct example {
     struct engine_bias bias[2];
 };
 
-static const char *const words[] = {"int ",  "x = ",   "return ", "the ",   "a",    ";\n",
-                                    "if (",  ") {\n",  "}\n",     "cat ",   "sat ", "on ",
-                                    "mat\n", "while ", "0",       "1",      " + ",  "def "};
+static const char *const words[] = {"int ",  "x = ",   "return ", "the ", "a",    ";\n",
+                                    "if (",  ") {\n",  "}\n",     "cat ", "sat ", "on ",
+                                    "mat\n", "while ", "0",       "1",    " + ",  "def "};
 #define WORDS (int)(sizeof words / sizeof *words)
 
 /* Text of a small language: pairs of words that often follow each other. */
@@ -252,8 +252,8 @@ static void property(const char *folder, int cases, uint64_t seed)
     struct err err;
     struct dice d = {seed, 0};
     struct totals t = {0};
-    struct scheduler_options o = {.model = folder, .threads = 1, .max_sequences = 1,
-                                  .context = 128, .prompt_chunk = 128};
+    struct scheduler_options o = {
+        .model = folder, .threads = 1, .max_sequences = 1, .context = 128, .prompt_chunk = 128};
     assert_ok(scheduler_init(&plain, &o, &err), err);
     o.max_sequences = SLOTS;
     assert_ok(scheduler_init(&one, &o, &err), err);
@@ -276,12 +276,27 @@ static void train_tiny(const char *folder, int heads, int head_layers)
     static struct trainer t;
     struct team team;
     struct err err;
-    struct config c = {.dim = 32, .n_layers = 2, .n_heads = 2, .n_kv_heads = 1, .hidden = 64,
-                       .vocab = BYTE_VOCAB, .context = 64, .norm_eps = 1e-5f, .rope_theta = 10000,
-                       .n_predict = heads, .head_layers = head_layers, .bos = BYTE_TOKEN_END,
+    struct config c = {.dim = 32,
+                       .n_layers = 2,
+                       .n_heads = 2,
+                       .n_kv_heads = 1,
+                       .hidden = 64,
+                       .vocab = BYTE_VOCAB,
+                       .context = 64,
+                       .norm_eps = 1e-5f,
+                       .rope_theta = 10000,
+                       .n_predict = heads,
+                       .head_layers = head_layers,
+                       .bos = BYTE_TOKEN_END,
                        .eos = BYTE_TOKEN_END};
-    struct schedule schedule = {.rate = 5e-3, .final_rate = 0.1, .beta1 = 0.9, .beta2 = 0.95,
-                                .decay = 0.1, .clip = 1, .warmup = 10, .steps = 150};
+    struct schedule schedule = {.rate = 5e-3,
+                                .final_rate = 0.1,
+                                .beta1 = 0.9,
+                                .beta2 = 0.95,
+                                .decay = 0.1,
+                                .clip = 1,
+                                .warmup = 10,
+                                .steps = 150};
     struct dice d = {99, 0};
     unsigned char text[256];
     int32_t window[256];

@@ -399,7 +399,7 @@ static void attention_free(struct attention *a)
 
 static void attention_run(const struct attention *a, const struct path *path, float *out)
 {
-    path->k.attention(a->q, a->k, a->v, a->n, a->size, a->scale, out);
+    path->k.attention(a->q, 1, a->k, a->v, a->n, a->size, a->scale, out);
 }
 
 static void attention_is_the_same_on_every_path(void **state)
