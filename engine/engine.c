@@ -54,7 +54,8 @@ struct engine {
     struct job *waiting, **waiting_end;
     struct job **running;           /* (max_sequences) by slot, decode thread's */
     struct job *dirty, **dirty_end; /* have news, in order */
-    bool news;                      /* something was put there since the last notify */
+    size_t n_dirty;
+    bool news; /* something was put there since the last notify */
     uint64_t next_id;
     bool closing;
     struct engine_stats stats;
@@ -127,6 +128,7 @@ static void mark_dirty(struct engine *e, struct job *job)
     job->next = NULL;
     *e->dirty_end = job;
     e->dirty_end = &job->next;
+    e->n_dirty++;
 }
 
 static void finish_unstarted(struct engine *e, struct job *job, enum engine_finish finish)
@@ -188,8 +190,9 @@ static void end_job(struct engine *e, struct job *job, enum engine_finish finish
     job->speculation = q->speculation;
     add_speculation(&e->stats.speculation, &q->speculation);
     e->stats.running--;
-    e->stats.finished += finish != FINISH_CANCELLED;
     e->stats.cancelled += finish == FINISH_CANCELLED;
+    e->stats.errors += finish == FINISH_ERROR;
+    e->stats.finished += finish != FINISH_CANCELLED && finish != FINISH_ERROR;
     e->running[job->slot] = NULL;
     scheduler_remove(&e->scheduler, job->slot);
     mark_dirty(e, job);
@@ -465,11 +468,16 @@ static void hand_over(struct job *job, void (*handle)(void *, const struct engin
 size_t engine_poll(struct engine *e, void (*handle)(void *arg, const struct engine_event *),
                    void *arg)
 {
-    size_t n = 0;
-    for (;; n++) {
+    /* What comes meanwhile is left for the next call, or a decode thread faster than the handler
+     * would keep the reader here. */
+    size_t waiting = 0;
+    for (size_t n = 0;; n++) {
         pthread_mutex_lock(&e->lock);
-        struct job *job = e->dirty;
+        if (n == 0)
+            waiting = e->n_dirty;
+        struct job *job = n < waiting ? e->dirty : NULL;
         if (job) {
+            e->n_dirty--;
             e->dirty = job->next;
             if (!e->dirty)
                 e->dirty_end = &e->dirty;

@@ -155,9 +155,9 @@ int engine_submit(struct engine *engine, const struct engine_request *request, u
  * event with FINISH_CANCELLED still comes. Unknown ids are ignored. */
 void engine_cancel(struct engine *engine, uint64_t id);
 
-/* Hands every waiting event to `handle`, in order per request, without holding the lock; the event
- * and what it points to are valid until handle returns. Call it from one thread. Returns the number
- * of events. */
+/* Hands every event that waits at the call to `handle`, one per request, without holding the lock;
+ * the event and what it points to are valid until handle returns. What comes meanwhile waits for
+ * the next call, which notify asks for. Call it from one thread. Returns the number of events. */
 size_t engine_poll(struct engine *engine, void (*handle)(void *arg, const struct engine_event *),
                    void *arg);
 
@@ -166,7 +166,7 @@ size_t engine_poll(struct engine *engine, void (*handle)(void *arg, const struct
 struct engine_stats {
     double heartbeat_age; /* seconds since the decode thread last showed life */
     int running, waiting; /* sequences decoded, requests queued */
-    uint64_t requests, finished, cancelled, errors;
+    uint64_t requests, finished, cancelled, errors; /* requests: taken; of those, how they ended */
     uint64_t prompt_tokens, generation_tokens;
     uint64_t forwards;       /* trunk passes */
     double step_seconds_sum; /* time in them */

@@ -1,12 +1,11 @@
-/* The decode step, and the life of a sequence in its slot. */
+/* The scheduler's memory, and the life of a sequence in its slot. The step itself is step.c. */
 #include "engine/scheduler.h"
 
-#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "engine/step.h"
 
 #define PROMPT_CHUNK 256 /* prompt rows per step, when nobody says */
 
@@ -91,8 +90,12 @@ int scheduler_init(struct scheduler *s, const struct scheduler_options *o, struc
         take(s);
     for (int i = 0; i < s->max_sequences && !rc; i++)
         rc = kv_init(&s->sequences[i].kv, c, s->model.n_blocks, s->context, err);
-    if (rc)
+    if (!rc) {
+        draft_rates_init(&s->rates);
+        step_measure_costs(s);
+    } else {
         scheduler_release(s);
+    }
     return rc;
 }
 
@@ -183,6 +186,8 @@ int scheduler_add(struct scheduler *s, const struct engine_request *r, uint64_t 
     q->limit = s->context - q->n_prompt < r->max_tokens ? s->context : q->n_prompt + r->max_tokens;
     q->drafts_max =
         r->speculation == SPECULATION_AUTO ? s->model.config.n_predict - 1 : r->speculation;
+    q->automatic = r->speculation == SPECULATION_AUTO;
+    q->rates = s->rates;
     q->ignore_eos = r->ignore_eos;
     q->min_tokens = r->min_tokens;
     q->top_logprobs = r->top_logprobs;
@@ -198,6 +203,8 @@ int scheduler_add(struct scheduler *s, const struct engine_request *r, uint64_t 
     q->text.stop_lens = q->stop_lens;
     q->text.n_stops = r->n_stops;
     q->text.held.len = q->out.len = 0;
+    q->text.held.failed = q->out.failed =
+        false; /* the sequence before may have run out of memory */
     q->offset = 0;
     q->forwards = 0;
     q->prompt_ready = false;
@@ -220,294 +227,4 @@ void scheduler_remove(struct scheduler *s, int slot)
     free(q->prompt);
     q->prompt = NULL;
     q->active = false;
-}
-
-/* ---- which rows ---- */
-
-static bool reading(const struct sequence *q)
-{
-    return q->n_cached < q->n_prompt;
-}
-
-static void add_row(struct scheduler *s, struct sequence *q, int32_t token, int pos, bool logits)
-{
-    assert(s->n_rows < s->max_rows);
-    if (logits)
-        s->full[s->n_full++] = s->n_rows;
-    s->tokens[s->n_rows] = token;
-    s->rows[s->n_rows++] = (struct row){&q->kv, pos};
-    q->n_rows++;
-}
-
-/* Decoding sequences first, so that a long prompt delays them by one chunk at most. */
-static void plan(struct scheduler *s)
-{
-    int room = s->prompt_chunk;
-    s->n_rows = s->n_full = 0;
-    for (int i = 0; i < s->max_sequences; i++) {
-        struct sequence *q = &s->sequences[i];
-        q->n_rows = 0;
-        q->first_row = s->n_rows;
-        q->first_full = s->n_full;
-        if (!q->active || q->finish || reading(q))
-            continue;
-        add_row(s, q, q->tokens[q->n_tokens - 1], q->n_tokens - 1, true);
-        for (int j = 0; j < q->n_drafts; j++)
-            add_row(s, q, q->drafts[j], q->n_tokens + j, true);
-    }
-    for (int i = 0; i < s->max_sequences && room > 0; i++) {
-        struct sequence *q = &s->sequences[i];
-        if (!q->active || q->finish || !reading(q))
-            continue;
-        q->first_row = s->n_rows;
-        q->first_full = s->n_full;
-        for (int pos = q->n_cached; pos < q->n_prompt && room > 0; pos++, room--)
-            add_row(s, q, q->tokens[pos], pos, q->prompt_logprobs || pos + 1 == q->n_prompt);
-    }
-}
-
-/* ---- passes ---- */
-
-static void verify_lane(struct lane *lane, void *arg)
-{
-    struct scheduler *s = arg;
-    struct pass pass = {&s->model, s->rows, s->n_rows, attend_cached, NULL};
-    trunk_forward(lane, &pass, &s->acts, s->tokens, s->z);
-    s->heads->verify(lane, &pass, s->head_work, s->z, s->full, s->n_full, s->h);
-    model_logits(lane, &s->model, 0, s->h, s->n_full, s->normed, s->logits);
-}
-
-static void draft_head(struct lane *lane, struct scheduler *s, struct head_work *work, int i)
-{
-    struct pass pass = {&s->model, s->committed, s->n_committed, attend_cached, NULL};
-    size_t dim = (size_t)s->model.config.dim;
-    size_t row = (size_t)(i - 1) * (size_t)s->draft_count[0];
-    int n = s->draft_count[i];
-    s->heads->draft(lane, &pass, work, i, s->z_committed, s->draft_full, n, s->h + row * dim);
-    if (n)
-        model_logits(lane, &s->model, i, s->h + row * dim, n, s->normed + row * dim,
-                     s->logits + row * model_logits_stride(&s->model));
-}
-
-static void draft_lane(struct lane *lane, void *arg)
-{
-    struct scheduler *s = arg;
-    struct team alone = {.n = 1};
-    struct lane only = {.team = &alone, .n = 1, .scratch = lane->scratch};
-    if (!s->lanes_take_heads) {
-        for (int i = 1; i <= s->draft_heads; i++)
-            draft_head(lane, s, s->head_work, i);
-        return;
-    }
-    for (int i = 1 + lane->id; i <= s->draft_heads; i += lane->n)
-        draft_head(&only, s, &s->head_work[lane->id], i);
-}
-
-/* ---- verify and commit ---- */
-
-/* The best n tokens of a row, best first. */
-static void top_tokens(const float *logits, int vocab, float lse, int n, struct engine_token *t)
-{
-    t->n_top = n < vocab ? n : vocab;
-    for (int i = 0; i < t->n_top; i++) {
-        int best = -1;
-        for (int v = 0; v < vocab; v++) {
-            bool after = i == 0 || logits[v] < logits[t->top[i - 1].token] ||
-                         (logits[v] == logits[t->top[i - 1].token] && v > t->top[i - 1].token);
-            if (after && (best < 0 || logits[v] > logits[best]))
-                best = v;
-        }
-        if (best < 0) { /* only NaN is left */
-            t->n_top = i;
-            return;
-        }
-        t->top[i].token = best;
-        t->top[i].logprob = logits[best] - lse;
-    }
-}
-
-static void describe(const struct scheduler *s, const struct sequence *q, const float *logits,
-                     int32_t token, uint32_t offset, struct engine_token *t)
-{
-    int vocab = s->model.config.vocab;
-    float lse = kernels.logsumexp(logits, vocab);
-    t->token = token;
-    t->logprob = logits[token] - lse;
-    t->offset = offset;
-    top_tokens(logits, vocab, lse, q->top_logprobs, t);
-}
-
-/* Commits a chosen token: adds it to the sequence and its bytes to the text. */
-static void commit(struct scheduler *s, struct sequence *q, int32_t token, const float *logits)
-{
-    size_t len;
-    const char *bytes = tokenizer_bytes(&s->tokenizer, token, &len);
-    bool early = q->n_tokens - q->n_prompt < q->min_tokens;
-    describe(s, q, logits, token, q->offset, &q->fresh[q->n_fresh++]);
-    q->tokens[q->n_tokens++] = token;
-    sampler_commit(&q->sampler, token);
-    q->offset += (uint32_t)len;
-    if (token == s->model.config.eos && !q->ignore_eos && !early) {
-        q->finish = FINISH_STOP;
-        text_end(&q->text, &q->out);
-    } else if (text_add(&q->text, bytes, len, q->n_tokens - q->n_prompt < q->min_tokens, &q->out)) {
-        q->finish = FINISH_STOP;
-    } else if (q->n_tokens >= q->limit) {
-        q->finish = FINISH_LENGTH;
-        text_end(&q->text, &q->out);
-    }
-}
-
-static int32_t choose(struct scheduler *s, const struct sequence *q, const float *logits,
-                      int position)
-{
-    bool early = q->n_tokens - q->n_prompt < q->min_tokens;
-    return sampler_choose(&q->sampler, logits, s->model.config.vocab, position,
-                          early ? s->model.config.eos : -1, s->candidates);
-}
-
-/* Walks the rows of a decoding sequence: every choice is committed; the walk ends where it differs
- * from the draft or the text ends. */
-static void verify(struct scheduler *s, struct sequence *q, const float *logits)
-{
-    size_t stride = model_logits_stride(&s->model);
-    int drafted = q->n_drafts, accepted = 0;
-    for (int j = 0;; j++) {
-        int32_t token = choose(s, q, logits + (size_t)j * stride, q->n_tokens);
-        commit(s, q, token, logits + (size_t)j * stride);
-        if (j == drafted || token != q->drafts[j])
-            break;
-        accepted++;
-        if (q->finish)
-            break;
-    }
-    q->n_cached += 1 + accepted; /* the rows behind the last one committed are forgotten */
-    if (q->n_cached > q->n_tokens)
-        q->n_cached = q->n_tokens;
-    q->forwards++;
-    if (!drafted)
-        return;
-    struct engine_speculation *p = &q->speculation;
-    p->steps++;
-    p->drafted += (uint64_t)drafted;
-    p->accepted += (uint64_t)accepted;
-    p->histogram[drafted - 1][accepted]++;
-    for (int j = 0; j < accepted; j++)
-        p->accepted_at[j]++;
-}
-
-/* A chunk of the prompt has been read; behind its last token stands the first choice. */
-static void read_chunk(struct scheduler *s, struct sequence *q, const float *logits)
-{
-    size_t stride = model_logits_stride(&s->model);
-    int first = q->n_cached;
-    q->n_cached += q->n_rows;
-    for (int pos = first; q->prompt_logprobs && pos < q->n_cached && pos + 1 < q->n_prompt; pos++) {
-        describe(s, q, logits, q->tokens[pos + 1], 0, &q->prompt[pos + 1]);
-        logits += stride;
-    }
-    if (reading(q))
-        return;
-    if (q->prompt_logprobs) {
-        q->prompt[0].token = q->tokens[0];
-        q->prompt[0].logprob = NAN;
-        q->prompt_ready = true;
-    }
-    q->forwards++;
-    if (q->limit == q->n_prompt) {
-        q->finish = FINISH_LENGTH;
-        return;
-    }
-    commit(s, q, choose(s, q, logits, q->n_tokens), logits);
-}
-
-static void verify_all(struct scheduler *s)
-{
-    for (int i = 0; i < s->max_sequences; i++) {
-        struct sequence *q = &s->sequences[i];
-        const float *logits = s->logits + (size_t)q->first_full * model_logits_stride(&s->model);
-        if (!q->n_rows)
-            continue;
-        if (reading(q))
-            read_chunk(s, q, logits);
-        else
-            verify(s, q, logits);
-    }
-}
-
-/* ---- draft ---- */
-
-/* How many drafts the next step of a sequence may verify. */
-static int drafts_wanted(const struct sequence *q)
-{
-    int room = q->limit - q->n_tokens - 1; /* the step commits one token without drafts */
-    if (q->finish || reading(q))
-        return 0;
-    return q->drafts_max < room ? q->drafts_max : room < 0 ? 0 : room;
-}
-
-/* Collects the rows that were committed in this step, and where each sequence drafts. */
-static void plan_drafts(struct scheduler *s)
-{
-    size_t dim = (size_t)s->model.config.dim;
-    int n_slots = 0;
-    s->n_committed = s->draft_heads = 0;
-    memset(s->draft_count, 0, HEADS_MAX * sizeof *s->draft_count);
-    for (int i = 0; i < s->max_sequences; i++) {
-        struct sequence *q = &s->sequences[i];
-        if (!q->n_rows || q->finish || !q->drafts_max)
-            continue;
-        int last = q->n_cached - 1; /* position of the last committed row */
-        for (int r = q->first_row; r < q->first_row + q->n_rows && s->rows[r].pos <= last; r++) {
-            memcpy(s->z_committed + (size_t)s->n_committed * dim, s->z + (size_t)r * dim,
-                   dim * sizeof(float));
-            s->committed[s->n_committed++] = s->rows[r];
-        }
-        if (s->draft_heads < q->drafts_max)
-            s->draft_heads = q->drafts_max;
-        q->n_drafts = drafts_wanted(q);
-        if (q->n_drafts) {
-            s->draft_slot[n_slots] = i;
-            s->draft_full[n_slots++] = s->n_committed - 1;
-        }
-    }
-    s->draft_count[0] = n_slots;
-}
-
-/* Head i drafts for all sequences that draft at all, wanted or not: the rows of each head must be
- * part of those of the head before, and equal ones keep the logits in one grid (head, sequence). */
-static void draft(struct scheduler *s)
-{
-    size_t stride = model_logits_stride(&s->model);
-    int n = s->draft_count[0], most = 0;
-    for (int j = 0; j < n; j++)
-        if (most < s->sequences[s->draft_slot[j]].n_drafts)
-            most = s->sequences[s->draft_slot[j]].n_drafts;
-    for (int i = 1; i <= s->draft_heads; i++)
-        s->draft_count[i] = i <= most ? n : 0;
-    if (!s->n_committed)
-        return;
-    team_run(&s->team, draft_lane, s);
-    for (int i = 1; i <= most; i++)
-        for (int j = 0; j < n; j++) {
-            struct sequence *q = &s->sequences[s->draft_slot[j]];
-            const float *logits = s->logits + (size_t)((i - 1) * n + j) * stride;
-            if (i <= q->n_drafts)
-                q->drafts[i - 1] = choose(s, q, logits, q->n_tokens + i - 1);
-        }
-}
-
-bool scheduler_step(struct scheduler *s)
-{
-    plan(s);
-    if (!s->n_rows)
-        return false;
-    double start = clock_seconds();
-    team_run(&s->team, verify_lane, s);
-    verify_all(s);
-    plan_drafts(s);
-    draft(s);
-    s->forwards++;
-    s->step_seconds += clock_seconds() - start;
-    return true;
 }

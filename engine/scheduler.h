@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "engine/engine.h"
 #include "engine/sampler.h"
+#include "engine/speculate.h"
 #include "engine/text.h"
 #include "heads/heads.h"
 #include "model/kv.h"
@@ -30,6 +31,8 @@ struct sequence {
     int n_prompt, n_tokens;
     int n_cached;   /* leading tokens whose keys and values are in the cache */
     int limit;      /* n_tokens at which the text ends: max_tokens or the context */
+    bool automatic; /* as many drafts as are worth their time, up to drafts_max */
+    struct draft_rates rates;
     int drafts_max; /* at most so many drafts a step; heads beyond keep no cache */
     int32_t drafts[ENGINE_DRAFTS_MAX];
     int n_drafts;
@@ -85,6 +88,8 @@ struct scheduler {
     struct head_work *head_work; /* one; or one per lane, when lanes draft with whole heads */
     bool lanes_take_heads;
     struct candidate *candidates;
+    struct draft_costs costs;
+    struct draft_rates rates; /* over all sequences: what a new one begins with */
     uint64_t forwards;
     double step_seconds;
 };

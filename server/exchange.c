@@ -12,8 +12,8 @@
 #include "server/headers.h"
 #include "server/route.h"
 
-/* A refused request's body is read to its end, so that the client gets to see why; beyond this the
- * connection is closed under it. */
+/* A refused request's body is read to its end, so that the client gets to see why; when it is
+ * longer than what is allowed by this much, the connection is closed under it. */
 #define DISCARD_MAX (16u << 20)
 #define STREAM_BLOCK 16384
 
@@ -214,8 +214,10 @@ static enum MHD_Result begin(struct exchange *exchange, const char *method, cons
         reply_error(&exchange->reply, 400, NULL, "bad_request", "%s", headers->fault);
         return send_reply(exchange, &exchange->reply);
     }
-    exchange->route = route_admit(exchange->http->app, method, path, headers, &exchange->reply);
-    if (exchange->reply.status && (headers->expects_continue || headers->length > DISCARD_MAX)) {
+    const struct app *app = exchange->http->app;
+    bool endless = headers->length > app->max_body + DISCARD_MAX;
+    exchange->route = route_admit(app, method, path, headers, &exchange->reply);
+    if (exchange->reply.status && (headers->expects_continue || endless)) {
         exchange->close = true;
         return send_reply(exchange, &exchange->reply);
     }
@@ -226,7 +228,7 @@ static enum MHD_Result take_body(struct exchange *exchange, const char *data, si
 {
     const struct app *app = exchange->http->app;
     exchange->received += len;
-    if (exchange->received > DISCARD_MAX)
+    if (exchange->received > app->max_body + DISCARD_MAX)
         return MHD_NO;
     if (!route_wants_body(exchange->route))
         return MHD_YES;

@@ -57,7 +57,7 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
          "file with one API key per line, asked for under /v1/"},
         {"allow-origin", OPT_STRING, &s->allow_origin, 0, 0, NULL,
          "web pages that may use the server (CORS), empty = none"},
-        {"max-body", OPT_INT, &s->max_body, 1024, 1 << 28, NULL, "bytes of a request's body"},
+        {"max-body", OPT_INT, &s->max_body, 1024, 1 << 26, NULL, "bytes of a request's body"},
         {"max-unread", OPT_INT, &s->max_unread, 1 << 14, 1 << 28, NULL,
          "bytes of a stream its client may leave unread before it is cut off"},
         {"max-connections", OPT_INT, &s->max_connections, 1, 65536, NULL,

@@ -1,6 +1,7 @@
 /* headway-bench: what speculation brings on a model, measured as users feel it. For every number of
- * drafts k the same prompts are decoded greedily, plain and speculative interleaved in one process,
- * and every text is compared with the plain one. The counterpart of the paper's tables S2 and S3.
+ * drafts k, and for auto (-1 in the JSON), the same prompts are decoded greedily, plain and
+ * speculative interleaved in one process, and every text is compared with the plain one. The
+ * counterpart of the paper's tables S2 and S3.
  */
 #include <jansson.h>
 #include <math.h>
@@ -32,7 +33,7 @@ struct options {
 struct cell {
     double seconds[64];             /* per repetition */
     size_t tokens, forwards, steps; /* of one repetition; the texts are the same in all */
-    struct engine_speculation speculation;
+    uint64_t reached[ENGINE_DRAFTS_MAX], accepted[ENGINE_DRAFTS_MAX];
     bool identical;
 };
 
@@ -124,6 +125,19 @@ static void collect_all(struct scheduler *s)
         scheduler_collected(s, i);
 }
 
+/* How often draft j was verified after those before it were accepted, and how often it was. */
+static void count(struct cell *cell, const struct engine_speculation *p)
+{
+    for (int drafted = 1; drafted <= ENGINE_DRAFTS_MAX; drafted++)
+        for (int accepted = 0; accepted <= drafted; accepted++) {
+            uint32_t n = p->histogram[drafted - 1][accepted];
+            for (int j = 0; j < drafted && j <= accepted; j++) {
+                cell->reached[j] += n;
+                cell->accepted[j] += j < accepted ? n : 0;
+            }
+        }
+}
+
 /* Decodes `batch` prompts from number `first` of a list on, together. The clock runs from when all
  * prompts have been read and drafted from. */
 static int decode(struct bench *b, json_t *list, size_t first, int batch, int drafts,
@@ -162,9 +176,7 @@ static int decode(struct bench *b, json_t *list, size_t first, int batch, int dr
         if (repetition == 0) {
             cell->tokens += (size_t)b->o.tokens;
             cell->forwards += q->forwards - 1; /* the first came with the prompt */
-            for (int j = 0; j < drafts; j++)
-                cell->speculation.accepted_at[j] += q->speculation.accepted_at[j];
-            cell->speculation.steps += q->speculation.steps;
+            count(cell, &q->speculation);
         }
         scheduler_remove(s, i);
     }
@@ -184,7 +196,8 @@ static int by_value(const void *a, const void *b)
 static void report(struct bench *b, const char *kind, int batch, int drafts,
                    const struct cell *cells)
 {
-    const struct cell *plain = &cells[0], *c = &cells[drafts];
+    const struct cell *plain = &cells[0],
+                      *c = &cells[drafts < 0 ? b->s.model.config.n_predict : drafts];
     int n = b->o.repeat;
     double ratio[64];
     for (int i = 0; i < n; i++)
@@ -197,18 +210,18 @@ static void report(struct bench *b, const char *kind, int batch, int drafts,
     double per_forward = (double)c->tokens / (double)c->forwards;
     double speed = (double)c->tokens / seconds[n / 2];
     double pass = (double)plain->steps / (double)c->steps / median;
-    printf("%-8s %5d %6d %8.2f %8.2f  %5.2f..%-5.2f %9.0f %9.2f   ", kind, batch, drafts,
-           per_forward, median, ratio[0], ratio[n - 1], speed, pass);
+    char name[16];
+    snprintf(name, sizeof name, drafts < 0 ? "auto" : "%d", drafts);
+    printf("%-8s %5d %6s %8.2f %8.2f  %5.2f..%-5.2f %9.0f %9.2f   ", kind, batch, name, per_forward,
+           median, ratio[0], ratio[n - 1], speed, pass);
     json_t *acceptance = json_array();
-    for (int j = 0; j < drafts; j++) {
-        double reached =
-            j ? (double)c->speculation.accepted_at[j - 1] : (double)c->speculation.steps;
-        double rate = reached > 0 ? (double)c->speculation.accepted_at[j] / reached : 0;
+    int columns = b->s.model.config.n_predict - 1, shown = drafts < 0 ? columns : drafts;
+    for (int j = 0; j < shown; j++) {
+        double rate = c->reached[j] ? (double)c->accepted[j] / (double)c->reached[j] : 0;
         printf(" %.2f", rate);
         json_array_append_new(acceptance, json_real(rate));
     }
-    printf("%*s %s\n", 5 * (b->s.model.config.n_predict - 1 - drafts), "",
-           c->identical ? "yes" : "NO");
+    printf("%*s %s\n", 5 * (columns - shown), "", c->identical ? "yes" : "NO");
     fflush(stdout);
     json_array_append_new(
         b->decode,
@@ -223,20 +236,20 @@ static int measure(struct bench *b, const char *kind, json_t *list, int batch, b
                    struct err *err)
 {
     int n = b->s.model.config.n_predict, rc = 0;
-    struct cell *cells = calloc((size_t)n, sizeof *cells);
+    struct cell *cells = calloc((size_t)n + 1, sizeof *cells); /* the last: auto */
     size_t prompts = json_array_size(list);
     if (b->o.limit && (size_t)b->o.limit < prompts)
         prompts = (size_t)b->o.limit;
     if (!cells)
         return err_set(err, ERR_MEMORY, "no memory for the table");
-    for (int k = 0; k < n; k++)
+    for (int k = 0; k <= n; k++)
         cells[k].identical = true;
     for (int rep = 0; rep < b->o.repeat && !rc; rep++)
         for (size_t p = 0; p < prompts && !rc; p += (size_t)batch)
-            for (int k = 0; k < n && !rc; k++)
-                rc = decode(b, list, p, batch, k, rep, &cells[k], err);
-    for (int k = 0; k < n && !rc; k++) {
-        report(b, kind, batch, k, cells);
+            for (int k = 0; k <= n && !rc; k++)
+                rc = decode(b, list, p, batch, k < n ? k : SPECULATION_AUTO, rep, &cells[k], err);
+    for (int k = 0; k <= n && !rc; k++) {
+        report(b, kind, batch, k < n ? k : SPECULATION_AUTO, cells);
         *identical = *identical && cells[k].identical;
     }
     free(cells);

@@ -53,7 +53,7 @@ class Server:
         if kind is None and code:
             raise AssertionError(f"the server left with {code}: {''.join(self.log)}")
 
-    def stop(self, seconds=60):
+    def stop(self, seconds=120):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -127,7 +127,7 @@ class Server:
         assert match, f"no metric {name}"
         return float(match[1])
 
-    def wait_metric(self, name, wanted, seconds=10):
+    def wait_metric(self, name, wanted, seconds=60):
         """Waits until wanted(value) and returns how long that took."""
         start = time.monotonic()
         while not wanted(value := self.metric(name)):

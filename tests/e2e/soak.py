@@ -4,11 +4,12 @@ Every text must equal that of a lone request, and at the end nothing may be left
     BUILD=build MODEL=weights/demo tests/e2e/soak.py --clients 50 --seconds 60"""
 import argparse
 import random
+import select
 import sys
 import threading
 import time
 
-from harness import Server, require_files, text_of
+from harness import Server, parse_events, require_files, text_of
 
 PROMPTS = ("Once upon a time", "int main(void)", "The three of them", "caf\u00e9 \u65e5\u672c")
 
@@ -16,7 +17,7 @@ PROMPTS = ("Once upon a time", "int main(void)", "The three of them", "caf\u00e9
 class Tally:
     def __init__(self):
         self.lock = threading.Lock()
-        self.finished = self.left = self.characters = 0
+        self.finished = self.cut = self.left = self.characters = 0
         self.errors = []
 
     def add(self, **counts):
@@ -33,26 +34,55 @@ def requests(tokens):
     """The different requests of the run: greedy and seeded, short and long."""
     return [{"prompt": prompt, "seed": seed, "temperature": seed % 2 * 0.8,
              "max_tokens": tokens // (1 + seed % 3), "speculation": ("auto", "off", 1)[seed % 3]}
-            for prompt in PROMPTS for seed in range(4)]
+            for prompt in PROMPTS for seed in range(3)]
 
 
-def leave_midway(server, fields, tally):
-    """Reads the beginning of a stream that would not end soon, then closes."""
-    with server.open_stream(**{**fields, "max_tokens": 1 << 20, "ignore_eos": True}) as plug:
-        data = plug.recv(20)
-        if not data.startswith(b"HTTP/1.1 200"):
-            tally.error(f"a stream began with {data!r}")
-        wanted = random.randrange(1, 20)
-        while data.count(b"data: ") < wanted and (piece := plug.recv(4096)):
+def read_until(plug, until, enough):
+    """Reads until enough(data), the end, or the time `until`."""
+    data = b""
+    while not enough(data) and (rest := until - time.monotonic()) > 0:
+        if select.select([plug], [], [], rest)[0]:
+            piece = plug.recv(65536)
+            if not piece:
+                break
             data += piece
+    return data
+
+
+def without_chunks(data):
+    """The body of a chunked answer, as far as it has come."""
+    body = b""
+    while data:
+        size, _, rest = data.partition(b"\r\n")
+        n = int(size, 16)
+        body += rest[:n]
+        data = rest[n + 2:]
+    return body
+
+
+def leave_midway(server, fields, until, tally):
+    """Reads the beginning of a stream that would not end soon, then closes."""
+    wanted = random.randrange(1, 20)
+    with server.open_stream(**{**fields, "max_tokens": 1 << 20, "ignore_eos": True}) as plug:
+        data = read_until(plug, until, lambda data: data.count(b"data: ") >= wanted)
+    if data and not data.startswith(b"HTTP/1.1 200"):
+        tally.error(f"a stream began with {data[:60]!r}")
     tally.add(left=1)
 
 
-def read_to_the_end(server, fields, expected, tally):
-    text = text_of(server.stream(**fields))
-    if text != expected:
+def read_to_the_end(server, fields, expected, until, tally):
+    """The whole text; when the time is over, as much of it as has come."""
+    with server.open_stream(**fields) as plug:
+        data = read_until(plug, until, lambda data: data.endswith(b"\r\n0\r\n\r\n"))
+    whole = data.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    body = without_chunks(data.partition(b"\r\n\r\n")[2])
+    events = body[:body.rfind(b"\n\n") + 2].decode() if b"\n\n" in body else ""
+    text = text_of(parse_events(events)) if events else ""
+    if text != (expected if whole else expected[:len(text)]):
         tally.error(f"{fields} gave {text!r}, alone {expected!r}")
-    tally.add(finished=1, characters=len(text))
+    if not whole and time.monotonic() < until:
+        tally.error(f"{fields} ended early: {data[-100:]!r}")
+    tally.add(finished=whole, cut=not whole, characters=len(text))
 
 
 def client(server, table, until, leaves, tally):
@@ -60,10 +90,10 @@ def client(server, table, until, leaves, tally):
         fields, expected = random.choice(table)
         try:
             if leaves:
-                leave_midway(server, fields, tally)
+                leave_midway(server, fields, until, tally)
             else:
-                read_to_the_end(server, fields, expected, tally)
-        except (OSError, AssertionError) as error:
+                read_to_the_end(server, fields, expected, until, tally)
+        except (OSError, AssertionError, ValueError) as error:
             tally.error(f"{fields}: {error!r}")
 
 
@@ -81,12 +111,13 @@ def soak(server, options):
         thread.join()
     seconds = time.monotonic() - start
     for gauge in ("num_requests_running", "num_requests_waiting"):
-        server.wait_metric(gauge, lambda n: n == 0, 30)
+        server.wait_metric(gauge, lambda n: n == 0)
     time.sleep(1.5)
     print(f"{options.clients} clients, {seconds:.1f} s: {tally.finished} streams finished "
           f"({tally.characters / seconds:.0f} characters/s), {tally.left} left midway, "
-          f"{len(tally.errors)} errors; memory {resident >> 20} -> {server.resident() >> 20} MiB, "
-          f"descriptors {descriptors} -> {server.descriptors()}")
+          f"{tally.cut} cut when the time was over, {len(tally.errors)} errors; memory "
+          f"{resident >> 20} -> {server.resident() >> 20} MiB, descriptors "
+          f"{descriptors} -> {server.descriptors()}")
     if server.descriptors() > descriptors + 2:
         tally.error("descriptors have leaked")
     return tally
@@ -103,7 +134,7 @@ def main():
         tally = soak(server, options)
     for sentence in tally.errors[:5]:
         print(sentence, file=sys.stderr)
-    sys.exit(bool(tally.errors) or not tally.finished)
+    sys.exit(bool(tally.errors) or not tally.characters)
 
 
 if __name__ == "__main__":

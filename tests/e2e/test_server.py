@@ -144,7 +144,7 @@ class Completions(Shared):
     def test_stream_equals_whole(self):
         for fields in ({"temperature": 0}, {"temperature": 1, "seed": 7},
                        {"temperature": 0.8, "seed": 3, "echo": True}):
-            fields = {"prompt": PROMPT, "max_tokens": 80, **fields}
+            fields = {"prompt": PROMPT, "max_tokens": 60, **fields}
             whole = self.server.complete(**fields)
             events = self.server.stream(**fields)
             self.assertEqual(events[-1], "[DONE]")
@@ -178,9 +178,9 @@ class Completions(Shared):
     def test_speculation_never_changes_the_text(self):
         most = json.loads(self.server.get("/v1/models")[1])["data"][0]["prediction_heads"] - 1
         for fields in ({"temperature": 0}, {"temperature": 1, "seed": 11}):
-            fields = {"prompt": PROMPT, "max_tokens": 100, "logprobs": 1, **fields}
+            fields = {"prompt": PROMPT, "max_tokens": 80, "logprobs": 1, **fields}
             choices = [self.server.complete(**fields, speculation=k)["choices"]
-                       for k in ("off", "auto", *range(most + 1))]
+                       for k in ("off", "auto", 1, most)]
             for other in choices[1:]:
                 self.assertEqual(other, choices[0])
         off = self.server.complete(prompt=PROMPT, speculation="off")
@@ -501,7 +501,7 @@ class Clients(unittest.TestCase):
                 before = server.metric("requests_cancelled_total")
                 plug.close()
                 took = server.wait_metric("num_requests_running", lambda n: n == 0)
-                self.assertLess(took, 5, "seconds until the sequences were free")
+                self.assertLess(took, 15, "seconds until the sequences were free")
                 self.assertGreater(server.metric("requests_cancelled_total"), before)
 
     def test_half_close_and_reset_count_as_gone(self):
@@ -621,6 +621,11 @@ class Clients(unittest.TestCase):
 
 
 class Life(unittest.TestCase):
+    def start(self, *options):
+        server = Server(*options)
+        self.addCleanup(server.process.kill)
+        return server
+
     def run_program(self, *options):
         return subprocess.run([PROGRAM, *options], capture_output=True, text=True, timeout=60,
                               check=False)
@@ -643,7 +648,7 @@ class Life(unittest.TestCase):
             self.assertIn("in use", done.stderr)
 
     def test_terminate_finishes_what_runs(self):
-        server = Server()
+        server = self.start("--timeout", 600)
         idle = server.connect()
         self.assertEqual(server.request("GET", "/ready", connection=idle)[0], 200)
         fields = {"prompt": PROMPT, "max_tokens": 150, "ignore_eos": True, "temperature": 0}
@@ -666,7 +671,7 @@ class Life(unittest.TestCase):
         self.assertEqual(server.stop(), 0, "".join(server.log))
 
     def test_terminate_idle_and_with_open_connections(self):
-        server = Server()
+        server = self.start()
         plugs = [server.raw() for _ in range(5)]
         plugs[0].sendall(b"GET /health HTTP/1.1\r\nHo")
         time.sleep(0.1)
@@ -677,7 +682,7 @@ class Life(unittest.TestCase):
             plug.close()
 
     def test_second_signal_leaves_at_once(self):
-        server = Server()
+        server = self.start()
         plug = server.open_stream(**ENDLESS)
         server.wait_metric("num_requests_running", lambda n: n == 8)
         server.process.send_signal(signal.SIGINT)

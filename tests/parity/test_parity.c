@@ -154,6 +154,7 @@ static void server_init(struct server *s, const struct fixture *f, int lanes)
     s->fixture = f;
     assert_ok(model_open(&s->model, f->folder, f->config.context + SPARE, &err), err);
     assert_ok(team_init(&s->team, lanes, &err), err);
+    assert_ok(team_reserve(&s->team, model_lane_bytes(&s->model), &err), err);
     server_take(s);
     assert_ok(arena_init(&s->arena, &err), err);
     server_take(s);

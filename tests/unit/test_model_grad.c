@@ -3,21 +3,24 @@
  * precision, with random weights, into one number f. All of one argument x is moved at once along a
  * random direction v, and
  *
- *     (f(x - 2hv) - 8 f(x - hv) + 8 f(x + hv) - f(x + 2hv)) / 12h   must be   sum_i g_i v_i.
+ *     (f(x - 2hv) - 8 f(x - hv) + 8 f(x + hv) - f(x + 2hv)) / 12h   =   sum_i g_i v_i
  *
- * Why the tolerance: with hv of 3 % of x what this formula leaves out is some 1e-5 of f's change.
- * The floats' roundings, 1e-6 of f at random, are 3e-5 of it, and more where f hardly depends on x.
- * A random v of unit size gives sums of the size of |g|, so differences are measured by that. */
+ * must come out, up to a tolerance with two reasons. Where hv is 1 % of x, this formula leaves out
+ * some 1e-7 of f's change through one matrix product or norm, and 1e-4 through a deep model, which
+ * bends more. And the floats' roundings, about 1e-7 of f, are 1e-5 of f's change, more where f
+ * hardly depends on x. For the whole model the largest difference is 5e-4; with half the step
+ * roundings make it 16e-4, with twice the step bends make it 90e-4. A random v of unit size gives
+ * sums of the size of |g|, so differences are measured by that. Tolerances are four times what was
+ * seen. */
 #include "heads/heads_grad.h"
 #include "tests/unit/numbers.h"
 #include "tests/unit/unit.h"
 #include "train/trainer.h"
 
-#define STEP 0.03
-#define TOLERANCE 2e-3
+#define STEP 0.01
 #define SEEDS 12
 
-static double worst;
+static double tolerance, worst; /* of the test that runs */
 static int failed;
 
 typedef double value_fn(void *arg);
@@ -52,7 +55,7 @@ static void check(value_fn *f, void *arg, float *x, const float *g, size_t n, st
     free(at);
     free(v);
     worst = fmax(worst, off);
-    if (!(off < TOLERANCE)) {
+    if (!(off < tolerance)) {
         print_error("%s: the slope is %g, the gradient says %g: off by %g\n", what, slope, right,
                     off);
         failed++; /* not a jump out of here: the team's threads work on the caller's stack */
@@ -102,7 +105,7 @@ static void setup_init(struct setup *s, uint64_t seed)
     s->d.seed = seed;
     config_draw(&s->config, &s->d, seed == 1);
     assert_ok(config_check(&s->config, &err), err);
-    assert_ok(team_init(&s->team, 1 + (int)(seed % 3), &err), err);
+    assert_ok(team_init(&s->team, seed % 4 ? 1 : 3, &err), err);
     assert_ok(trainer_init(&s->t, &s->config, 1 + draw_below(&s->d, 3), seed, &s->team, &err), err);
     const struct params *p = &s->t.model.params;
     for (int i = 0; i < p->n; i++) {
@@ -147,9 +150,10 @@ static double weighted(const float *y, const float *weight, size_t n)
     return sum;
 }
 
-static void each_seed(void (*test)(struct setup *s), const char *what)
+static void each_seed(void (*test)(struct setup *s), const char *what, double allowed)
 {
     struct setup s;
+    tolerance = allowed;
     worst = failed = 0;
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         setup_init(&s, seed);
@@ -254,7 +258,7 @@ static void product_test(struct setup *s)
 static void linear_gradients(void **state)
 {
     (void)state;
-    each_seed(product_test, "linear");
+    each_seed(product_test, "linear", 2e-4);
 }
 
 /* ---- rows_norm ---- */
@@ -296,15 +300,24 @@ static void norm_test(struct setup *s)
 static void rows_norm_gradients(void **state)
 {
     (void)state;
-    each_seed(norm_test, "rows_norm");
+    each_seed(norm_test, "rows_norm", 2e-4);
 }
 
-/* ---- attention ---- */
+/* ---- attention, which first turns queries and keys in place ---- */
+
+static size_t qkv_stride(const struct config *c)
+{
+    return (size_t)((c->n_heads + 2 * c->n_kv_heads) * c->head_dim);
+}
 
 static void attend_forward(struct lane *lane, void *arg)
 {
     struct setup *s = arg;
-    attend_whole(lane, &s->pass, 0, s->t.heads.acts, NULL, 0);
+    struct block_acts *acts = s->t.heads.acts;
+    if (lane->id == 0)
+        memcpy(acts->qkv, s->x, (size_t)s->t.rows * qkv_stride(&s->config) * sizeof(float));
+    lane_barrier(lane);
+    attend_whole(lane, &s->pass, 0, acts, NULL, 0);
     lane_barrier(lane);
 }
 
@@ -326,16 +339,21 @@ static void attend_backward(struct lane *lane, void *arg)
 static void attend_test(struct setup *s)
 {
     const struct config *c = &s->config;
-    size_t n = (size_t)s->t.rows * (size_t)((c->n_heads + 2 * c->n_kv_heads) * c->head_dim);
-    draw_normals(&s->d, 1, s->t.heads.acts->qkv, n);
+    const struct model *m = &s->t.model;
+    size_t stride = qkv_stride(c);
     team_run(&s->team, attend_backward, s);
-    check(attend_value, s, s->t.heads.acts->qkv, s->d_out, n, &s->d, "attention");
+    for (int r = 0; r < s->t.rows; r++) { /* block_backward turns the gradient back */
+        size_t at = (size_t)s->t.row[r].pos * (size_t)c->head_dim;
+        grad_kernels.rope(s->d_out + (size_t)r * stride, m->rope_cos + at, m->rope_sin + at,
+                          c->n_heads + c->n_kv_heads, c->head_dim);
+    }
+    check(attend_value, s, s->x, s->d_out, (size_t)s->t.rows * stride, &s->d, "attention");
 }
 
 static void attend_whole_gradients(void **state)
 {
     (void)state;
-    each_seed(attend_test, "attention");
+    each_seed(attend_test, "attention", 2e-4);
 }
 
 /* ---- a block ---- */
@@ -377,7 +395,7 @@ static void layer_test(struct setup *s)
 static void block_gradients(void **state)
 {
     (void)state;
-    each_seed(layer_test, "block");
+    each_seed(layer_test, "block", 5e-4);
 }
 
 /* ---- the loss ---- */
@@ -421,7 +439,7 @@ static void loss_test(struct setup *s)
 static void loss_gradients(void **state)
 {
     (void)state;
-    each_seed(loss_test, "loss");
+    each_seed(loss_test, "loss", 2e-4);
 }
 
 /* ---- the embedding ---- */
@@ -454,7 +472,7 @@ static void embed_test(struct setup *s)
 static void embedding_gradients(void **state)
 {
     (void)state;
-    each_seed(embed_test, "embedding");
+    each_seed(embed_test, "embedding", 2e-4);
 }
 
 /* ---- trunk, heads and losses together: every tensor of the model ---- */
@@ -479,7 +497,7 @@ static void model_test(struct setup *s)
 static void whole_model_gradients(void **state)
 {
     (void)state;
-    each_seed(model_test, "whole model");
+    each_seed(model_test, "whole model", 2e-3);
 }
 
 static int choose(void **state)
