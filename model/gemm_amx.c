@@ -138,22 +138,27 @@ static void pack_b(uint16_t *to, bool tb, const float *b, size_t ldb, int k, int
         }
 }
 
-/* Adds a tile's sums to the part of C that exists. */
-static void add_edge(const float *sums, float *c, size_t ldc, int m, int n, bool accumulate)
+/* The part of a tile that exists goes between C and a whole tile in memory. */
+static void edge_copy(float *to, size_t to_ld, const float *from, size_t from_ld, int m, int n)
 {
     for (int i = 0; i < m; i++)
-        for (int j = 0; j < n; j++)
-            c[(size_t)i * ldc + (size_t)j] =
-                sums[i * TILE + j] + (accumulate ? c[(size_t)i * ldc + (size_t)j] : 0.0f);
+        memcpy(to + (size_t)i * to_ld, from + (size_t)i * from_ld, (size_t)n * sizeof(float));
 }
 
 /* Tile registers: 0..3 sums of a 32 x 32 piece, 4 and 5 A, 6 and 7 B. Register numbers are part of
- * the instructions, hence the macros. */
+ * the instructions, hence the macros. A sum begins with C, in a whole tile and in a tile at the edge
+ * alike: which of them an element stands in depends on how lanes share the rows. */
 #define BEGIN(t, i, j)                                                                             \
-    if (accumulate && m - (i) >= TILE && n - (j) >= TILE)                                          \
+    if (!accumulate || m <= (i) || n <= (j)) {                                                     \
+        _tile_zero(t);                                                                             \
+    } else if (m - (i) >= TILE && n - (j) >= TILE) {                                               \
         _tile_loadd(t, c + (size_t)(i)*ldc + (j), ldc * sizeof(float));                            \
-    else                                                                                           \
-        _tile_zero(t);
+    } else {                                                                                       \
+        float sums[TILE * TILE] __attribute__((aligned(64))) = {0};                                \
+        edge_copy(sums, TILE, c + (size_t)(i)*ldc + (j), ldc, min(m - (i), TILE),                  \
+                  min(n - (j), TILE));                                                             \
+        _tile_loadd(t, sums, TILE * sizeof(float));                                                \
+    }
 
 #define END(t, i, j)                                                                               \
     if (m - (i) >= TILE && n - (j) >= TILE) {                                                      \
@@ -161,8 +166,8 @@ static void add_edge(const float *sums, float *c, size_t ldc, int m, int n, bool
     } else if (m > (i) && n > (j)) {                                                               \
         float sums[TILE * TILE] __attribute__((aligned(64)));                                      \
         _tile_stored(t, sums, TILE * sizeof(float));                                               \
-        add_edge(sums, c + (size_t)(i)*ldc + (j), ldc, min(m - (i), TILE), min(n - (j), TILE),     \
-                 accumulate);                                                                      \
+        edge_copy(c + (size_t)(i)*ldc + (j), ldc, sums, TILE, min(m - (i), TILE),                  \
+                  min(n - (j), TILE));                                                             \
     }
 
 /* C piece (up to 32, up to 32) from two A panels and two B panels of kt tiles each. */

@@ -17,8 +17,7 @@ size_t linear_stride(const struct linear *linear)
 /* Writes row `from` of a tensor as output channel o of the panels. */
 static void pack_row(struct linear *linear, const struct tensor *t, size_t from, size_t o)
 {
-    size_t inputs = (size_t)linear->inputs, lane = o % PANEL;
-    size_t base = o / PANEL * inputs * PANEL + lane;
+    size_t inputs = (size_t)linear->inputs, panel = o / PANEL * inputs * PANEL;
     size_t size = dtype_size(t->dtype);
     const unsigned char *row = (const unsigned char *)t->data + from * inputs * size;
     for (size_t k = 0; k < inputs; k++) {
@@ -31,9 +30,10 @@ static void pack_row(struct linear *linear, const struct tensor *t, size_t from,
             value = bf16_to_float(bits);
         }
         if (linear->type == WEIGHT_F32)
-            ((float *)linear->packed)[base + k * PANEL] = value;
+            ((float *)linear->packed)[panel + k * PANEL + o % PANEL] = value;
         else
-            ((uint16_t *)linear->packed)[base + k * PANEL] = bf16_from_float(value);
+            ((uint16_t *)linear->packed)[panel + (k / 2 * PANEL + o % PANEL) * 2 + k % 2] =
+                bf16_from_float(value);
     }
 }
 

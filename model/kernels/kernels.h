@@ -3,7 +3,9 @@
  * result depends on that row, the weights and the row's own cache alone.
  *
  * Packed weights: 16 output channels share a vector. Panel p holds channels 16p..16p+15 for every
- * input k: element (o, k) stands at [(o / 16) * K + k] * 16 + o % 16. Channels past the last are 0.
+ * input k. In f32, element (o, k) stands at [(o / 16) * K + k] * 16 + o % 16; in bf16 two inputs
+ * stand side by side, so that one load widens into two vectors: element (o, k) at
+ * [((o / 16) * K/2 + k / 2) * 16 + o % 16] * 2 + k % 2. Channels past the last are 0. K is even.
  *
  * The table is written once by kernels_init before threads start and only read afterwards. */
 #ifndef MODEL_KERNELS_KERNELS_H

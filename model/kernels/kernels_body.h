@@ -9,34 +9,39 @@
 
 #define TILE_ROWS 8
 
-V16_INLINE v16 weight_f32(const void *w, size_t i)
+/* Weights of a panel for inputs k and k + 1, k even; i = k * PANEL. */
+V16_INLINE void weights_f32(const void *w, size_t i, v16 *even, v16 *odd)
 {
-    return v16_load((const float *)w + i);
+    *even = v16_load((const float *)w + i);
+    *odd = v16_load((const float *)w + i + PANEL);
 }
 
-V16_INLINE v16 weight_bf16(const void *w, size_t i)
+V16_INLINE void weights_bf16(const void *w, size_t i, v16 *even, v16 *odd)
 {
-    return v16_load_bf16((const uint16_t *)w + i);
+    v16_load_bf16_pairs((const uint16_t *)w + i, even, odd);
 }
 
-/* R rows times P panels, all accumulators in registers. R, P and weight are constants after
+/* R rows times P panels, all accumulators in registers. R, P and weights are constants after
  * inlining. */
 V16_INLINE void tile(const float *x, size_t x_stride, int inputs, const void *w, int panel,
                      const float *residual, float *y, size_t y_stride, const int R, const int P,
-                     v16 (*weight)(const void *, size_t))
+                     void (*weights)(const void *, size_t, v16 *, v16 *))
 {
     v16 acc[TILE_ROWS * 8];
     size_t panel_size = (size_t)inputs * PANEL;
     for (int i = 0; i < R * P; i++)
         acc[i] = v16_set(0.0f);
-    for (int k = 0; k < inputs; k++) {
-        v16 wk[8];
+    for (int k = 0; k < inputs; k += 2) {
+        v16 even[8], odd[8];
         for (int p = 0; p < P; p++)
-            wk[p] = weight(w, (size_t)(panel + p) * panel_size + (size_t)k * PANEL);
+            weights(w, (size_t)(panel + p) * panel_size + (size_t)k * PANEL, &even[p], &odd[p]);
         for (int r = 0; r < R; r++) {
-            v16 xk = v16_set(x[(size_t)r * x_stride + (size_t)k]);
+            const float *xk = x + (size_t)r * x_stride + k;
+            v16 x0 = v16_set(xk[0]), x1 = v16_set(xk[1]);
             for (int p = 0; p < P; p++)
-                acc[r * P + p] = v16_fma(xk, wk[p], acc[r * P + p]);
+                acc[r * P + p] = v16_fma(x0, even[p], acc[r * P + p]);
+            for (int p = 0; p < P; p++)
+                acc[r * P + p] = v16_fma(x1, odd[p], acc[r * P + p]);
         }
     }
     for (int r = 0; r < R; r++)
@@ -48,27 +53,27 @@ V16_INLINE void tile(const float *x, size_t x_stride, int inputs, const void *w,
 }
 
 /* One panel group for R rows: as many panels as fit, then one by one. */
-#define TILE_CASE(R, weight)                                                                       \
+#define TILE_CASE(R, weights)                                                                       \
     case R:                                                                                        \
         for (; panel + TILE_PANELS(R) <= last; panel += TILE_PANELS(R))                            \
-            tile(x, x_stride, inputs, w, panel, residual, y, y_stride, R, TILE_PANELS(R), weight); \
+            tile(x, x_stride, inputs, w, panel, residual, y, y_stride, R, TILE_PANELS(R), weights); \
         for (; panel < last; panel++)                                                              \
-            tile(x, x_stride, inputs, w, panel, residual, y, y_stride, R, 1, weight);              \
+            tile(x, x_stride, inputs, w, panel, residual, y, y_stride, R, 1, weights);              \
         break;
 
-#define LINEAR(name, weight)                                                                       \
+#define LINEAR(name, weights)                                                                       \
     static void name##_rows(const float *x, size_t x_stride, int rows, int inputs, const void *w,  \
                             int panel, int last, const float *residual, float *y, size_t y_stride) \
     {                                                                                              \
         switch (rows) {                                                                            \
-            TILE_CASE(1, weight)                                                                   \
-            TILE_CASE(2, weight)                                                                   \
-            TILE_CASE(3, weight)                                                                   \
-            TILE_CASE(4, weight)                                                                   \
-            TILE_CASE(5, weight)                                                                   \
-            TILE_CASE(6, weight)                                                                   \
-            TILE_CASE(7, weight)                                                                   \
-            TILE_CASE(8, weight)                                                                   \
+            TILE_CASE(1, weights)                                                                   \
+            TILE_CASE(2, weights)                                                                   \
+            TILE_CASE(3, weights)                                                                   \
+            TILE_CASE(4, weights)                                                                   \
+            TILE_CASE(5, weights)                                                                   \
+            TILE_CASE(6, weights)                                                                   \
+            TILE_CASE(7, weights)                                                                   \
+            TILE_CASE(8, weights)                                                                   \
         }                                                                                          \
     }                                                                                              \
     static void name(const float *x, size_t x_stride, int rows, int inputs, const void *w,         \
@@ -87,8 +92,8 @@ V16_INLINE void tile(const float *x, size_t x_stride, int inputs, const void *w,
         }                                                                                          \
     }
 
-LINEAR(linear_f32, weight_f32)
-LINEAR(linear_bf16, weight_bf16)
+LINEAR(linear_f32, weights_f32)
+LINEAR(linear_bf16, weights_bf16)
 
 static float rmsnorm(const float *x, const float *gain, int width, float eps, float *y)
 {

@@ -6,7 +6,7 @@
  *   add sub mul div sqrt max min     per lane; max and min give b when the comparison is false
  *   fma(a, b, c)        a*b + c rounded once
  *   swap_pairs          lanes 0 1 2 3 ... become 1 0 3 2 ...
- *   load_bf16           16 bf16 values widened to float
+ *   load_bf16_pairs     16 pairs of bf16 values widened to floats: the first of each, the second
  *   scale_exponent(a,t) a * 2^n, where n stands in the low bits of t's mantissa */
 #ifndef MODEL_KERNELS_V16_H
 #define MODEL_KERNELS_V16_H

@@ -98,14 +98,13 @@ V16_INLINE v16 v16_swap_pairs(v16 a)
     return r;
 }
 
-V16_INLINE v16 v16_load_bf16(const uint16_t *p)
+V16_INLINE void v16_load_bf16_pairs(const uint16_t *p, v16 *even, v16 *odd)
 {
-    v16 r;
     for (int i = 0; i < 16; i++) {
-        uint32_t bits = (uint32_t)p[i] << 16;
-        memcpy(&r.f[i], &bits, sizeof bits);
+        uint32_t a = (uint32_t)p[2 * i] << 16, b = (uint32_t)p[2 * i + 1] << 16;
+        memcpy(&even->f[i], &a, sizeof a);
+        memcpy(&odd->f[i], &b, sizeof b);
     }
-    return r;
 }
 
 V16_INLINE v16 v16_scale_exponent(v16 a, v16 t)

@@ -28,7 +28,7 @@ static void product_draw(struct product *p, struct draws *d, enum weight_type ty
 {
     p->type = type;
     p->rows = rows;
-    p->inputs = 1 + draw_below(d, 150);
+    p->inputs = 2 + 2 * draw_below(d, 75);
     p->panels = 1 + draw_below(d, 20);
     p->first = draw_below(d, p->panels);
     p->last = p->first + draw_below(d, p->panels - p->first + 1);
@@ -113,7 +113,10 @@ static void linear_is_one_fma_after_another(void **state)
                 float right = p.before[at], sum = 0;
                 if (o >= (size_t)p.first * PANEL && o < (size_t)p.last * PANEL) {
                     for (size_t k = 0; k < (size_t)p.inputs; k++) {
-                        size_t w = (o / PANEL * (size_t)p.inputs + k) * PANEL + o % PANEL;
+                        size_t panel = o / PANEL * (size_t)p.inputs * PANEL;
+                        size_t w = p.type == WEIGHT_F32
+                                       ? panel + k * PANEL + o % PANEL
+                                       : panel + (k / 2 * PANEL + o % PANEL) * 2 + k % 2;
                         sum = fmaf(p.x[r * p.x_stride + k],
                                    p.type == WEIGHT_F32 ? ((float *)p.w)[w]
                                                         : bf16_to_float(((uint16_t *)p.w)[w]),
