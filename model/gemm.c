@@ -2,9 +2,60 @@
 #include "model/gemm.h"
 
 #include <cblas.h>
+#include <limits.h>
 #include <string.h>
 
 static enum gemm_precision precision;
+
+/* How many rows, or rows of a weight's gradient, OpenBLAS multiplies at a time. Its sums depend on
+ * the shape of a product and on where an element stands in it, so both are fixed here and do not
+ * follow from how lanes share the work. The matrix unit's sums depend on the element alone. */
+#define PIECE_ROWS 64
+#define PIECE_WEIGHTS 96
+
+static int least(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+/* The rows first..first+m-1 of y = x op(W), of which this lane has from..to-1: a product of m rows
+ * in which the others are zeros, for they may not be ready. */
+static void shared_piece(struct lane *lane, bool tb, int first, int m, int from, int to, int n,
+                         int k, const float *x, size_t x_stride, const struct linear *l,
+                         bool accumulate, float *y, size_t y_stride)
+{
+    size_t in = (size_t)k, out = (size_t)n, floats = (size_t)m * (in + out);
+    float *px = lane_scratch(lane, floats * sizeof(float)), *py = px + (size_t)m * in;
+    memset(px, 0, floats * sizeof(float));
+    for (int r = from; r < to; r++) {
+        memcpy(px + (size_t)(r - first) * in, x + (size_t)r * x_stride, in * sizeof(float));
+        if (accumulate)
+            memcpy(py + (size_t)(r - first) * out, y + (size_t)r * y_stride, out * sizeof(float));
+    }
+    gemm(lane, false, tb, m, n, k, px, in, l->dense, (size_t)l->inputs, accumulate, py, out);
+    for (int r = from; r < to; r++)
+        memcpy(y + (size_t)r * y_stride, py + (size_t)(r - first) * out, out * sizeof(float));
+}
+
+/* y (rows, n) = x (rows, k) op(W) for this lane's share of the rows. */
+static void row_products(struct lane *lane, bool tb, int rows, int n, int k, const float *x,
+                         size_t x_stride, const struct linear *l, bool accumulate, float *y,
+                         size_t y_stride)
+{
+    int begin, end;
+    lane_share(lane, rows, 1, &begin, &end);
+    int piece = precision == GEMM_F32 ? PIECE_ROWS : rows;
+    for (int from = begin, to; from < end; from = to) {
+        int first = from / piece * piece, m = least(piece, rows - first);
+        to = least(first + m, end);
+        if (precision == GEMM_F32 && to - from < m)
+            shared_piece(lane, tb, first, m, from, to, n, k, x, x_stride, l, accumulate, y,
+                         y_stride);
+        else
+            gemm(lane, false, tb, to - from, n, k, x + (size_t)from * x_stride, x_stride, l->dense,
+                 (size_t)l->inputs, accumulate, y + (size_t)from * y_stride, y_stride);
+    }
+}
 
 static void dense_forward(struct lane *lane, const struct linear *l, const float *x,
                           size_t x_stride, int rows, const float *residual, float *y,
@@ -12,15 +63,11 @@ static void dense_forward(struct lane *lane, const struct linear *l, const float
 {
     int begin, end;
     lane_share(lane, rows, 1, &begin, &end);
-    if (begin == end)
-        return;
-    y += (size_t)begin * y_stride;
-    if (residual && residual + (size_t)begin * y_stride != y)
-        for (int r = 0; r < end - begin; r++)
-            memcpy(y + (size_t)r * y_stride, residual + (size_t)(begin + r) * y_stride,
-                   (size_t)l->outputs * sizeof(float));
-    gemm(lane, false, true, end - begin, l->outputs, l->inputs, x + (size_t)begin * x_stride,
-         x_stride, l->dense, (size_t)l->inputs, residual != NULL, y, y_stride);
+    for (int r = begin; residual && residual != y && r < end; r++)
+        memcpy(y + (size_t)r * y_stride, residual + (size_t)r * y_stride,
+               (size_t)l->outputs * sizeof(float));
+    row_products(lane, true, rows, l->outputs, l->inputs, x, x_stride, l, residual != NULL, y,
+                 y_stride);
 }
 
 int gemm_init(const char *name, struct err *err)
@@ -58,27 +105,28 @@ void gemm(struct lane *lane, bool ta, bool tb, int m, int n, int k, const float 
 void linear_backward_input(struct lane *lane, const struct linear *l, const float *dy,
                            size_t dy_stride, int rows, bool accumulate, float *dx, size_t dx_stride)
 {
-    int begin, end;
-    lane_share(lane, rows, 1, &begin, &end);
-    gemm(lane, false, false, end - begin, l->inputs, l->outputs, dy + (size_t)begin * dy_stride,
-         dy_stride, l->dense, (size_t)l->inputs, accumulate, dx + (size_t)begin * dx_stride,
-         dx_stride);
+    row_products(lane, false, rows, l->inputs, l->outputs, dy, dy_stride, l, accumulate, dx,
+                 dx_stride);
 }
 
 void linear_backward_weight(struct lane *lane, const struct linear *l, const float *x,
                             size_t x_stride, const float *dy, size_t dy_stride, int rows)
 {
-    int begin, end;
+    int begin, end, n;
     float *dw = l->dense_grad;
     size_t inputs = (size_t)l->inputs;
-    /* Every lane packs the whole of the operand that is not split: split the wider one. */
-    if (l->outputs >= l->inputs) {
-        lane_share(lane, l->outputs, 16, &begin, &end);
-        gemm(lane, true, false, end - begin, l->inputs, rows, dy + begin, dy_stride, x, x_stride,
-             true, dw + (size_t)begin * inputs, inputs);
-    } else {
-        lane_share(lane, l->inputs, 16, &begin, &end);
-        gemm(lane, true, false, l->outputs, end - begin, rows, dy, dy_stride, x + begin, x_stride,
-             true, dw + begin, inputs);
+    /* Every product packs the whole of the operand that is not split: split the wider one. */
+    bool by_outputs = l->outputs >= l->inputs;
+    int piece = precision == GEMM_F32 ? PIECE_WEIGHTS : INT_MAX;
+    lane_share(lane, by_outputs ? l->outputs : l->inputs,
+               precision == GEMM_F32 ? PIECE_WEIGHTS : 16, &begin, &end);
+    for (int at = begin; at < end; at += n) {
+        n = least(piece, end - at);
+        if (by_outputs)
+            gemm(lane, true, false, n, l->inputs, rows, dy + at, dy_stride, x, x_stride, true,
+                 dw + (size_t)at * inputs, inputs);
+        else
+            gemm(lane, true, false, l->outputs, n, rows, dy, dy_stride, x + at, x_stride, true,
+                 dw + at, inputs);
     }
 }

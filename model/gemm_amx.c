@@ -146,8 +146,8 @@ static void edge_copy(float *to, size_t to_ld, const float *from, size_t from_ld
 }
 
 /* Tile registers: 0..3 sums of a 32 x 32 piece, 4 and 5 A, 6 and 7 B. Register numbers are part of
- * the instructions, hence the macros. A sum begins with C, in a whole tile and in a tile at the edge
- * alike: which of them an element stands in depends on how lanes share the rows. */
+ * the instructions, hence the macros. A sum begins with C, in whole tiles and at the edge alike:
+ * where an element stands depends on how lanes share the rows. */
 #define BEGIN(t, i, j)                                                                             \
     if (!accumulate || m <= (i) || n <= (j)) {                                                     \
         _tile_zero(t);                                                                             \

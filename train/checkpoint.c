@@ -1,6 +1,7 @@
 /* Checkpoints and the exported model. */
 #include "train/checkpoint.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,22 +49,31 @@ int checkpoint_write(const struct trainer *t, const char *folder, int step, cons
     return rc;
 }
 
-/* Names the first word in which two settings differ. */
+static int word_length(const char *at, const char *end)
+{
+    int n = 0;
+    while (at + n < end && at[n] != ' ')
+        n++;
+    return n;
+}
+
+/* Names the first word in which two settings differ; either may have more words. */
 static int settings_differ(const char *was, size_t size, const char *now, struct err *err)
 {
-    size_t i = 0, a, b;
-    while (i < size && now[i] && was[i] == now[i])
-        i++;
-    while (i > 0 && now[i - 1] != ' ')
-        i--;
-    for (a = i; a < size && was[a] != ' ';)
-        a++;
-    for (b = i; now[b] && now[b] != ' ';)
-        b++;
+    const char *was_end = was + size, *now_end = now + strlen(now);
+    int a, b;
+    for (;;) {
+        a = word_length(was, was_end);
+        b = word_length(now, now_end);
+        if (a != b || memcmp(was, now, (size_t)a) || (was == was_end && now == now_end))
+            break;
+        was += was + a < was_end ? a + 1 : a;
+        now += now + b < now_end ? b + 1 : b;
+    }
     return err_set(err, ERR_INVALID,
                    "--resume: the checkpoint was made with %.*s, this run says %.*s: give the same "
                    "options or another --out",
-                   (int)(a - i), was + i, (int)(b - i), now + i);
+                   a ? a : 7, a ? was : "nothing", b ? b : 7, b ? now : "nothing");
 }
 
 static int read_floats(const struct safetensors *st, const char *prefix, const struct param *p,
@@ -110,7 +120,11 @@ int checkpoint_read(struct trainer *t, const char *folder, int *step, const char
     }
     if (!rc) {
         memcpy(&done, n->data, sizeof done);
-        *step = (int)done;
+        if (done < 0 || done > INT_MAX)
+            rc = err_set(err, ERR_INVALID, "%s: 'step' is %lld, but must lie between 0 and %d",
+                         path, (long long)done, INT_MAX);
+        else
+            *step = (int)done;
     }
     safetensors_release(&st);
     return rc;

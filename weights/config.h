@@ -19,7 +19,7 @@ struct config {
     int n_layers;     /* L, layers of the trunk, without those of the heads; 0..512 */
     int n_heads;      /* H, 1..256 */
     int n_kv_heads;   /* G, divides H */
-    int head_dim;     /* K = D / H, a multiple of 2, at most 256 */
+    int head_dim;     /* K = D / H, a multiple of 16, at most 256 */
     int hidden;       /* F, 16..65536, a multiple of 16 */
     int vocab;        /* V, 2..1048576 */
     int context;      /* positions the model was trained for, 2..1048576 */

@@ -119,7 +119,8 @@ static void checks_relations(void **state)
     refuse("dim", "72", "multiple of 16");
     refuse("n_heads", "3", "multiple of 16 and of n_heads (3)");
     refuse("dim", "2048", "at most 256");
-    refuse("n_heads", "64", "even");
+    refuse("n_heads", "64", "multiple of 16 and at most 256");
+    refuse("n_heads", "8", "multiple of 16 and at most 256");
     refuse("n_kv_heads", "3", "divide n_heads (4)");
     refuse("n_kv_heads", "8", "divide n_heads (4)");
     refuse("hidden", "130", "multiple of 16");

@@ -1,0 +1,212 @@
+/* Weight matrices: packing of stacked tensors in both types, and products that are right, the same
+ * for any number of lanes, and the same for a row in whatever company. */
+#include "model/linear.h"
+#include "model/gemm.h"
+#include "tests/unit/numbers.h"
+#include "tests/unit/unit.h"
+#include "weights/bf16.h"
+
+/* ---- tensors as a file has them: at any address ---- */
+
+struct stack {
+    int n, inputs, outputs;
+    struct tensor tensors[3];
+    const struct tensor *list[3];
+    char *bytes[3];
+    float *w; /* (outputs, inputs), what the tensors hold */
+};
+
+static void stack_draw(struct stack *s, struct draws *d)
+{
+    *s = (struct stack){.n = 1 + draw_below(d, 3), .inputs = 2 + 2 * draw_below(d, 60)};
+    enum dtype type = draw_below(d, 2) ? DTYPE_F32 : DTYPE_BF16;
+    int rows[3];
+    for (int i = 0; i < s->n; i++)
+        s->outputs += rows[i] = 1 + draw_below(d, 50);
+    s->w = malloc((size_t)s->outputs * (size_t)s->inputs * sizeof(float));
+    assert_non_null(s->w);
+    float *w = s->w;
+    for (int i = 0; i < s->n; i++) {
+        size_t count = (size_t)rows[i] * (size_t)s->inputs, size = count * dtype_size(type);
+        s->bytes[i] = malloc(size + 1);
+        assert_non_null(s->bytes[i]);
+        draw_normals(d, 1, w, count);
+        for (size_t j = 0; j < count; j++, w++) {
+            uint16_t bits = bf16_from_float(*w);
+            if (type == DTYPE_F32) {
+                memcpy(s->bytes[i] + 1 + j * 4, w, 4);
+                continue;
+            }
+            memcpy(s->bytes[i] + 1 + j * 2, &bits, 2);
+            *w = bf16_to_float(bits);
+        }
+        s->tensors[i] = (struct tensor){.name = "w",
+                                        .dtype = type,
+                                        .n_dims = 2,
+                                        .shape = {(size_t)rows[i], (size_t)s->inputs},
+                                        .size = size,
+                                        .data = s->bytes[i] + 1};
+        s->list[i] = &s->tensors[i];
+    }
+}
+
+static void stack_free(struct stack *s)
+{
+    free(s->w);
+    for (int i = 0; i < s->n; i++)
+        free(s->bytes[i]);
+}
+
+/* ---- products ---- */
+
+#define ROWS_MOST 24
+#define INPUTS_MOST 124
+#define STRIDE_MOST 168 /* 150 outputs in whole panels, and more */
+
+struct product {
+    struct linear l;
+    int rows;
+    size_t x_stride, y_stride;
+    enum { NONE, APART, IN_PLACE } residual;
+    float x[ROWS_MOST * INPUTS_MOST], r[ROWS_MOST * STRIDE_MOST], y[ROWS_MOST * STRIDE_MOST];
+};
+
+static void product_draw(struct product *p, struct draws *d, int inputs)
+{
+    p->rows = 1 + draw_below(d, ROWS_MOST);
+    p->x_stride = (size_t)(inputs + draw_below(d, INPUTS_MOST - inputs + 1));
+    p->y_stride = linear_stride(&p->l) + (size_t)draw_below(d, 8);
+    p->residual = draw_below(d, 3);
+    draw_normals(d, 1, p->x, ROWS_MOST * INPUTS_MOST);
+    draw_normals(d, 1, p->r, ROWS_MOST * STRIDE_MOST);
+}
+
+static void product_lane(struct lane *lane, void *arg)
+{
+    struct product *p = arg;
+    const float *residual = p->residual == NONE ? NULL : p->residual == APART ? p->r : p->y;
+    linear_forward(lane, &p->l, p->x, p->x_stride, p->rows, residual, p->y, p->y_stride);
+}
+
+static void product_run(struct product *p, int lanes)
+{
+    struct err err;
+    struct team team;
+    memcpy(p->y, p->r, sizeof p->y);
+    assert_ok(team_init(&team, lanes, &err), err);
+    team_run(&team, product_lane, p);
+    team_release(&team);
+}
+
+/* The row in double precision, W rounded to the type it is packed in. */
+static void row_right(const struct product *p, const struct stack *s, size_t r, double *right)
+{
+    for (size_t o = 0; o < (size_t)s->outputs; o++) {
+        double sum = p->residual == NONE ? 0 : p->r[r * p->y_stride + o];
+        for (size_t k = 0; k < (size_t)s->inputs; k++) {
+            float w = s->w[o * (size_t)s->inputs + k];
+            if (p->l.type == WEIGHT_BF16)
+                w = bf16_to_float(bf16_from_float(w));
+            sum += (double)w * p->x[r * p->x_stride + k];
+        }
+        right[o] = sum;
+    }
+}
+
+static void expect_right(const struct product *p, const struct stack *s)
+{
+    double right[STRIDE_MOST];
+    for (size_t r = 0; r < (size_t)p->rows; r++) {
+        row_right(p, s, r, right);
+        const float *y = p->y + r * p->y_stride;
+        assert_true(relative_difference(y, right, (size_t)s->outputs) < 3e-6);
+    }
+}
+
+static void packed_products_are_right(void **state)
+{
+    (void)state;
+    static struct product p;
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        struct draws d = {seed, 0};
+        struct stack s;
+        struct err err;
+        stack_draw(&s, &d);
+        assert_ok(linear_pack(&p.l, draw_below(&d, 2), s.list, s.n, &err), err);
+        assert_int_equal(p.l.outputs, s.outputs);
+        assert_int_equal(linear_stride(&p.l), (s.outputs + 15) / 16 * 16);
+        product_draw(&p, &d, s.inputs);
+        product_run(&p, 1);
+        expect_right(&p, &s);
+        for (size_t r = 0; r < (size_t)p.rows; r++) /* channels past the last have weights of 0 */
+            for (size_t o = (size_t)s.outputs; o < linear_stride(&p.l); o++)
+                assert_true(p.y[r * p.y_stride + o] ==
+                            (p.residual == NONE ? 0 : p.r[r * p.y_stride + o]));
+        linear_release(&p.l);
+        assert_null(p.l.packed);
+        stack_free(&s);
+    }
+}
+
+static void lanes_and_company_change_nothing(void **state)
+{
+    (void)state;
+    static struct product p;
+    static float alone[ROWS_MOST * STRIDE_MOST];
+    for (uint64_t seed = 1; seed <= 15; seed++) {
+        struct draws d = {seed, 0};
+        struct stack s;
+        struct err err;
+        stack_draw(&s, &d);
+        assert_ok(linear_pack(&p.l, draw_below(&d, 2), s.list, s.n, &err), err);
+        product_draw(&p, &d, s.inputs);
+        product_run(&p, 1);
+        memcpy(alone, p.y, sizeof alone);
+        for (int lanes = 2; lanes <= 4; lanes++) {
+            product_run(&p, lanes);
+            assert_true(same_bits(alone, p.y, ROWS_MOST * STRIDE_MOST));
+        }
+        for (int rows = p.rows; rows > 0; rows--) { /* fewer and fewer */
+            p.rows = rows;
+            product_run(&p, 1);
+            assert_true(same_bits(alone, p.y, (size_t)rows * p.y_stride));
+        }
+        linear_release(&p.l);
+        stack_free(&s);
+    }
+}
+
+/* The trainer's plain matrices: the same numbers by another way. */
+static void plain_products_are_right(void **state)
+{
+    (void)state;
+    static struct product p;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct draws d = {seed, 0};
+        struct stack s;
+        stack_draw(&s, &d);
+        p.l = (struct linear){.inputs = s.inputs, .outputs = s.outputs, .dense = s.w};
+        product_draw(&p, &d, s.inputs);
+        product_run(&p, 1 + (int)(seed % 3));
+        expect_right(&p, &s);
+        stack_free(&s);
+    }
+}
+
+static int choose(void **state)
+{
+    (void)state;
+    struct err err;
+    int rc = kernels_init("auto", &err);
+    return rc ? rc : gemm_init("f32", &err);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(packed_products_are_right),
+        cmocka_unit_test(lanes_and_company_change_nothing),
+        cmocka_unit_test(plain_products_are_right),
+    };
+    return cmocka_run_group_tests_name("linear", tests, choose, NULL);
+}
