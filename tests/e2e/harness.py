@@ -1,4 +1,4 @@
-"""Starts headway-server and talks to it. Used by test_server.py and soak.py; standard library only."""
+"""Starts headway-server and talks to it. For test_server.py and soak.py; standard library only."""
 import http.client
 import json
 import os

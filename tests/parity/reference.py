@@ -27,9 +27,8 @@ from torch.nn import functional as F
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / "data" / "parity"
 
-# What each fixture is there for stands in `covers`; `bf16` stores the matrices in bf16. Sizes are
-# odd where they may be, and stay small, because each tensor is committed twice: itself and its
-# gradient.
+# What each fixture is there for stands in `covers`; `bf16` stores its weights in bf16. Sizes are odd
+# where they may be, and stay small, because each tensor is committed twice: itself and its gradient.
 FIXTURES = {
     "gqa": dict(
         covers="two query heads per key/value head, an unembedding of its own, three sequences",
@@ -194,7 +193,7 @@ def make(name):
     rng = np.random.default_rng(list(name.encode()))
     weights = draw(c, rng)
     if c.bf16:
-        weights = {n: w.bfloat16() if w.dim() == 2 else w for n, w in weights.items()}
+        weights = {n: w.bfloat16() for n, w in weights.items()}
     windows = torch.from_numpy(rng.integers(0, c.vocab, (c.sequences, c.context + c.n)))
 
     folder = DATA / name

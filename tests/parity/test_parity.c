@@ -18,9 +18,9 @@
 #define LOSS_TOLERANCE 4e-7
 #define GRADIENT_TOLERANCE 1.6e-5
 /* bf16 keeps 8 bits, so that a product of matrices is off by about 0.3 %, and some gradients have
- * 20 of them behind them and differences of near numbers between. Twice what was seen, 4.2e-4 and
- * 7.6e-2; PyTorch with the factors of all products rounded to bf16 is 4.2e-4 and 8.5e-2 off. */
-#define BF16_LOSS_TOLERANCE 1e-3
+ * 20 of them behind them and differences of near numbers between. Twice what was seen, 8.9e-4 and
+ * 7.6e-2; PyTorch with the factors of all products rounded to bf16 is 8.9e-4 and 8.5e-2 off. */
+#define BF16_LOSS_TOLERANCE 2e-3
 #define BF16_GRADIENT_TOLERANCE 0.16
 
 static const char *const names[] = {"gqa", "tied", "deep", "long"};

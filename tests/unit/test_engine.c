@@ -433,6 +433,16 @@ static void check_speculation(const struct engine_speculation *p)
     assert_true(accepted == 0);
 }
 
+/* A pass commits a token and the drafts it accepts; the last may end the text at a draft. */
+static void check_own_speculation(const struct record *r)
+{
+    size_t most = r->forwards + r->speculation.accepted;
+    check_speculation(&r->speculation);
+    assert_true(r->speculation.steps <= r->forwards);
+    if (r->finish != FINISH_CANCELLED && r->completion_tokens)
+        assert_in_range(r->completion_tokens, most - 1, most);
+}
+
 static void check_sums(struct desk *desk, const struct records *all)
 {
     struct engine_stats stats;
@@ -444,7 +454,7 @@ static void check_sums(struct desk *desk, const struct records *all)
         generated += r->completion_tokens;
         cancelled += r->finish == FINISH_CANCELLED;
         add_speculation(&speculation, &r->speculation);
-        check_speculation(&r->speculation);
+        check_own_speculation(r);
     }
     check_idle(desk);
     engine_stats(desk->engine, &stats);
@@ -531,7 +541,12 @@ static void a_full_queue_says_busy(void **state)
     assert_int_equal(stats.running, 1);
     assert_int_equal(stats.waiting, 3);
     assert_int_equal(stats.requests, 4);
-    engine_cancel(desk.engine, id[2]); /* one that waits, in the middle */
+    engine_cancel(desk.engine, id[2]); /* one that waits, in the middle: it needs no free slot */
+    sem_post(&desk.gate);
+    assert_true(wait_for(&desk.held));
+    engine_poll(desk.engine, keep, &all);
+    assert_int_equal(all.finals, 1);
+    assert_int_equal(list[2].finals, 1);
     engine_cancel(desk.engine, id[0]); /* the one that runs */
     atomic_store(&desk.hold, false);
     sem_post(&desk.gate);
@@ -549,6 +564,47 @@ static void a_full_queue_says_busy(void **state)
     desk_close(&desk);
     for (int i = 0; i < 4; i++)
         record_release(&list[i]);
+}
+
+/* A sequence takes the place of one that was cancelled with half a character held back. */
+static void a_slot_forgets_the_request_before(void **state)
+{
+    (void)state;
+    static const struct engine_bias half = {0xe2, 100};
+    struct desk desk;
+    struct record alone, list[2] = {0};
+    struct records all = {list, 2, 0, 0};
+    struct engine_request request = letters(9), first = plain();
+    struct err err;
+    uint64_t id;
+    desk_open(&desk, (struct engine_options){.threads = 1, .max_sequences = 1});
+    run_alone(&desk, request, &alone);
+    first.biases = &half;
+    first.n_biases = 1;
+    first.speculation = 3;
+    first.frequency_penalty = 1;
+    first.max_tokens = 80;
+    atomic_store(&desk.hold, true);
+    assert_ok(engine_submit(desk.engine, &first, &id, &err), err);
+    for (int step = 0; step < 3; step++) {
+        assert_true(wait_for(&desk.held));
+        if (step == 2)
+            engine_cancel(desk.engine, id);
+        sem_post(&desk.gate);
+    }
+    atomic_store(&desk.hold, false);
+    sem_post(&desk.gate); /* in case it was held once more */
+    request.user = 1;
+    assert_ok(engine_submit(desk.engine, &request, &id, &err), err);
+    read_all(&desk, &all, 2);
+    assert_int_equal(list[0].finish, FINISH_CANCELLED);
+    assert_int_equal(tokens_of(&list[0])[0].token, 0xe2);
+    check_record(&list[1], &alone);
+    check_own_speculation(&list[1]);
+    record_release(&alone);
+    record_release(&list[0]);
+    record_release(&list[1]);
+    desk_close(&desk);
 }
 
 /* What piled up while nobody read comes as one event. */
@@ -684,7 +740,7 @@ static void stop_strings_and_min_tokens(void **state)
         request.stops = &stop;
         request.stop_lens = &len;
         request.n_stops = 1;
-        request.min_tokens = i % 4 ? 0 : i + 5;
+        request.min_tokens = i % 4 ? 0 : i + 1 + i / 4 % 2;
         request.speculation = i % 4 - 1;
         /* tokens before number min_tokens are shown whatever they are */
         size_t from = request.min_tokens ? (size_t)request.min_tokens - 1 : 0;
@@ -982,6 +1038,7 @@ int main(void)
         cmocka_unit_test(opening),
         cmocka_unit_test(many_at_once_as_if_alone),
         cmocka_unit_test(a_full_queue_says_busy),
+        cmocka_unit_test(a_slot_forgets_the_request_before),
         cmocka_unit_test(news_is_merged_for_a_late_reader),
         cmocka_unit_test(polling_ends_though_news_does_not),
         cmocka_unit_test(closing_at_any_moment),
