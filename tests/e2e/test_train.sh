@@ -115,6 +115,10 @@ finish "$dir/stopped" --stop-after 5
 grep -q "saved at step 5 of" "$dir/err" || fail "--stop-after 5 did not stop there"
 cmp -s "$dir/whole/checkpoint.safetensors" "$dir/stopped/checkpoint.safetensors" &&
     fail "five steps give what $steps give"
+finish "$dir/stopped" --resume --stop-after 7 --eval-every 1 --held-out "$dir/held-out" \
+    --eval-windows 2
+[ "$(grep -c "^held-out at step [67]\$" "$dir/log")" = 2 ] &&
+    [ "$(grep -c "^held-out" "$dir/log")" = 2 ] || fail "--resume did not go on from step 5"
 finish "$dir/stopped" --resume --threads 2
 same "$dir/whole" "$dir/stopped" "a run resumed with two threads ends in other bytes"
 
@@ -122,7 +126,8 @@ same "$dir/whole" "$dir/stopped" "a run resumed with two threads ends in other b
 
 odd="--dim 48 --n-heads 3 --context 25 --batch 3 --steps 3 --warmup 1"
 wide="--dim 16 --n-heads 1 --hidden 2048 --context 33 --batch 1 --steps 2 --warmup 1"
-for options in "$odd" "$odd --precision f32" "$wide --precision f32"; do
+long="--dim 16 --n-heads 1 --hidden 64 --context 512 --batch 2 --steps 2 --warmup 1"
+for options in "$odd" "$odd --precision f32" "$wide --precision f32" "$long --precision f32"; do
     for threads in 1 2; do
         rm -rf "$dir/threads$threads"
         finish "$dir/threads$threads" $options --threads $threads
