@@ -22,7 +22,7 @@ variant := $(if $(filter-out gcc,$(CC)),-$(notdir $(CC)))$(if $(SAN),-$(subst $(
 BUILD := build$(if $(filter fuzz,$(MAKECMDGOALS)),-fuzz,$(variant))
 PORT ?= 8080
 FUZZ_SECONDS ?= 30
-TEST_TIMEOUT ?= $(if $(SAN),1200,300)
+TEST_TIMEOUT ?= $(if $(SAN),1200,600)
 
 CFLAGS := -std=c11 -D_GNU_SOURCE -g -Wall -Wextra -I. -MMD -MP -fno-math-errno -ffp-contract=off \
           $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all,-O3) \
