@@ -53,27 +53,28 @@ V16_INLINE void tile(const float *x, size_t x_stride, int inputs, const void *w,
 }
 
 /* One panel group for R rows: as many panels as fit, then one by one. */
-#define TILE_CASE(R, weights)                                                                       \
+#define TILE_CASE(R, weights)                                                                      \
     case R:                                                                                        \
         for (; panel + TILE_PANELS(R) <= last; panel += TILE_PANELS(R))                            \
-            tile(x, x_stride, inputs, w, panel, residual, y, y_stride, R, TILE_PANELS(R), weights); \
+            tile(x, x_stride, inputs, w, panel, residual, y, y_stride, R, TILE_PANELS(R),          \
+                 weights);                                                                         \
         for (; panel < last; panel++)                                                              \
-            tile(x, x_stride, inputs, w, panel, residual, y, y_stride, R, 1, weights);              \
+            tile(x, x_stride, inputs, w, panel, residual, y, y_stride, R, 1, weights);             \
         break;
 
-#define LINEAR(name, weights)                                                                       \
+#define LINEAR(name, weights)                                                                      \
     static void name##_rows(const float *x, size_t x_stride, int rows, int inputs, const void *w,  \
                             int panel, int last, const float *residual, float *y, size_t y_stride) \
     {                                                                                              \
         switch (rows) {                                                                            \
-            TILE_CASE(1, weights)                                                                   \
-            TILE_CASE(2, weights)                                                                   \
-            TILE_CASE(3, weights)                                                                   \
-            TILE_CASE(4, weights)                                                                   \
-            TILE_CASE(5, weights)                                                                   \
-            TILE_CASE(6, weights)                                                                   \
-            TILE_CASE(7, weights)                                                                   \
-            TILE_CASE(8, weights)                                                                   \
+            TILE_CASE(1, weights)                                                                  \
+            TILE_CASE(2, weights)                                                                  \
+            TILE_CASE(3, weights)                                                                  \
+            TILE_CASE(4, weights)                                                                  \
+            TILE_CASE(5, weights)                                                                  \
+            TILE_CASE(6, weights)                                                                  \
+            TILE_CASE(7, weights)                                                                  \
+            TILE_CASE(8, weights)                                                                  \
         }                                                                                          \
     }                                                                                              \
     static void name(const float *x, size_t x_stride, int rows, int inputs, const void *w,         \
