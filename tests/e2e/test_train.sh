@@ -14,12 +14,13 @@ fail() {
     exit 1
 }
 
-# A run must last long enough to be hit. Sanitizers cost a factor of ten or more: they get less.
+# A run must last long enough to be hit, also where writing a file takes no time. Sanitizers cost a
+# factor of ten: they get less.
 steps=48
 size="--dim 64 --layers 2 --context 128 --batch 4"
 case $train in *address* | *thread* | *undefined*)
-    steps=14
-    size="--dim 32 --layers 1 --context 32 --batch 2"
+    steps=30
+    size="--dim 32 --layers 1 --context 128 --batch 4"
     ;;
 esac
 
@@ -78,17 +79,22 @@ finish "$dir/whole"
 
 RANDOM=${SEED:-$$}
 echo "SEED=${SEED:-$$}"
-kills=0
-for round in 1 2 3 4 5; do
-    was=$(stat -c %i-%y "$dir/killed/checkpoint.safetensors" 2>/dev/null)
-    start "$dir/killed" --save-every 1 $(resume "$dir/killed")
-    if fresh_checkpoint "$dir/killed" "$was"; then
-        sleep "0.0$((RANDOM % 60 + 10))"
-        kill -9 "$child" 2>/dev/null
-    fi
-    wait "$child" 2>/dev/null
-    [ $? = 137 ] && kills=$((kills + 1))
-    child=
+# Where a run is over before it is hit, it is tried again with a quicker hand.
+for most in 60 30 10 3 1 1; do
+    rm -rf "$dir/killed"
+    kills=0
+    for round in 1 2 3 4 5; do
+        was=$(stat -c %i-%y "$dir/killed/checkpoint.safetensors" 2>/dev/null)
+        start "$dir/killed" --save-every 1 $(resume "$dir/killed")
+        if fresh_checkpoint "$dir/killed" "$was"; then
+            sleep "0.$(printf %03d $((RANDOM % most)))"
+            kill -9 "$child" 2>/dev/null
+        fi
+        wait "$child" 2>/dev/null
+        [ $? = 137 ] && kills=$((kills + 1))
+        child=
+    done
+    [ $kills -ge 2 ] && break
 done
 [ $kills -ge 2 ] || fail "only $kills of 5 kills came in time"
 finish "$dir/killed" --save-every 3 --resume
