@@ -371,7 +371,8 @@ struct attention {
     float *q, *k, *v; /* k in blocks of 16 positions (kernels.h), v (n, size) */
 };
 
-/* Positions of the last block that the row must not see hold rubbish: not a number. */
+/* Positions of the last block that the row must not see hold rubbish: keys that would win, and
+ * no numbers at all. */
 static void attention_draw(struct attention *a, struct draws *d, bool wild)
 {
     static const int sizes[] = {16, 32, 48, 64, 80, 128, 256};
@@ -395,7 +396,8 @@ static void attention_draw(struct attention *a, struct draws *d, bool wild)
     }
     for (int pos = a->n; pos % 16; pos++)
         for (size_t i = 0; i < size; i++)
-            a->k[((size_t)(pos / 16) * size + i) * 16 + (size_t)(pos % 16)] = NAN;
+            a->k[((size_t)(pos / 16) * size + i) * 16 + (size_t)(pos % 16)] =
+                pos % 2 ? 100 * a->q[i] : NAN;
 }
 
 static void attention_free(struct attention *a)
