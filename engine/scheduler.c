@@ -22,16 +22,18 @@ static void take(struct scheduler *s)
     struct arena *a = &s->arena;
     const struct config *c = &s->model.config;
     size_t rows = (size_t)s->max_rows, dim = (size_t)c->dim, slots = (size_t)s->max_sequences;
+    size_t planes = (size_t)head_planes(c);
     s->sequences = arena_take(a, slots, sizeof *s->sequences);
     s->rows = arena_take(a, rows, sizeof *s->rows);
     s->committed = arena_take(a, rows, sizeof *s->committed);
     s->tokens = arena_take(a, rows, sizeof *s->tokens);
     s->full = arena_take(a, rows, sizeof *s->full);
+    s->committed_from = arena_take(a, rows, sizeof *s->committed_from);
     s->draft_full = arena_take(a, slots, sizeof *s->draft_full);
     s->draft_slot = arena_take(a, slots, sizeof *s->draft_slot);
     s->draft_count = arena_take(a, HEADS_MAX, sizeof *s->draft_count);
-    s->z = arena_take(a, rows * dim, sizeof(float));
-    s->z_committed = arena_take(a, rows * dim, sizeof(float));
+    s->z = arena_take(a, planes * rows * dim, sizeof(float));
+    s->z_committed = arena_take(a, planes * rows * dim, sizeof(float));
     s->h = arena_take(a, rows * dim, sizeof(float));
     s->normed = arena_take(a, rows * dim, sizeof(float));
     s->logits = arena_take(a, rows * model_logits_stride(&s->model), sizeof(float));
@@ -70,12 +72,7 @@ int scheduler_init(struct scheduler *s, const struct scheduler_options *o, struc
     s->prompt_chunk = o->prompt_chunk > 0 ? o->prompt_chunk : PROMPT_CHUNK;
     s->max_rows = most_rows(s);
     s->heads = head_type(c->kind);
-    if (!s->heads)
-        rc = err_set(err, ERR_INVALID,
-                     "%s: heads of kind '%s' are not served by this version: parallel ones are",
-                     o->model, head_kind_name(c->kind));
-    if (!rc)
-        rc = tokenizer_open(&s->tokenizer, o->model, c, err);
+    rc = tokenizer_open(&s->tokenizer, o->model, c, err);
     if (!rc)
         rc = team_init(&s->team, o->threads, err);
     if (!rc)

@@ -22,6 +22,7 @@ static void add_row(struct scheduler *s, struct sequence *q, int32_t token, int 
         s->full[s->n_full++] = s->n_rows;
     s->tokens[s->n_rows] = token;
     s->rows[s->n_rows++] = (struct row){&q->kv, pos};
+    s->drafting |= q->drafts_max > 0;
     q->n_rows++;
 }
 
@@ -30,6 +31,7 @@ static void plan(struct scheduler *s)
 {
     int room = s->prompt_chunk;
     s->n_rows = s->n_full = 0;
+    s->drafting = false;
     for (int i = 0; i < s->max_sequences; i++) {
         struct sequence *q = &s->sequences[i];
         q->n_rows = 0;
@@ -59,7 +61,7 @@ static void verify_lane(struct lane *lane, void *arg)
     struct scheduler *s = arg;
     struct pass pass = {&s->model, s->rows, s->n_rows, attend_cached, NULL};
     trunk_forward(lane, &pass, &s->acts, s->tokens, s->z);
-    s->heads->verify(lane, &pass, s->head_work, s->z, s->full, s->n_full, s->h);
+    s->heads->verify(lane, &pass, s->head_work, s->z, s->full, s->n_full, s->drafting, s->h);
     model_logits(lane, &s->model, 0, s->h, s->n_full, s->normed, s->logits);
 }
 
@@ -69,7 +71,8 @@ static void draft_head(struct lane *lane, struct scheduler *s, struct head_work 
     size_t dim = (size_t)s->model.config.dim;
     size_t row = (size_t)(i - 1) * (size_t)s->draft_count[0];
     int n = s->draft_count[i];
-    s->heads->draft(lane, &pass, work, i, s->z_committed, s->draft_full, n, s->h + row * dim);
+    s->heads->draft(lane, &pass, work, i, s->z_committed, s->draft_full, n, i == s->draft_heads,
+                    s->h + row * dim);
     if (n)
         model_logits(lane, &s->model, i, s->h + row * dim, n, s->normed + row * dim,
                      s->logits + row * model_logits_stride(&s->model));
@@ -113,14 +116,15 @@ void step_measure_costs(struct scheduler *s)
         s->tokens[i] = i % s->model.config.vocab;
     }
     s->n_rows = s->n_full = 1;
+    s->drafting = true;
     s->costs.pass = best_of_three(s, verify_lane);
     if (most < 2)
         return;
     s->n_rows = s->n_full = most;
     double all = best_of_three(s, verify_lane) - s->costs.pass;
     s->costs.row = all > 0 ? all / (most - 1) : 0;
-    s->n_committed = 2; /* what a step commits on a middling day */
-    s->draft_full[0] = 1;
+    s->n_committed = s->heads->cached ? 2 : 1; /* 2: what a step commits on a middling day */
+    s->draft_full[0] = s->n_committed - 1;
     s->draft_heads = most - 1;
     for (int i = 0; i < most; i++)
         s->draft_count[i] = 1;
@@ -273,51 +277,62 @@ static int drafts_wanted(const struct scheduler *s, const struct sequence *q, in
     return q->automatic ? drafts_worth(&q->rates, &s->costs, most, sequences) : most;
 }
 
-/* Collects the rows that were committed in this step, and where each sequence drafts. */
+/* Lists the rows of this step, by their number in its pass, on which heads run: where heads keep
+ * keys and values all committed ones, else those that draft. */
 static void plan_drafts(struct scheduler *s)
 {
-    size_t dim = (size_t)s->model.config.dim;
     int n_slots = 0, running = 0;
     for (int i = 0; i < s->max_sequences; i++)
         running += s->sequences[i].n_rows > 0;
-    s->n_committed = s->draft_heads = 0;
-    memset(s->draft_count, 0, HEADS_MAX * sizeof *s->draft_count);
+    s->n_committed = s->draft_heads = s->drafts_most = 0;
     for (int i = 0; i < s->max_sequences; i++) {
         struct sequence *q = &s->sequences[i];
         if (!q->n_rows || q->finish || !q->drafts_max)
             continue;
-        int last = q->n_cached - 1; /* position of the last committed row */
-        for (int r = q->first_row; r < q->first_row + q->n_rows && s->rows[r].pos <= last; r++) {
-            memcpy(s->z_committed + (size_t)s->n_committed * dim, s->z + (size_t)r * dim,
-                   dim * sizeof(float));
-            s->committed[s->n_committed++] = s->rows[r];
-        }
-        if (s->draft_heads < q->drafts_max)
-            s->draft_heads = q->drafts_max;
         q->n_drafts = drafts_wanted(s, q, running);
-        if (q->n_drafts) {
-            s->draft_slot[n_slots] = i;
-            s->draft_full[n_slots++] = s->n_committed - 1;
-        }
+        if (!q->n_drafts && !s->heads->cached)
+            continue;
+        int end = q->first_row + q->n_cached - s->rows[q->first_row].pos;
+        for (int r = s->heads->cached ? q->first_row : end - 1; r < end; r++)
+            s->committed_from[s->n_committed++] = r;
+        int heads = s->heads->cached ? q->drafts_max : q->n_drafts;
+        s->draft_heads = s->draft_heads < heads ? heads : s->draft_heads;
+        if (!q->n_drafts)
+            continue;
+        s->drafts_most = s->drafts_most < q->n_drafts ? q->n_drafts : s->drafts_most;
+        s->draft_slot[n_slots] = i;
+        s->draft_full[n_slots++] = s->n_committed - 1;
     }
     s->draft_count[0] = n_slots;
+    /* Head i drafts for all sequences that draft at all, wanted or not: the rows of each head must
+     * be part of those of the head before, and equal ones keep the logits in one grid (head,
+     * sequence). */
+    for (int i = 1; i <= s->draft_heads; i++)
+        s->draft_count[i] = i <= s->drafts_most ? n_slots : 0;
 }
 
-/* Head i drafts for all sequences that draft at all, wanted or not: the rows of each head must be
- * part of those of the head before, and equal ones keep the logits in one grid (head, sequence). */
+static void gather_committed(struct scheduler *s)
+{
+    size_t dim = (size_t)s->model.config.dim, n = (size_t)s->n_committed;
+    int planes = head_planes(&s->model.config);
+    for (size_t i = 0; i < n; i++)
+        s->committed[i] = s->rows[s->committed_from[i]];
+    for (size_t p = 0; p < (size_t)planes; p++)
+        for (size_t i = 0; i < n; i++) {
+            size_t from = p * (size_t)s->n_rows + (size_t)s->committed_from[i];
+            memcpy(s->z_committed + (p * n + i) * dim, s->z + from * dim, dim * sizeof(float));
+        }
+}
+
 static void draft(struct scheduler *s)
 {
     size_t stride = model_logits_stride(&s->model);
-    int n = s->draft_count[0], most = 0;
-    for (int j = 0; j < n; j++)
-        if (most < s->sequences[s->draft_slot[j]].n_drafts)
-            most = s->sequences[s->draft_slot[j]].n_drafts;
-    for (int i = 1; i <= s->draft_heads; i++)
-        s->draft_count[i] = i <= most ? n : 0;
+    int n = s->draft_count[0];
     if (!s->n_committed)
         return;
+    gather_committed(s);
     team_run(&s->team, draft_lane, s);
-    for (int i = 1; i <= most; i++)
+    for (int i = 1; i <= s->drafts_most; i++)
         for (int j = 0; j < n; j++) {
             struct sequence *q = &s->sequences[s->draft_slot[j]];
             const float *logits = s->logits + (size_t)((i - 1) * n + j) * stride;

@@ -1,20 +1,36 @@
-/* The table of head kinds. */
+/* The table of head kinds, and what kinds made of layers share. */
 #include "heads/heads.h"
-
-#include "heads/parallel.h"
-
-static const struct head_type *const types[HEAD_KINDS] = {
-    [HEAD_PARALLEL] = &head_parallel,
-};
 
 const struct head_type *head_type(enum head_kind kind)
 {
+#define ENTRY(id, name, tensors) [HEAD_##id] = &head_##name,
+    static const struct head_type *const types[HEAD_KINDS] = {HEAD_KIND_TABLE(ENTRY)};
+#undef ENTRY
     return types[kind];
+}
+
+int head_planes(const struct config *config)
+{
+    const struct head_type *type = head_type(config->kind);
+    return type->planes ? type->planes(config) : 1;
 }
 
 void head_work_take(struct head_work *work, struct arena *arena, const struct config *config,
                     int rows)
 {
     block_acts_take(&work->acts, arena, config, rows, false);
-    work->chain = arena_take(arena, (size_t)rows * (size_t)config->dim, sizeof(float));
+    work->inner = arena_take(arena, (size_t)rows * (size_t)config->dim, sizeof(float));
+}
+
+void head_layers(struct lane *lane, const struct pass *pass, struct head_work *work, int i,
+                 const float *x, const int *full, int n_full, float *y)
+{
+    /* Only the last layer may stop short of rows that nobody asked for, because the layers before
+     * it feed its keys and values. */
+    int block = model_head_block(pass->model, i), layers = config_head_blocks(&pass->model->config);
+    for (int j = 0; j < layers - 1; j++) {
+        block_forward(lane, pass, block + j, &work->acts, x, NULL, 0, work->inner);
+        x = work->inner;
+    }
+    block_forward(lane, pass, block + layers - 1, &work->acts, x, full, n_full, y);
 }

@@ -1,11 +1,11 @@
 /* The prediction heads behind one small interface: how the trunk's output z becomes, for each head
- * i (0 = the next token, i = the token i further on), the hidden rows h_i that the shared final
- * norm and unembedding turn into logits (model_logits). Gloeckle et al. 2024, section 2 and
- * appendix B.
+ * i (0 = the next token, i = the token i further on), the hidden rows h_i that the final norm and
+ * an unembedding turn into logits (model_logits). Gloeckle et al. 2024, section 2 and appendix B.
  *
- * A kind is one struct head_type in the table of heads.c and one gradient walk in heads_grad.c.
- * A kind never computes what it does not need: rows whose output nobody asked for only leave their
- * keys and values, and kinds without layers have none.
+ * A kind is one line in HEAD_KIND_TABLE (weights/config.h), heads/NAME.c with a struct head_type
+ * head_NAME, and heads/NAME_grad.c with its training (heads_grad.h). A kind never computes what it
+ * does not need: rows whose output nobody asked for only leave their keys and values, and kinds
+ * without layers have none.
  *
  * All lanes call these functions together; each ends with a barrier. */
 #ifndef HEADS_HEADS_H
@@ -16,27 +16,44 @@
 /* Working memory of the heads in serving, for passes of up to `rows` rows. */
 struct head_work {
     struct block_acts acts;
-    float *chain; /* (rows, D) output of the last head or layer, where the next one reads it */
+    float *inner; /* (rows, D) between the layers of a head */
 };
 
 struct head_type {
-    const char *name;
     /* Drafts of different heads need nothing of each other, so that lanes may take whole heads. */
     bool independent;
+    /* Heads that draft keep keys and values of their own: all committed rows pass through each of
+     * them. Other kinds' draft() sees only the rows that draft. */
+    bool cached;
+    /* How many D-sized rows verify() leaves for draft() per row of its pass; NULL means one. */
+    int (*planes)(const struct config *config);
     /* The next-token head verifies: h_0 of the rows listed in `full` (rising, n_full of them), into
-     * h (n_full, D); keys and values of all the pass's rows are kept. z (rows, D). */
-    void (*verify)(struct lane *lane, const struct pass *pass, struct head_work *work,
-                   const float *z, const int *full, int n_full, float *h);
-    /* Head i >= 1 drafts: the same for h_i, over committed rows only. The engine calls it for i =
-     * 1, 2, ... in order within a step, each with a `full` that is part of the one before. */
+     * h (n_full, D); keys and values of all the pass's rows are kept. x (planes, T, D) holds z in
+     * its first plane and, on return, what draft() reads; without `drafting` nothing will. */
+    void (*verify)(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,
+                   const int *full, int n_full, bool drafting, float *h);
+    /* Head i >= 1 drafts: the same for h_i, over committed rows only. x (planes, T, D): those rows
+     * of what verify() left. The engine calls it for i = 1, 2, ... in order within a step, each
+     * with a `full` that is part of the one before; `last` is the last of these calls. */
     void (*draft)(struct lane *lane, const struct pass *pass, struct head_work *work, int i,
-                  const float *z, const int *full, int n_full, float *h);
+                  float *x, const int *full, int n_full, bool last, float *h);
 };
 
-/* The functions of a kind; NULL for a kind that this version cannot run yet. */
 const struct head_type *head_type(enum head_kind kind);
+int head_planes(const struct config *config);
 
 void head_work_take(struct head_work *work, struct arena *arena, const struct config *config,
                     int rows);
+
+/* ---- for the kinds ---- */
+
+#define HEAD_TYPE(id, name, tensors) extern const struct head_type head_##name;
+HEAD_KIND_TABLE(HEAD_TYPE)
+#undef HEAD_TYPE
+
+/* y (n_full, D) = the layers of head i on x (T, D), as block_forward: full NULL means all rows, and
+ * then y may be x. */
+void head_layers(struct lane *lane, const struct pass *pass, struct head_work *work, int i,
+                 const float *x, const int *full, int n_full, float *y);
 
 #endif

@@ -1,22 +1,106 @@
-/* The memory-saving walk of each kind. */
+/* The two walks over heads in the memory-saving order, and what they share. */
 #include "heads/heads_grad.h"
 
 #include <string.h>
 
 #include "model/kernels/grad.h"
 
-/* The loss of head i on h, its gradient into dh. */
+const struct head_trainer *head_trainer(enum head_kind kind)
+{
+#define ENTRY(id, name, tensors) [HEAD_##id] = &head_##name##_trainer,
+    static const struct head_trainer *const trainers[HEAD_KINDS] = {HEAD_KIND_TABLE(ENTRY)};
+#undef ENTRY
+    return trainers[kind];
+}
+
+/* ---- the walks ---- */
+
+/* The loss of head i on its output h; its gradient goes to t->dh. */
 static void head_loss(struct lane *lane, const struct pass *pass, struct head_train *t, int i,
-                      const float *h, float *dh)
+                      const float *h)
 {
     model_loss(lane, pass->model, i, t->loss, h, t->targets + (size_t)i * (size_t)pass->n, pass->n,
-               t->factor, dh, t->grads);
+               t->factor * t->weight[i], t->factor != 0 ? t->dh : NULL, t->grads);
     if (lane->id == 0)
         t->report(t->report_arg, i, t->loss, pass->n);
     lane_barrier(lane);
 }
 
-static void rows_add(struct lane *lane, const struct pass *pass, const float *x, float *y)
+static void rows_clear(struct lane *lane, const struct pass *pass, float *x)
+{
+    size_t dim = (size_t)pass->model->config.dim;
+    int begin, end;
+    lane_share(lane, pass->n, 1, &begin, &end);
+    memset(x + (size_t)begin * dim, 0, (size_t)(end - begin) * dim * sizeof(float));
+    lane_barrier(lane);
+}
+
+/* Figure 2: forward, loss, backward, add to dz, and on to the next head. */
+void head_train_each(struct lane *lane, const struct pass *pass, struct head_train *t,
+                     const float *z, float *dz, head_forward_fn *forward,
+                     head_backward_fn *backward)
+{
+    rows_clear(lane, pass, dz);
+    for (int i = 0; i < pass->model->config.n_predict; i++) {
+        head_loss(lane, pass, t, i, forward(lane, pass, t, i, z));
+        if (t->factor != 0)
+            backward(lane, pass, t, i, z, t->dh, dz);
+    }
+}
+
+/* Figure S11: all heads forward, then back from the head furthest from the trunk. Into the output
+ * of each flow the gradient from its successor, which dz holds, and that of its own loss. */
+void head_train_chain(struct lane *lane, const struct pass *pass, struct head_train *t,
+                      const float *z, float *dz, int first, int step)
+{
+    int n = pass->model->config.n_predict;
+    const float *out[HEADS_MAX];
+    for (int p = 0; p < n; p++)
+        out[p] = head_layers_train(lane, pass, t, first + p * step, p, z);
+    rows_clear(lane, pass, dz);
+    for (int p = n - 1; p >= 0; p--) {
+        head_loss(lane, pass, t, first + p * step, out[p]);
+        if (t->factor == 0)
+            continue;
+        rows_add(lane, pass, t->dh, dz);
+        head_layers_backward(lane, pass, t, first + p * step, p, z, dz);
+    }
+}
+
+/* ---- layers, rows ---- */
+
+static const float *input(const struct head_train *t, int slot, const float *z)
+{
+    return slot ? t->in[slot] : z;
+}
+
+const float *head_layers_train(struct lane *lane, const struct pass *pass, struct head_train *t,
+                               int i, int p, const float *z)
+{
+    const struct config *c = &pass->model->config;
+    int layers = config_head_blocks(c), heads = head_trainer(c->kind)->chain ? c->n_predict : 1;
+    float *out = t->h;
+    for (int j = 0; j < layers; j++) {
+        int slot = p * layers + j;
+        out = slot + 1 < heads * layers ? t->in[slot + 1] : t->h;
+        block_forward(lane, pass, model_head_block(pass->model, i) + j, &t->acts[slot],
+                      input(t, slot, z), NULL, 0, out);
+    }
+    return out;
+}
+
+void head_layers_backward(struct lane *lane, const struct pass *pass, struct head_train *t, int i,
+                          int p, const float *z, float *d)
+{
+    int layers = config_head_blocks(&pass->model->config);
+    for (int j = layers - 1; j >= 0; j--) {
+        int slot = p * layers + j;
+        block_backward(lane, pass, model_head_block(pass->model, i) + j, &t->acts[slot], t->block,
+                       input(t, slot, z), d, t->grads);
+    }
+}
+
+void rows_add(struct lane *lane, const struct pass *pass, const float *x, float *y)
 {
     size_t dim = (size_t)pass->model->config.dim;
     int begin, end;
@@ -25,56 +109,23 @@ static void rows_add(struct lane *lane, const struct pass *pass, const float *x,
     lane_barrier(lane);
 }
 
-/* Parallel heads know nothing of each other: forward, loss, backward, add to dz; the next head then
- * uses the same memory. */
-static void train_parallel(struct lane *lane, const struct pass *pass, struct head_train *t,
-                           const float *z, float *dz)
-{
-    const struct config *c = &pass->model->config;
-    int layers = config_head_blocks(c), begin, end;
-    bool gradient = t->factor != 0;
-    lane_share(lane, pass->n, 1, &begin, &end);
-    if (gradient)
-        memset(dz + (size_t)begin * (size_t)c->dim, 0,
-               (size_t)(end - begin) * (size_t)c->dim * sizeof(float));
-    lane_barrier(lane);
-    for (int i = 0; i < c->n_predict; i++) {
-        int block = model_head_block(pass->model, i);
-        for (int j = 0; j < layers; j++)
-            block_forward(lane, pass, block + j, &t->acts[j], j ? t->in[j] : z, NULL, 0,
-                          j + 1 < layers ? t->in[j + 1] : t->h);
-        head_loss(lane, pass, t, i, t->h, gradient ? t->dh : NULL);
-        if (!gradient)
-            continue;
-        for (int j = layers - 1; j >= 0; j--)
-            block_backward(lane, pass, block + j, &t->acts[j], t->block, j ? t->in[j] : z, t->dh,
-                           t->grads);
-        rows_add(lane, pass, t->dh, dz);
-    }
-}
-
-static head_train_fn *const trainers[HEAD_KINDS] = {
-    [HEAD_PARALLEL] = train_parallel,
-};
-
-head_train_fn *head_trainer(enum head_kind kind)
-{
-    return trainers[kind];
-}
+/* ---- memory ---- */
 
 void head_train_take(struct head_train *t, struct arena *arena, const struct config *c, int rows)
 {
     size_t n = (size_t)rows * (size_t)c->dim;
-    int layers = config_head_blocks(c);
-    t->acts = arena_take(arena, (size_t)layers, sizeof *t->acts);
-    t->in = arena_take(arena, (size_t)layers, sizeof *t->in);
-    for (int j = 0; j < layers; j++) {
+    int slots = config_head_blocks(c) * (head_trainer(c->kind)->chain ? c->n_predict : 1);
+    t->acts = arena_take(arena, (size_t)slots, sizeof *t->acts);
+    t->in = arena_take(arena, (size_t)slots, sizeof *t->in);
+    for (int k = 0; k < slots; k++) {
         struct block_acts counted;
-        block_acts_take(arena->base ? &t->acts[j] : &counted, arena, c, rows, true);
-        float *in = j ? arena_take(arena, n, sizeof(float)) : NULL;
+        block_acts_take(arena->base ? &t->acts[k] : &counted, arena, c, rows, true);
+        float *in = k ? arena_take(arena, n, sizeof(float)) : NULL;
         if (arena->base)
-            t->in[j] = in;
+            t->in[k] = in;
     }
     t->h = arena_take(arena, n, sizeof(float));
     t->dh = arena_take(arena, n, sizeof(float));
+    for (int i = 0; i < HEADS_MAX; i++)
+        t->weight[i] = 1;
 }

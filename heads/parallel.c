@@ -1,28 +1,24 @@
-/* Parallel heads in serving: see parallel.h. */
-#include "heads/parallel.h"
+/* Parallel heads: h_i = H_i(z), transformer layers of their own straight on the trunk's output. Each
+ * head keeps keys and values of every committed row and computes only the rows that draft. */
+#include "heads/heads.h"
 
-/* H_i on every row; only the last layer may stop short of rows that nobody asked for, because the
- * layers before it feed its keys and values. */
-static void head(struct lane *lane, const struct pass *pass, struct head_work *work, int i,
-                 const float *z, const int *full, int n_full, float *h)
+static void verify(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,
+                   const int *full, int n_full, bool drafting, float *h)
 {
-    int block = model_head_block(pass->model, i), layers = config_head_blocks(&pass->model->config);
-    for (int j = 0; j < layers - 1; j++) {
-        block_forward(lane, pass, block + j, &work->acts, z, NULL, 0, work->chain);
-        z = work->chain;
-    }
-    block_forward(lane, pass, block + layers - 1, &work->acts, z, full, n_full, h);
+    (void)drafting;
+    head_layers(lane, pass, work, 0, x, full, n_full, h);
 }
 
-static void verify(struct lane *lane, const struct pass *pass, struct head_work *work,
-                   const float *z, const int *full, int n_full, float *h)
+static void draft(struct lane *lane, const struct pass *pass, struct head_work *work, int i,
+                  float *x, const int *full, int n_full, bool last, float *h)
 {
-    head(lane, pass, work, 0, z, full, n_full, h);
+    (void)last;
+    head_layers(lane, pass, work, i, x, full, n_full, h);
 }
 
 const struct head_type head_parallel = {
-    .name = "parallel",
     .independent = true,
+    .cached = true,
     .verify = verify,
-    .draft = head,
+    .draft = draft,
 };

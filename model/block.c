@@ -36,6 +36,16 @@ void rows_norm(struct lane *lane, const struct config *config, const float *x, c
     }
 }
 
+void rows_gather(struct lane *lane, const struct config *config, const float *x, const int *full,
+                 int n, float *y)
+{
+    int begin, end;
+    size_t dim = (size_t)config->dim;
+    lane_share(lane, n, 1, &begin, &end);
+    for (int i = begin; i < end; i++)
+        memcpy(y + (size_t)i * dim, x + (size_t)(full ? full[i] : i) * dim, dim * sizeof(float));
+}
+
 void rows_rope(struct lane *lane, const struct pass *pass, float *qkv, size_t stride)
 {
     const struct model *m = pass->model;
@@ -129,10 +139,7 @@ void block_forward(struct lane *lane, const struct pass *pass, int index, struct
     if (full) {
         /* Outputs are shared by columns below, so every lane copies the residual's rows whole
          * before: gathered into mid, on which wo then adds in place. */
-        int begin, end;
-        lane_share(lane, n_full, 1, &begin, &end);
-        for (int i = begin; i < end; i++)
-            memcpy(acts->mid + (size_t)i * dim, x + (size_t)full[i] * dim, dim * sizeof(float));
+        rows_gather(lane, c, x, full, n_full, acts->mid);
         lane_barrier(lane);
         residual = acts->mid;
     }

@@ -86,7 +86,7 @@ int model_over(struct model *m, const struct config *config, float *values, floa
     m->embed = values + p->list[p->embed].offset;
     m->embed_type = DTYPE_F32;
     m->norm = values + p->list[p->norm].offset;
-    if (config->kind != HEAD_REPLICATED)
+    if (head_kind_tensors(config->kind) != HEAD_UNEMBEDDING)
         m->output = over(p, config->tied ? p->embed : p->output, 1, values, grads);
     return 0;
 }
@@ -164,7 +164,7 @@ static int load(struct model *m, struct err *err)
         rc = pack(m, p->head_linear + i, 1, &m->head_linear[i], err);
     if (!rc)
         rc = gain(m, p->norm, &next, &m->norm, err);
-    if (!rc && c->kind != HEAD_REPLICATED)
+    if (!rc && head_kind_tensors(c->kind) != HEAD_UNEMBEDDING)
         rc = pack(m, c->tied ? p->embed : p->output, 1, &m->output, err);
     return rc;
 }
@@ -259,10 +259,9 @@ size_t model_logits_stride(const struct model *m)
 void model_logits(struct lane *lane, const struct model *m, int head, const float *h, int rows,
                   float *normed, float *logits)
 {
-    const struct linear *u = m->config.kind == HEAD_REPLICATED ? &m->head_linear[head] : &m->output;
     rows_norm(lane, &m->config, h, m->norm, rows, normed, NULL);
     lane_barrier(lane);
-    linear_forward(lane, u, normed, (size_t)m->config.dim, rows, NULL, logits,
-                   model_logits_stride(m));
+    linear_forward(lane, model_unembedding(m, head), normed, (size_t)m->config.dim, rows, NULL,
+                   logits, model_logits_stride(m));
     lane_barrier(lane);
 }

@@ -45,9 +45,9 @@ struct model {
     enum dtype embed_type;   /* F32 or BF16 */
     struct block *blocks;    /* (L + N head_layers): trunk, then head by head */
     int n_blocks;
-    struct linear *head_linear; /* (N) A_i or U_i; NULL for other kinds */
+    struct linear *head_linear; /* (N) A_i or U_i; NULL for heads of layers */
     const float *norm;          /* (D) */
-    struct linear output;       /* (V, D); unused by the replicated kind */
+    struct linear output;       /* (V, D); unused where heads have unembeddings of their own */
     float *rope_cos, *rope_sin; /* (positions, K): each cosine twice; -sin, +sin */
     int positions;
     float *gains; /* owned copy of the norms' gains (serving) */
@@ -67,6 +67,13 @@ void model_release(struct model *model);
 static inline int model_head_block(const struct model *m, int i)
 {
     return m->config.n_layers + i * config_head_blocks(&m->config);
+}
+
+/* The (V, D) matrix with which head i ends. */
+static inline const struct linear *model_unembedding(const struct model *m, int i)
+{
+    bool own = head_kind_tensors(m->config.kind) == HEAD_UNEMBEDDING;
+    return own ? &m->head_linear[i] : &m->output;
 }
 
 /* ---- one pass ---- */
@@ -129,6 +136,10 @@ size_t model_logits_stride(const struct model *model);
 /* y[r] = rmsnorm(x[r]) for this lane's share of the rows; scale (rows) or NULL. No barrier. */
 void rows_norm(struct lane *lane, const struct config *config, const float *x, const float *gain,
                int rows, float *y, float *scale);
+
+/* y[i] = x[full[i]] for this lane's share of the n rows, or x[i] when full is NULL. No barrier. */
+void rows_gather(struct lane *lane, const struct config *config, const float *x, const int *full,
+                 int n, float *y);
 
 /* Turns queries and keys of this lane's share of the rows by their positions. qkv: `stride` floats
  * per row. No barrier. */

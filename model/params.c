@@ -8,8 +8,7 @@
 
 int config_head_blocks(const struct config *config)
 {
-    bool flat = config->kind == HEAD_LINEAR || config->kind == HEAD_REPLICATED;
-    return flat ? 0 : config->head_layers;
+    return head_kind_tensors(config->kind) == HEAD_LAYERS ? config->head_layers : 0;
 }
 
 /* Adds a tensor; in the counting pass (list NULL) only counts. Returns its index. */
@@ -67,17 +66,17 @@ static void list_all(struct params *p, const struct config *c)
         }
     p->n_blocks = c->n_layers + c->n_predict * config_head_blocks(c);
     p->head_linear = -1;
-    for (int i = 0; i < c->n_predict; i++) {
-        int at = c->kind == HEAD_LINEAR ? add(p, c->dim, c->dim, "heads.%d.linear.weight", i)
-                 : c->kind == HEAD_REPLICATED
-                     ? add(p, c->vocab, c->dim, "heads.%d.output.weight", i)
-                     : -1;
+    enum head_tensors tensors = head_kind_tensors(c->kind);
+    for (int i = 0; i < c->n_predict && tensors != HEAD_LAYERS; i++) {
+        int at = tensors == HEAD_MATRIX ? add(p, c->dim, c->dim, "heads.%d.linear.weight", i)
+                                        : add(p, c->vocab, c->dim, "heads.%d.output.weight", i);
         if (i == 0)
             p->head_linear = at;
     }
     p->norm = add(p, c->dim, 1, "norm.weight");
-    p->output =
-        c->tied || c->kind == HEAD_REPLICATED ? -1 : add(p, c->vocab, c->dim, "output.weight");
+    p->output = c->tied || tensors == HEAD_UNEMBEDDING
+                    ? -1
+                    : add(p, c->vocab, c->dim, "output.weight");
 }
 
 int params_init(struct params *params, const struct config *config, struct err *err)

@@ -44,14 +44,14 @@ struct params {
     int n_blocks;
     int embed, norm; /* indices into list */
     int output;      /* -1 when tied or replicated */
-    int head_linear; /* first of N matrices of the linear or replicated kind, else -1 */
+    int head_linear; /* first of the N matrices of heads without layers, else -1 */
 };
 
 /* Builds the list for a checked config. ERR_MEMORY. */
 int params_init(struct params *params, const struct config *config, struct err *err);
 void params_release(struct params *params);
 
-/* Transformer blocks per head of this kind: head_layers, or 0 for linear and replicated. */
+/* Transformer blocks per head of this kind: head_layers, or 0 for kinds without layers. */
 int config_head_blocks(const struct config *config);
 
 #endif

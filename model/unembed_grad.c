@@ -59,7 +59,7 @@ void model_loss(struct lane *lane, const struct model *m, int head, struct loss_
                 const float *h, const int32_t *targets, int rows, float factor, float *dh,
                 float *grads)
 {
-    const struct linear *u = m->config.kind == HEAD_REPLICATED ? &m->head_linear[head] : &m->output;
+    const struct linear *u = model_unembedding(m, head);
     size_t dim = (size_t)m->config.dim, stride = model_logits_stride(m);
     int begin, end;
     rows_norm(lane, &m->config, h, m->norm, rows, work->normed, work->scale);

@@ -24,8 +24,8 @@ static const char about[] =
     "never stopped. SIGINT or SIGTERM saves and stops.";
 
 struct options {
-    const char *corpus, *held_out, *out, *kind, *precision, *isa, *save_type;
-    int heads, head_layers, layers, dim, n_heads, kv_heads, hidden, vocab, context, batch, steps;
+    const char *corpus, *held_out, *out, *kind, *head_weights, *precision, *isa, *save_type;
+    int heads, head_layers, layers, total_layers, dim, n_heads, kv_heads, hidden, vocab, context, batch, steps;
     int warmup, seed, threads, eval_every, eval_windows, save_every, stop_after;
     double rate, final_rate, decay, beta1, beta2, clip, rope_theta;
     bool resume, evaluate, tied;
@@ -42,6 +42,7 @@ static void on_signal(int signal)
 static int read_options(struct options *o, int argc, char **argv, struct err *err)
 {
     *o = (struct options){.kind = "parallel",
+                          .head_weights = "1",
                           .precision = "auto",
                           .isa = "auto",
                           .save_type = "bf16",
@@ -72,11 +73,17 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
         {"corpus", OPT_STRING, &o->corpus, 0, 0, 0, "training text, documents ended by NUL bytes"},
         {"held-out", OPT_STRING, &o->held_out, 0, 0, 0, "text for evaluation only"},
         {"out", OPT_STRING, &o->out, 0, 0, 0, "folder for the model, the log and checkpoints"},
-        {"kind", OPT_CHOICE, &o->kind, 0, 0, "parallel|causal|anticausal|linear|replicated",
-         "architecture of the heads"},
+        {"kind", OPT_STRING, &o->kind, 0, 0, 0, "architecture of the heads:" HEAD_KIND_NAMES},
         {"heads", OPT_INT, &o->heads, 1, HEADS_MAX, 0, "prediction heads, next token included"},
-        {"head-layers", OPT_INT, &o->head_layers, 1, 8, 0, "transformer layers per head"},
+        {"head-layers", OPT_INT, &o->head_layers, 1, 8, 0,
+         "transformer layers per head, for kinds made of layers"},
+        {"head-weights", OPT_STRING, &o->head_weights, 0, 0, 0,
+         "of the heads' losses in the sum: numbers separated by commas, the last one also for the "
+         "heads after it"},
         {"layers", OPT_INT, &o->layers, 0, 512, 0, "transformer layers of the trunk"},
+        {"total-layers", OPT_INT, &o->total_layers, 0, 1024, 0,
+         "of trunk and heads together: the trunk has what the heads leave, so that models of "
+         "different heads cost the same; 0 = count the trunk's by --layers"},
         {"dim", OPT_INT, &o->dim, 16, 16384, 0, "width"},
         {"n-heads", OPT_INT, &o->n_heads, 0, 256, 0, "attention heads; 0 = dim / 64, at least 1"},
         {"kv-heads", OPT_INT, &o->kv_heads, 0, 256, 0, "key/value heads; 0 = as many as n-heads"},
@@ -147,9 +154,39 @@ static int make_config(const struct options *o, struct config *c, struct err *er
                          .bos = BYTE_TOKEN_END,
                          .eos = BYTE_TOKEN_END};
     int rc = head_kind_parse(o->kind, &c->kind, err);
-    if (!rc && (c->kind == HEAD_LINEAR || c->kind == HEAD_REPLICATED))
+    if (rc)
+        return err_prefix(err, rc, "--kind");
+    if (head_kind_tensors(c->kind) != HEAD_LAYERS)
         c->head_layers = 0;
-    return rc ? rc : config_check(c, err);
+    if (o->total_layers) {
+        c->n_layers = o->total_layers - c->n_predict * c->head_layers;
+        if (c->n_layers < 0)
+            return err_set(err, ERR_INVALID,
+                           "--total-layers %d leaves none for the trunk: %d heads have %d layers",
+                           o->total_layers, c->n_predict, c->n_predict * c->head_layers);
+    }
+    return config_check(c, err);
+}
+
+/* "1,0.5" to a weight for every head. */
+static int read_weights(const char *text, int heads, float *weight, struct err *err)
+{
+    char *end;
+    for (int i = 0; i < heads; i++) {
+        double w = strtod(text, &end);
+        if (end == text || (*end && *end != ',') || !(w >= 0 && w <= 1000))
+            return err_set(err, ERR_INVALID,
+                           "--head-weights: '%.20s' is no number between 0 and 1000 with a comma "
+                           "or nothing behind it",
+                           text);
+        weight[i] = (float)w;
+        if (*end)
+            text = end + 1;
+    }
+    if (*end)
+        return err_set(err, ERR_INVALID, "--head-weights has more numbers than the %d heads",
+                       heads);
+    return 0;
 }
 
 /* Everything the final bytes depend on. */
@@ -157,11 +194,11 @@ static void settings_text(const struct options *o, const struct config *c, size_
                           char *text, size_t size)
 {
     snprintf(text, size,
-             "kind=%s heads=%d head-layers=%d layers=%d dim=%d n-heads=%d kv-heads=%d hidden=%d "
+             "kind=%s heads=%d head-layers=%d head-weights=%s layers=%d dim=%d n-heads=%d kv-heads=%d hidden=%d "
              "vocab=%d tied=%d context=%d rope-theta=%g batch=%d steps=%d warmup=%d rate=%g "
              "final-rate=%g weight-decay=%g beta1=%g beta2=%g clip=%g seed=%d precision=%s "
              "corpus-bytes=%zu",
-             o->kind, c->n_predict, c->head_layers, c->n_layers, c->dim, c->n_heads, c->n_kv_heads,
+             o->kind, c->n_predict, c->head_layers, o->head_weights, c->n_layers, c->dim, c->n_heads, c->n_kv_heads,
              c->hidden, c->vocab, c->tied, c->context, o->rope_theta, o->batch, o->steps, o->warmup,
              o->rate, o->final_rate, o->decay, o->beta1, o->beta2, o->clip, o->seed,
              gemm_precision() == GEMM_BF16 ? "bf16" : "f32", corpus_size);
@@ -307,7 +344,8 @@ static int run(struct run *r, struct team *team, struct err *err)
     size_t length = (size_t)(config.context + config.n_predict);
     if ((o->corpus && !o->evaluate && (rc = corpus_open(&r->corpus, o->corpus, length, err))) ||
         (o->held_out && (rc = corpus_open(&r->held_out, o->held_out, length, err))) ||
-        (rc = trainer_init(&r->t, &config, o->batch, (uint64_t)o->seed, team, err)))
+        (rc = trainer_init(&r->t, &config, o->batch, (uint64_t)o->seed, team, err)) ||
+        (rc = read_weights(o->head_weights, config.n_predict, r->t.heads.weight, err)))
         return rc;
     r->window = calloc(length, sizeof *r->window);
     if (!r->window)

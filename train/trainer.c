@@ -88,11 +88,6 @@ int trainer_init(struct trainer *t, const struct config *config, int sequences, 
                  struct team *team, struct err *err)
 {
     memset(t, 0, sizeof *t);
-    if (!head_trainer(config->kind))
-        return err_set(err, ERR_INVALID,
-                       "heads of kind %s cannot be trained by this version: use "
-                       "--kind parallel",
-                       head_kind_name(config->kind));
     struct params params;
     int rc = params_init(&params, config, err);
     if (rc)
@@ -155,7 +150,7 @@ static void pass_lane(struct lane *lane, void *arg)
     model_embed(lane, m, t->tokens, t->rows, t->x[0]);
     for (int l = 0; l < layers; l++)
         block_forward(lane, &pass, l, &t->acts[l], t->x[l], NULL, 0, t->x[l + 1]);
-    head_trainer(m->config.kind)(lane, &pass, &t->heads, t->x[layers], t->dz);
+    head_trainer(m->config.kind)->train(lane, &pass, &t->heads, t->x[layers], t->dz);
     if (t->heads.factor == 0)
         return;
     for (int l = layers - 1; l >= 0; l--)

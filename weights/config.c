@@ -14,29 +14,35 @@
 #define VERSION 1
 #define CONFIG_BYTES_MAX ((size_t)1 << 20)
 
-static const char *const kind_names[HEAD_KINDS] = {
-    [HEAD_PARALLEL] = "parallel",     [HEAD_CAUSAL] = "causal",
-    [HEAD_ANTICAUSAL] = "anticausal", [HEAD_LINEAR] = "linear",
-    [HEAD_REPLICATED] = "replicated",
+static const struct {
+    const char *name;
+    enum head_tensors tensors;
+} kinds[HEAD_KINDS] = {
+#define ENTRY(id, name, tensors) [HEAD_##id] = {#name, tensors},
+    HEAD_KIND_TABLE(ENTRY)
+#undef ENTRY
 };
 
 const char *head_kind_name(enum head_kind kind)
 {
-    return (unsigned)kind < HEAD_KINDS ? kind_names[kind] : "unknown";
+    return (unsigned)kind < HEAD_KINDS ? kinds[kind].name : "unknown";
+}
+
+enum head_tensors head_kind_tensors(enum head_kind kind)
+{
+    return kinds[kind].tensors;
 }
 
 int head_kind_parse(const char *name, enum head_kind *kind, struct err *err)
 {
     for (int i = 0; i < HEAD_KINDS; i++) {
-        if (!strcmp(name, kind_names[i])) {
+        if (!strcmp(name, kinds[i].name)) {
             *kind = (enum head_kind)i;
             return 0;
         }
     }
     return err_set(err, ERR_INVALID,
-                   "the head kind is '%.60s', but must be one of parallel, causal, anticausal, "
-                   "linear, replicated",
-                   name);
+                   "the kind of heads is '%.60s', but must be one of:" HEAD_KIND_NAMES, name);
 }
 
 /* ---- whole numbers ---- */
@@ -118,7 +124,7 @@ static int check_heads(const struct config *c, struct err *err)
     if ((unsigned)c->kind >= HEAD_KINDS)
         return err_set(err, ERR_INVALID, "field 'heads.kind' is %d, but must lie between 0 and %d",
                        (int)c->kind, HEAD_KINDS - 1);
-    bool layered = c->kind != HEAD_LINEAR && c->kind != HEAD_REPLICATED;
+    bool layered = head_kind_tensors(c->kind) == HEAD_LAYERS;
     if (layered != (c->head_layers > 0))
         return err_set(
             err, ERR_INVALID, "field 'heads.layers' is %d, but must %s for heads of kind %s",

@@ -8,8 +8,29 @@
 
 #include "base/err.h"
 
-enum head_kind { HEAD_PARALLEL, HEAD_CAUSAL, HEAD_ANTICAUSAL, HEAD_LINEAR, HEAD_REPLICATED };
-#define HEAD_KINDS 5
+/* What a prediction head owns besides what all heads share. */
+enum head_tensors {
+    HEAD_LAYERS,     /* transformer layers: heads.I.layers.J.* */
+    HEAD_MATRIX,     /* heads.I.linear.weight (D, D) */
+    HEAD_UNEMBEDDING /* heads.I.output.weight (V, D), in place of output.weight */
+};
+
+/* The kinds of heads: a constant, the name in files and options, what a head owns. A kind is one
+ * line here and the pair heads/NAME.c, heads/NAME_grad.c. */
+#define HEAD_KIND_TABLE(KIND)                                                                      \
+    KIND(PARALLEL, parallel, HEAD_LAYERS)                                                          \
+    KIND(CAUSAL, causal, HEAD_LAYERS)                                                              \
+    KIND(ANTICAUSAL, anticausal, HEAD_LAYERS)                                                      \
+    KIND(LINEAR, linear, HEAD_MATRIX)                                                              \
+    KIND(REPLICATED, replicated, HEAD_UNEMBEDDING)
+
+#define HEAD_KIND_CONSTANT(id, name, tensors) HEAD_##id,
+enum head_kind { HEAD_KIND_TABLE(HEAD_KIND_CONSTANT) HEAD_KINDS };
+
+/* " parallel causal ...", a literal. */
+#define HEAD_KIND_NAME(id, name, tensors) " " #name
+#define HEAD_KIND_NAMES HEAD_KIND_TABLE(HEAD_KIND_NAME)
+
 #define HEADS_MAX 32
 
 /* Shape letters: D width, H heads, G key/value heads, K head size, F hidden, V vocab, L layers,
@@ -28,13 +49,13 @@ struct config {
     bool tied;        /* the unembedding is the embedding */
     enum head_kind kind;
     int n_predict;   /* N, prediction heads, next-token head included; 1..HEADS_MAX */
-    int head_layers; /* transformer layers per prediction head, 1..8; 0 for linear, replicated */
+    int head_layers; /* transformer layers per prediction head, 1..8; 0 for kinds without layers */
     int bos;         /* token put before a prompt and read at a document's end; -1 for none */
     int eos;         /* token that ends a text; -1 for none */
 };
 
-/* "parallel", "causal", "anticausal", "linear", "replicated". */
 const char *head_kind_name(enum head_kind kind);
+enum head_tensors head_kind_tensors(enum head_kind kind);
 /* 0, or ERR_INVALID with a sentence that lists the names. */
 int head_kind_parse(const char *name, enum head_kind *kind, struct err *err);
 

@@ -48,6 +48,22 @@ FIXTURES = {
         kind="parallel", dim=32, n_layers=2, n_heads=1, n_kv_heads=1, hidden=48, vocab=33,
         context=145, n=1, layers=1, tied=False, bf16=False, sequences=2, norm_eps=1e-5,
         theta=10000),
+    "causal": dict(
+        covers="causal heads of two layers, three of them, straight on the embedding",
+        kind="causal", dim=32, n_layers=0, n_heads=2, n_kv_heads=1, hidden=32, vocab=41,
+        context=21, n=3, layers=2, tied=False, bf16=False, sequences=3, norm_eps=1e-5, theta=10000),
+    "anticausal": dict(
+        covers="anticausal heads of two layers, three of them, tied",
+        kind="anticausal", dim=32, n_layers=1, n_heads=2, n_kv_heads=2, hidden=48, vocab=43,
+        context=26, n=3, layers=2, tied=True, bf16=False, sequences=2, norm_eps=1e-5, theta=10000),
+    "linear": dict(
+        covers="linear heads, five of them, weights in bf16",
+        kind="linear", dim=48, n_layers=2, n_heads=3, n_kv_heads=1, hidden=32, vocab=45,
+        context=23, n=5, layers=0, tied=False, bf16=True, sequences=2, norm_eps=1e-5, theta=10000),
+    "replicated": dict(
+        covers="replicated unembeddings, six of them, more than 256 rows",
+        kind="replicated", dim=32, n_layers=1, n_heads=2, n_kv_heads=1, hidden=32, vocab=47,
+        context=90, n=6, layers=0, tied=False, bf16=False, sequences=3, norm_eps=1e-5, theta=10000),
 }
 
 
@@ -93,22 +109,51 @@ def trunk(c, w, tokens):
 
 
 def unembed(c, w, head, h):
-    name = "tok_embeddings.weight" if c.tied else "output.weight"
+    name = (f"heads.{head}.output.weight" if c.kind == "replicated" else
+            "tok_embeddings.weight" if c.tied else "output.weight")
     return F.linear(rmsnorm(h, w["norm.weight"], c.norm_eps), w[name])
+
+
+def head(c, w, i, x):
+    for j in range(c.layers):
+        x = layer(c, w, f"heads.{i}.layers.{j}", x)
+    return x
 
 
 def parallel(c, w, z):
     """Every head has layers of its own on z."""
+    return [head(c, w, i, z) for i in range(c.n)]
+
+
+def causal(c, w, z):
+    """Every head reads the one before."""
+    out = [z]
     for i in range(c.n):
-        h = z
-        for j in range(c.layers):
-            h = layer(c, w, f"heads.{i}.layers.{j}", h)
-        yield h
+        out.append(head(c, w, i, out[-1]))
+    return out[1:]
+
+
+def anticausal(c, w, z):
+    """Every head reads the one after."""
+    out = [z]
+    for i in reversed(range(c.n)):
+        out.append(head(c, w, i, out[-1]))
+    return out[:0:-1]
+
+
+def linear(c, w, z):
+    """One matrix on z."""
+    return [F.linear(z, w[f"heads.{i}.linear.weight"]) for i in range(c.n)]
+
+
+def replicated(c, w, z):
+    """Nothing: heads differ in their unembeddings."""
+    return [z] * c.n
 
 
 # A kind is a function from z to the hidden rows of heads 0, 1, ...; what it needs of its own goes
 # into shapes() and, if its unembedding is another, into unembed().
-KINDS = {"parallel": parallel}
+KINDS = {f.__name__: f for f in (parallel, causal, anticausal, linear, replicated)}
 
 
 def logits(c, w, tokens):
@@ -140,7 +185,11 @@ def shapes(c):
     prefixes += [f"heads.{i}.layers.{j}" for i in range(c.n) for j in range(c.layers)]
     all_shapes = {"tok_embeddings.weight": (c.vocab, c.dim), "norm.weight": (c.dim,)}
     all_shapes |= {f"{p}.{name}.weight": shape for p in prefixes for name, shape in block.items()}
-    if not c.tied:
+    if c.kind == "linear":
+        all_shapes |= {f"heads.{i}.linear.weight": (c.dim, c.dim) for i in range(c.n)}
+    if c.kind == "replicated":
+        all_shapes |= {f"heads.{i}.output.weight": (c.vocab, c.dim) for i in range(c.n)}
+    elif not c.tied:
         all_shapes["output.weight"] = (c.vocab, c.dim)
     return all_shapes
 

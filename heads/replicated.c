@@ -1,0 +1,25 @@
+/* Replicated unembeddings: h_i = z for every head; the heads differ in the V x D matrix that makes
+ * logits of it (model_logits). No cache, no layers. */
+#include "heads/heads.h"
+
+static void verify(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,
+                   const int *full, int n_full, bool drafting, float *h)
+{
+    (void)work;
+    (void)drafting;
+    rows_gather(lane, &pass->model->config, x, full, n_full, h);
+    lane_barrier(lane);
+}
+
+static void draft(struct lane *lane, const struct pass *pass, struct head_work *work, int i,
+                  float *x, const int *full, int n_full, bool last, float *h)
+{
+    (void)i;
+    verify(lane, pass, work, x, full, n_full, last, h);
+}
+
+const struct head_type head_replicated = {
+    .independent = true,
+    .verify = verify,
+    .draft = draft,
+};
