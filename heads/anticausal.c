@@ -1,6 +1,6 @@
-/* Anticausal heads: h_i = H_i(h_(i+1)), the last head reads z. The next-token head stands at the end
- * of the chain, so that verifying runs all heads on all rows; the drafts come with that, and all
- * that drafting has left to do is to fetch them. Plane i of x is h_i. */
+/* Anticausal heads: h_i = H_i(h_(i+1)), the last head reads z. The next-token head stands at the
+ * end of the chain, so that verifying runs all heads on all rows; the drafts come with that, and
+ * all that drafting has left to do is to fetch them. Plane i of x is h_i. */
 #include "heads/heads.h"
 
 static int planes(const struct config *config)

@@ -1,5 +1,5 @@
-/* Parallel heads: h_i = H_i(z), transformer layers of their own straight on the trunk's output. Each
- * head keeps keys and values of every committed row and computes only the rows that draft. */
+/* Parallel heads: h_i = H_i(z), transformer layers of their own straight on the trunk's output.
+ * Each head keeps keys and values of every committed row and computes only the rows that draft. */
 #include "heads/heads.h"
 
 static void verify(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,

@@ -74,9 +74,8 @@ static void list_all(struct params *p, const struct config *c)
             p->head_linear = at;
     }
     p->norm = add(p, c->dim, 1, "norm.weight");
-    p->output = c->tied || tensors == HEAD_UNEMBEDDING
-                    ? -1
-                    : add(p, c->vocab, c->dim, "output.weight");
+    p->output =
+        c->tied || tensors == HEAD_UNEMBEDDING ? -1 : add(p, c->vocab, c->dim, "output.weight");
 }
 
 int params_init(struct params *params, const struct config *config, struct err *err)

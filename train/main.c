@@ -25,7 +25,8 @@ static const char about[] =
 
 struct options {
     const char *corpus, *held_out, *out, *kind, *head_weights, *precision, *isa, *save_type;
-    int heads, head_layers, layers, total_layers, dim, n_heads, kv_heads, hidden, vocab, context, batch, steps;
+    int heads, head_layers, layers, total_layers, dim, n_heads, kv_heads, hidden, vocab, context,
+        batch, steps;
     int warmup, seed, threads, eval_every, eval_windows, save_every, stop_after;
     double rate, final_rate, decay, beta1, beta2, clip, rope_theta;
     bool resume, evaluate, tied;
@@ -194,14 +195,15 @@ static void settings_text(const struct options *o, const struct config *c, size_
                           char *text, size_t size)
 {
     snprintf(text, size,
-             "kind=%s heads=%d head-layers=%d head-weights=%s layers=%d dim=%d n-heads=%d kv-heads=%d hidden=%d "
+             "kind=%s heads=%d head-layers=%d head-weights=%s layers=%d dim=%d n-heads=%d "
+             "kv-heads=%d hidden=%d "
              "vocab=%d tied=%d context=%d rope-theta=%g batch=%d steps=%d warmup=%d rate=%g "
              "final-rate=%g weight-decay=%g beta1=%g beta2=%g clip=%g seed=%d precision=%s "
              "corpus-bytes=%zu",
-             o->kind, c->n_predict, c->head_layers, o->head_weights, c->n_layers, c->dim, c->n_heads, c->n_kv_heads,
-             c->hidden, c->vocab, c->tied, c->context, o->rope_theta, o->batch, o->steps, o->warmup,
-             o->rate, o->final_rate, o->decay, o->beta1, o->beta2, o->clip, o->seed,
-             gemm_precision() == GEMM_BF16 ? "bf16" : "f32", corpus_size);
+             o->kind, c->n_predict, c->head_layers, o->head_weights, c->n_layers, c->dim,
+             c->n_heads, c->n_kv_heads, c->hidden, c->vocab, c->tied, c->context, o->rope_theta,
+             o->batch, o->steps, o->warmup, o->rate, o->final_rate, o->decay, o->beta1, o->beta2,
+             o->clip, o->seed, gemm_precision() == GEMM_BF16 ? "bf16" : "f32", corpus_size);
 }
 
 /* ---- evaluation ---- */
