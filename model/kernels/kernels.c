@@ -14,6 +14,10 @@ int kernels_init(const char *isa, struct err *err)
 {
     const struct choice choices[] = {
 #if defined(__x86_64__)
+        {&kernels_vnni, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512vl") &&
+                            __builtin_cpu_supports("avx512dq") &&
+                            __builtin_cpu_supports("avx512vnni")},
         {&kernels_avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                               __builtin_cpu_supports("avx512vl") &&
                               __builtin_cpu_supports("avx512dq")},

@@ -18,7 +18,43 @@
 
 #define PANEL 16 /* output channels per panel */
 
-enum weight_type { WEIGHT_F32, WEIGHT_BF16, WEIGHT_TYPES }; /* q8 and q4 take their place here */
+enum weight_type { WEIGHT_F32, WEIGHT_BF16, WEIGHT_Q8, WEIGHT_Q4, WEIGHT_TYPES };
+
+/* Quantised weights: GROUP inputs of an output channel share a scale (f16); a weight is
+ * scale * (code - bias), code an unsigned byte (q8, bias 128) or four bits (q4, bias 8). Inputs
+ * past the last of K have code = bias. A panel holds, for G groups,
+ *
+ *     q8:  G * 512 bytes of codes    group g: 8 vectors of 64 bytes, vector j: inputs 4j..4j+3 of
+ *                                    each channel, channel by channel
+ *     q4:  G * 256 bytes of codes    group g: 4 vectors, the low halves of vector j as vector j of
+ *                                    q8, the high halves as vector j + 4
+ *          G * 32 bytes of scales    16 channels of group 0, of group 1, ...
+ *
+ * and is padded to a multiple of 64 bytes. Rows are quantised likewise, each for itself: 32 signed
+ * codes and a scale (f32) per group. Dot products of codes are whole numbers, so that how a path
+ * sums them makes no difference. */
+#define GROUP 32
+#define Q8_BIAS 128
+#define Q4_BIAS 8
+
+static inline int quant_groups(int inputs)
+{
+    return (inputs + GROUP - 1) / GROUP;
+}
+
+static inline size_t quant_panel_bytes(enum weight_type type, int inputs)
+{
+    size_t codes = type == WEIGHT_Q8 ? GROUP * PANEL : GROUP * PANEL / 2;
+    return ((size_t)quant_groups(inputs) * (codes + PANEL * 2) + 63) & ~(size_t)63;
+}
+
+/* Quantised rows, G groups each. */
+struct quant_rows {
+    int8_t *codes;   /* (rows, G * GROUP) */
+    float *scale;    /* (rows, G) */
+    int32_t *offset; /* (rows, G) -bias times the sum of the codes */
+    int groups;      /* G */
+};
 
 /* Products of `rows` rows with panels first..last-1:
  *   y[r][o] = (residual ? residual[r][o] : 0) + sum over k of x[r][k] w[o][k]
@@ -28,9 +64,19 @@ enum weight_type { WEIGHT_F32, WEIGHT_BF16, WEIGHT_TYPES }; /* q8 and q4 take th
 typedef void linear_kernel(const float *x, size_t x_stride, int rows, int inputs, const void *w,
                            int first, int last, const float *residual, float *y, size_t y_stride);
 
+/* The same with quantised weights: per group a whole number, then one fma with the product of the
+ * two scales, groups from 0 upwards in one accumulator per output. */
+typedef void linear_quant_kernel(const struct quant_rows *x, int rows, const void *w, int first,
+                                 int last, const float *residual, float *y, size_t y_stride);
+
 struct kernels {
-    const char *name; /* "generic", "avx2", "avx512" */
-    linear_kernel *linear[WEIGHT_TYPES];
+    const char *name; /* "generic", "avx2", "avx512", "vnni" */
+    linear_kernel *linear[WEIGHT_TYPES];             /* f32, bf16 */
+    linear_quant_kernel *linear_quant[WEIGHT_TYPES]; /* q8, q4 */
+
+    /* Quantises one row of `inputs` floats, a multiple of 16, for weights of that bias. */
+    void (*quantize)(const float *x, int inputs, int bias, int8_t *codes, float *scale,
+                     int32_t *offset);
 
     /* y = x / rms(x) * gain; returns 1 / rms(x). width is a multiple of 16. */
     float (*rmsnorm)(const float *x, const float *gain, int width, float eps, float *y);
@@ -56,7 +102,7 @@ struct kernels {
 #define ATTENTION_CHUNK 64
 
 extern struct kernels kernels;
-extern const struct kernels kernels_generic, kernels_avx2, kernels_avx512;
+extern const struct kernels kernels_generic, kernels_avx2, kernels_avx512, kernels_vnni;
 
 /* Fills the table. isa: "auto" (or NULL) for the best that this processor has, or one by name.
  * ERR_INVALID when the name is unknown or the processor can't. */

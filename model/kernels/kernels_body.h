@@ -96,6 +96,107 @@ V16_INLINE void tile(const float *x, size_t x_stride, int inputs, const void *w,
 LINEAR(linear_f32, weights_f32)
 LINEAR(linear_bf16, weights_bf16)
 
+/* ---- quantised weights ---- */
+
+V16_INLINE void codes_q8(const uint8_t *group, v64u *w)
+{
+    for (int j = 0; j < 8; j++)
+        w[j] = v64u_load(group + 64 * j);
+}
+
+V16_INLINE void codes_q4(const uint8_t *group, v64u *w)
+{
+    for (int j = 0; j < 4; j++)
+        v64u_load_nibbles(group + 64 * j, &w[j], &w[j + 4]);
+}
+
+/* R rows times one panel. */
+V16_INLINE void quant_tile(const struct quant_rows *x, size_t row, const uint8_t *panel,
+                           const float *residual, float *y, size_t y_stride, const int R,
+                           const size_t group_bytes, void (*load)(const uint8_t *, v64u *))
+{
+    size_t groups = (size_t)x->groups;
+    const int8_t *codes = x->codes + row * groups * GROUP;
+    const float *scale = x->scale + row * groups;
+    const int32_t *offset = x->offset + row * groups;
+    const uint8_t *scales = panel + groups * group_bytes;
+    v16 sum[TILE_ROWS];
+    for (int r = 0; r < R; r++)
+        sum[r] = v16_set(0.0f);
+    for (size_t g = 0; g < groups; g++) {
+        v64u w[8];
+        load(panel + g * group_bytes, w);
+        v16 channel_scale = v16_load_f16((const uint16_t *)(scales + g * PANEL * 2));
+        for (int r = 0; r < R; r++) {
+            size_t at = (size_t)r * groups + g;
+            v16i dot = v16i_set(offset[at]);
+            for (int j = 0; j < 8; j++)
+                dot = v16i_dot(dot, w[j], codes + at * GROUP + 4 * j);
+            sum[r] = v16_fma(v16i_float(dot), v16_mul(channel_scale, v16_set(scale[at])), sum[r]);
+        }
+    }
+    for (int r = 0; r < R; r++) {
+        size_t at = (size_t)r * y_stride;
+        v16_store(y + at, residual ? v16_add(v16_load(residual + at), sum[r]) : sum[r]);
+    }
+}
+
+#define QUANT_CASE(R, bytes, load)                                                                 \
+    case R:                                                                                        \
+        quant_tile(x, (size_t)r, panel, residual ? residual + at : NULL, y + at, y_stride, R,      \
+                   bytes, load);                                                                   \
+        break;
+
+/* Panels one by one; each stays in the cache while all rows pass over it. */
+#define LINEAR_QUANT(name, type, bytes, load)                                                      \
+    static void name(const struct quant_rows *x, int rows, const void *w, int first, int last,     \
+                     const float *residual, float *y, size_t y_stride)                             \
+    {                                                                                              \
+        size_t panel_bytes = quant_panel_bytes(type, x->groups * GROUP);                           \
+        for (int p = first; p < last; p++) {                                                       \
+            const uint8_t *panel = (const uint8_t *)w + (size_t)p * panel_bytes;                   \
+            for (int r = 0; r < rows; r += TILE_ROWS) {                                            \
+                size_t at = (size_t)r * y_stride + (size_t)p * PANEL;                              \
+                switch (rows - r < TILE_ROWS ? rows - r : TILE_ROWS) {                             \
+                    QUANT_CASE(1, bytes, load)                                                     \
+                    QUANT_CASE(2, bytes, load)                                                     \
+                    QUANT_CASE(3, bytes, load)                                                     \
+                    QUANT_CASE(4, bytes, load)                                                     \
+                    QUANT_CASE(5, bytes, load)                                                     \
+                    QUANT_CASE(6, bytes, load)                                                     \
+                    QUANT_CASE(7, bytes, load)                                                     \
+                    QUANT_CASE(8, bytes, load)                                                     \
+                }                                                                                  \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+LINEAR_QUANT(linear_q8, WEIGHT_Q8, 512, codes_q8)
+LINEAR_QUANT(linear_q4, WEIGHT_Q4, 256, codes_q4)
+
+static void quantize(const float *x, int inputs, int bias, int8_t *codes, float *scale,
+                     int32_t *offset)
+{
+    for (int g = 0; g < quant_groups(inputs); g++, x += GROUP, codes += GROUP) {
+        bool half = g * GROUP + PANEL >= inputs;
+        v16 zero = v16_set(0.0f), a = v16_load(x), b = half ? zero : v16_load(x + PANEL);
+        float most = v16_largest(v16_max(v16_max(a, v16_sub(zero, a)),
+                                         v16_max(b, v16_sub(zero, b))));
+        int sum = 0;
+        /* Not a number, or too large to have a scale: codes of 0 with a scale that says so. */
+        bool sane = most <= 1e38f;
+        v16 factor = v16_set(sane && most > 1e-30f ? 127.0f / most : 0.0f);
+        v16_store_i8(codes, sane ? v16_mul(a, factor) : zero);
+        v16_store_i8(codes + PANEL, sane ? v16_mul(b, factor) : zero);
+        for (int i = 0; i < GROUP; i++)
+            sum += codes[i];
+        scale[g] = sane ? most / 127.0f : NAN;
+        offset[g] = -bias * sum;
+    }
+}
+
+/* ---- rows ---- */
+
 static float rmsnorm(const float *x, const float *gain, int width, float eps, float *y)
 {
     v16 squares = v16_set(0.0f);
@@ -262,7 +363,9 @@ static float logsumexp(const float *x, int width)
 
 const struct kernels KERNELS = {
     .name = KERNELS_NAME,
-    .linear = {linear_f32, linear_bf16},
+    .linear = {[WEIGHT_F32] = linear_f32, [WEIGHT_BF16] = linear_bf16},
+    .linear_quant = {[WEIGHT_Q8] = linear_q8, [WEIGHT_Q4] = linear_q4},
+    .quantize = quantize,
     .rmsnorm = rmsnorm,
     .rope = rope,
     .swiglu = swiglu,

@@ -7,7 +7,14 @@
  *   fma(a, b, c)        a*b + c rounded once
  *   swap_pairs          lanes 0 1 2 3 ... become 1 0 3 2 ...
  *   load_bf16_pairs     16 pairs of bf16 values widened to floats: the first of each, the second
- *   scale_exponent(a,t) a * 2^n, where n stands in the low bits of t's mantissa */
+ *   scale_exponent(a,t) a * 2^n, where n stands in the low bits of t's mantissa
+ *   load_f16            16 f16 values widened to floats
+ *   store_i8            rounded to the nearest, ties to even; the values must lie within -127..127
+ *
+ * And whole numbers: v16i, sixteen of 32 bits, v64u, sixty-four bytes.
+ *
+ *   v64u_load_nibbles   the low halves of 64 bytes, and the high halves
+ *   v16i_dot(s, w, x)   lane i: s + the sum over j of w[4 i + j] x[j], x four signed bytes */
 #ifndef MODEL_KERNELS_V16_H
 #define MODEL_KERNELS_V16_H
 

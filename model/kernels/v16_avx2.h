@@ -94,4 +94,71 @@ V16_INLINE v16 v16_scale_exponent(v16 x, v16 t)
     return (v16){v8_scale_exponent(x.a, t.a), v8_scale_exponent(x.b, t.b)};
 }
 
+V16_INLINE v16 v16_load_f16(const uint16_t *p)
+{
+    return (v16){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
+                 _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)))};
+}
+
+V16_INLINE void v16_store_i8(int8_t *p, v16 x)
+{
+    __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b));
+    words = _mm256_permute4x64_epi64(words, 0xD8);
+    __m128i bytes =
+        _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    _mm_storeu_si128((__m128i *)p, bytes);
+}
+
+typedef struct {
+    __m256i a, b;
+} v16i;
+
+V16_INLINE v16i v16i_set(int32_t x)
+{
+    return (v16i){_mm256_set1_epi32(x), _mm256_set1_epi32(x)};
+}
+
+V16_INLINE v16 v16i_float(v16i x)
+{
+    return (v16){_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)};
+}
+
+typedef struct {
+    v16i even, odd; /* bytes 0, 2, 4, ... and 1, 3, 5, ... as 16 bits */
+} v64u;
+
+V16_INLINE v64u v64u_split(__m256i a, __m256i b)
+{
+    __m256i low = _mm256_set1_epi16(255);
+    return (v64u){{_mm256_and_si256(a, low), _mm256_and_si256(b, low)},
+                  {_mm256_srli_epi16(a, 8), _mm256_srli_epi16(b, 8)}};
+}
+
+V16_INLINE v64u v64u_load(const uint8_t *p)
+{
+    return v64u_split(_mm256_loadu_si256((const __m256i *)p),
+                      _mm256_loadu_si256((const __m256i *)(p + 32)));
+}
+
+V16_INLINE void v64u_load_nibbles(const uint8_t *p, v64u *low, v64u *high)
+{
+    __m256i a = _mm256_loadu_si256((const __m256i *)p), mask = _mm256_set1_epi8(15);
+    __m256i b = _mm256_loadu_si256((const __m256i *)(p + 32));
+    *low = v64u_split(_mm256_and_si256(a, mask), _mm256_and_si256(b, mask));
+    *high = v64u_split(_mm256_and_si256(_mm256_srli_epi16(a, 4), mask),
+                       _mm256_and_si256(_mm256_srli_epi16(b, 4), mask));
+}
+
+V16_INLINE v16i v16i_dot(v16i sum, v64u w, const int8_t *x)
+{
+    int32_t four;
+    __builtin_memcpy(&four, x, sizeof four);
+    __m256i bytes = _mm256_set1_epi32(four);
+    __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8);
+    __m256i odd = _mm256_srai_epi16(bytes, 8);
+    __m256i a = _mm256_add_epi32(_mm256_madd_epi16(w.even.a, even), _mm256_madd_epi16(w.odd.a, odd));
+    __m256i b = _mm256_add_epi32(_mm256_madd_epi16(w.even.b, even), _mm256_madd_epi16(w.odd.b, odd));
+    return (v16i){_mm256_add_epi32(sum.a, a), _mm256_add_epi32(sum.b, b)};
+}
+
 #endif

@@ -82,4 +82,86 @@ V16_INLINE v16 v16_scale_exponent(v16 a, v16 t)
     return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), n));
 }
 
+V16_INLINE v16 v16_load_f16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+
+V16_INLINE void v16_store_i8(int8_t *p, v16 a)
+{
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a)));
+}
+
+typedef __m512i v16i;
+
+V16_INLINE v16i v16i_set(int32_t x)
+{
+    return _mm512_set1_epi32(x);
+}
+
+V16_INLINE v16 v16i_float(v16i a)
+{
+    return _mm512_cvtepi32_ps(a);
+}
+
+#if defined(__AVX512VNNI__)
+
+typedef __m512i v64u;
+
+V16_INLINE v64u v64u_load(const uint8_t *p)
+{
+    return _mm512_loadu_si512(p);
+}
+
+V16_INLINE void v64u_load_nibbles(const uint8_t *p, v64u *low, v64u *high)
+{
+    __m512i bytes = _mm512_loadu_si512(p), mask = _mm512_set1_epi8(15);
+    *low = _mm512_and_si512(bytes, mask);
+    *high = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), mask);
+}
+
+V16_INLINE v16i v16i_dot(v16i sum, v64u w, const int8_t *x)
+{
+    int32_t four;
+    __builtin_memcpy(&four, x, sizeof four);
+    return _mm512_dpbusd_epi32(sum, w, _mm512_set1_epi32(four));
+}
+
+#else
+
+typedef struct {
+    __m512i even, odd; /* bytes 0, 2, 4, ... and 1, 3, 5, ... as 16 bits */
+} v64u;
+
+V16_INLINE v64u v64u_split(__m512i bytes)
+{
+    __m512i low = _mm512_set1_epi16(255);
+    return (v64u){_mm512_and_si512(bytes, low), _mm512_srli_epi16(bytes, 8)};
+}
+
+V16_INLINE v64u v64u_load(const uint8_t *p)
+{
+    return v64u_split(_mm512_loadu_si512(p));
+}
+
+V16_INLINE void v64u_load_nibbles(const uint8_t *p, v64u *low, v64u *high)
+{
+    __m512i bytes = _mm512_loadu_si512(p), mask = _mm512_set1_epi8(15);
+    *low = v64u_split(_mm512_and_si512(bytes, mask));
+    *high = v64u_split(_mm512_and_si512(_mm512_srli_epi16(bytes, 4), mask));
+}
+
+V16_INLINE v16i v16i_dot(v16i sum, v64u w, const int8_t *x)
+{
+    int32_t four;
+    __builtin_memcpy(&four, x, sizeof four);
+    __m512i bytes = _mm512_set1_epi32(four);
+    __m512i even = _mm512_srai_epi16(_mm512_slli_epi16(bytes, 8), 8);
+    __m512i odd = _mm512_srai_epi16(bytes, 8);
+    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(w.even, even));
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(w.odd, odd));
+}
+
+#endif
+
 #endif

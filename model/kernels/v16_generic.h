@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "weights/f16.h"
+
 typedef struct {
     float f[16];
 } v16;
@@ -117,6 +119,67 @@ V16_INLINE v16 v16_scale_exponent(v16 a, v16 t)
         memcpy(&a.f[i], &bits, sizeof bits);
     }
     return a;
+}
+
+V16_INLINE v16 v16_load_f16(const uint16_t *p)
+{
+    v16 r;
+    for (int i = 0; i < 16; i++)
+        r.f[i] = f16_to_float(p[i]);
+    return r;
+}
+
+V16_INLINE void v16_store_i8(int8_t *p, v16 a)
+{
+    for (int i = 0; i < 16; i++)
+        p[i] = (int8_t)rintf(a.f[i]);
+}
+
+typedef struct {
+    int32_t i[16];
+} v16i;
+
+V16_INLINE v16i v16i_set(int32_t x)
+{
+    v16i r;
+    for (int i = 0; i < 16; i++)
+        r.i[i] = x;
+    return r;
+}
+
+V16_INLINE v16 v16i_float(v16i a)
+{
+    v16 r;
+    for (int i = 0; i < 16; i++)
+        r.f[i] = (float)a.i[i];
+    return r;
+}
+
+typedef struct {
+    uint8_t b[64];
+} v64u;
+
+V16_INLINE v64u v64u_load(const uint8_t *p)
+{
+    v64u r;
+    memcpy(r.b, p, sizeof r.b);
+    return r;
+}
+
+V16_INLINE void v64u_load_nibbles(const uint8_t *p, v64u *low, v64u *high)
+{
+    for (int i = 0; i < 64; i++) {
+        low->b[i] = p[i] & 15;
+        high->b[i] = p[i] >> 4;
+    }
+}
+
+V16_INLINE v16i v16i_dot(v16i sum, v64u w, const int8_t *x)
+{
+    for (int i = 0; i < 16; i++)
+        for (int j = 0; j < 4; j++)
+            sum.i[i] += w.b[4 * i + j] * x[j];
+    return sum;
 }
 
 #endif
