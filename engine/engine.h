@@ -23,13 +23,14 @@
 struct engine;
 
 struct engine_options {
-    const char *model;         /* folder with config.json and model.safetensors */
-    int threads;               /* compute team, 0 = as many as there are cores */
-    int max_sequences;         /* decoded at the same time; more requests wait in the queue */
-    int max_queue;             /* waiting requests; beyond it submit answers ERR_BUSY */
-    int context;               /* positions per sequence, prompt and completion; 0 = the model's */
-    int prompt_chunk;          /* prompt rows a step may carry, 0 = the default */
-    const char *isa;           /* kernels: "auto", "generic", "avx2", "avx512"; NULL = auto */
+    const char *model;   /* folder with config.json and model.safetensors */
+    int threads;         /* compute team, 0 = as many as there are cores */
+    int max_sequences;   /* decoded at the same time; more requests wait in the queue */
+    int max_queue;       /* waiting requests; beyond it submit answers ERR_BUSY */
+    int context;         /* positions per sequence, prompt and completion; 0 = the model's */
+    int prompt_chunk;    /* prompt rows a step may carry, 0 = the default */
+    const char *isa;     /* kernels: "auto", "generic", "avx2", "avx512", "vnni"; NULL = auto */
+    const char *weights; /* type of matrices: "stored" (or NULL), "f32", "bf16", "q8", "q4" */
     void (*notify)(void *arg); /* events wait in the mailbox */
     void *notify_arg;
 };

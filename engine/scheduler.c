@@ -61,9 +61,11 @@ static void take(struct scheduler *s)
 int scheduler_init(struct scheduler *s, const struct scheduler_options *o, struct err *err)
 {
     memset(s, 0, sizeof *s);
-    int rc = kernels_init(o->isa, err);
+    int weights, rc = kernels_init(o->isa, err);
     if (!rc)
-        rc = model_open(&s->model, o->model, o->context, err);
+        rc = weight_type_parse(o->weights ? o->weights : "stored", &weights, err);
+    if (!rc)
+        rc = model_open(&s->model, o->model, weights, o->context, err);
     if (rc)
         return rc;
     const struct config *c = &s->model.config;

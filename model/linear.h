@@ -11,6 +11,12 @@
 #include "model/team.h"
 #include "weights/safetensors.h"
 
+/* "f32", "bf16", "q8", "q4" to a type; "stored" to WEIGHT_STORED. ERR_INVALID. */
+int weight_type_parse(const char *name, int *type, struct err *err);
+const char *weight_type_name(enum weight_type type);
+#define WEIGHT_STORED (-1) /* as in the file */
+#define WEIGHT_TYPE_NAMES "stored|f32|bf16|q8|q4"
+
 struct linear {
     int inputs, outputs;
     enum weight_type type;
@@ -26,14 +32,19 @@ typedef void linear_dense_fn(struct lane *lane, const struct linear *linear, con
                              size_t y_stride);
 extern linear_dense_fn *linear_dense;
 
-/* Packs n tensors stacked along their outputs. Tensors are F32 or BF16, all with `inputs` columns
- * (checked by safetensors_get before). ERR_MEMORY. */
+/* Packs n tensors stacked along their outputs, into weights of any type. Tensors are F32 or BF16,
+ * all with `inputs` columns (checked by safetensors_get before). ERR_MEMORY. */
 int linear_pack(struct linear *linear, enum weight_type type, const struct tensor *const *tensors,
                 int n, struct err *err);
 void linear_release(struct linear *linear);
 
 /* Floats a row of the result takes: outputs, rounded up to whole panels. */
 size_t linear_stride(const struct linear *linear);
+
+/* Working memory that linear_forward needs in lane->scratch for quantised weights of up to so many
+ * inputs: rows are quantised QUANT_ROWS at a time, by every lane for itself. */
+#define QUANT_ROWS 64
+size_t linear_scratch_bytes(int inputs);
 
 /* y[r] = (residual ? residual[r] : 0) + W x[r] for all rows. y and residual have y_stride floats
  * per row, at least linear_stride for packed weights. A residual may be y itself. Lanes share the

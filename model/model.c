@@ -103,7 +103,8 @@ static int pack(struct model *m, int first, int n, struct linear *linear, struct
         if (rc)
             return rc;
     }
-    enum weight_type type = tensors[0]->dtype == DTYPE_BF16 ? WEIGHT_BF16 : WEIGHT_F32;
+    enum weight_type stored = tensors[0]->dtype == DTYPE_BF16 ? WEIGHT_BF16 : WEIGHT_F32;
+    enum weight_type type = m->weights == WEIGHT_STORED ? stored : (enum weight_type)m->weights;
     return linear_pack(linear, type, tensors, n, err);
 }
 
@@ -169,7 +170,7 @@ static int load(struct model *m, struct err *err)
     return rc;
 }
 
-int model_open(struct model *m, const char *folder, int positions, struct err *err)
+int model_open(struct model *m, const char *folder, int weights, int positions, struct err *err)
 {
     struct config config;
     char path[4096];
@@ -178,6 +179,7 @@ int model_open(struct model *m, const char *folder, int positions, struct err *e
     if (rc)
         return rc;
     rc = allocate(m, &config, err);
+    m->weights = weights;
     if (!rc)
         rc = rope_init(m, positions > 0 ? positions : config.context, err);
     if (!rc && (size_t)snprintf(path, sizeof path, "%s/model.safetensors", folder) >= sizeof path)
@@ -248,7 +250,9 @@ void trunk_forward(struct lane *lane, const struct pass *pass, struct block_acts
 
 size_t model_lane_bytes(const struct model *m)
 {
-    return LANE_ROWS * (size_t)m->config.dim * sizeof(float);
+    const struct config *c = &m->config;
+    int widest = c->hidden > c->dim ? c->hidden : c->dim;
+    return LANE_ROWS * (size_t)c->dim * sizeof(float) + linear_scratch_bytes(widest);
 }
 
 size_t model_logits_stride(const struct model *m)

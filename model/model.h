@@ -50,12 +50,15 @@ struct model {
     struct linear output;       /* (V, D); unused where heads have unembeddings of their own */
     float *rope_cos, *rope_sin; /* (positions, K): each cosine twice; -sin, +sin */
     int positions;
+    int weights;  /* enum weight_type or WEIGHT_STORED */
     float *gains; /* owned copy of the norms' gains (serving) */
 };
 
-/* Loads FOLDER for serving: config.json, model.safetensors. Weights keep the type of the file.
- * positions: how many rotary positions to prepare. ERR_IO, ERR_INVALID, ERR_MEMORY. */
-int model_open(struct model *model, const char *folder, int positions, struct err *err);
+/* Loads FOLDER for serving: config.json, model.safetensors. weights: the type that matrices get
+ * while loading, or WEIGHT_STORED; the embedding keeps its own. positions: how many rotary
+ * positions to prepare. ERR_IO, ERR_INVALID, ERR_MEMORY. */
+int model_open(struct model *model, const char *folder, int weights, int positions,
+               struct err *err);
 
 /* A model over one flat array of floats laid out by params_init, borrowed (the trainer, tests).
  * grads: the same layout, or NULL. */
@@ -145,7 +148,8 @@ void rows_gather(struct lane *lane, const struct config *config, const float *x,
  * per row. No barrier. */
 void rows_rope(struct lane *lane, const struct pass *pass, float *qkv, size_t stride);
 
-/* Serving: every lane has working memory for so many normalised rows (team_reserve). */
+/* Serving: every lane has working memory (team_reserve) for so many normalised rows and, behind
+ * them, for linear_forward. */
 #define LANE_ROWS 16
 size_t model_lane_bytes(const struct model *model);
 

@@ -44,7 +44,9 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
         {"host", OPT_STRING, &s->host, 0, 0, NULL, "address to listen on"},
         {"port", OPT_INT, &s->port, 0, 65535, NULL, "port to listen on, 0 = a free one"},
         {"threads", OPT_INT, &s->engine.threads, 0, 1024, NULL, "compute threads, 0 = all cores"},
-        {"isa", OPT_CHOICE, &s->engine.isa, 0, 0, "auto|generic|avx2|avx512", "kernels"},
+        {"isa", OPT_CHOICE, &s->engine.isa, 0, 0, "auto|generic|avx2|avx512|vnni", "kernels"},
+        {"type", OPT_CHOICE, &s->engine.weights, 0, 0, "stored|f32|bf16|q8|q4",
+         "of the matrices in memory; other than stored: converted while loading"},
         {"max-sequences", OPT_INT, &s->engine.max_sequences, 1, 1024, NULL,
          "texts decoded at the same time"},
         {"max-queue", OPT_INT, &s->engine.max_queue, 1, 100000, NULL,
@@ -215,16 +217,19 @@ int main(int argc, char **argv)
 {
     struct err err;
     static struct server server;
-    struct settings s = {
-        .engine = {.model = "weights/demo", .max_sequences = 16, .max_queue = 256, .isa = "auto"},
-        .host = "127.0.0.1",
-        .allow_origin = "*",
-        .port = 8080,
-        .max_body = 1 << 20,
-        .max_unread = 1 << 20,
-        .max_connections = 512,
-        .timeout = 30,
-        .stall = 30};
+    struct settings s = {.engine = {.model = "weights/demo",
+                                    .max_sequences = 16,
+                                    .max_queue = 256,
+                                    .isa = "auto",
+                                    .weights = "stored"},
+                         .host = "127.0.0.1",
+                         .allow_origin = "*",
+                         .port = 8080,
+                         .max_body = 1 << 20,
+                         .max_unread = 1 << 20,
+                         .max_connections = 512,
+                         .timeout = 30,
+                         .stall = 30};
     int rc = parse_options(&s, argc, argv, &err);
     if (rc > 0)
         return 0;

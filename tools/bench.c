@@ -25,7 +25,7 @@ static const char about[] = "headway-bench measures speculative decoding on a mo
 #define BATCHES_MAX 8
 
 struct options {
-    const char *model, *json, *prompts, *batches, *isa;
+    const char *model, *json, *prompts, *batches, *isa, *type;
     int tokens, threads, repeat, limit;
 };
 
@@ -284,7 +284,7 @@ static int run(struct bench *b, bool *identical, struct err *err)
         return rc;
     for (int i = 0; i < n_batches; i++)
         most = batches[i] > most ? batches[i] : most;
-    struct scheduler_options so = {b->o.model, b->o.threads, most, 0, 0, b->o.isa};
+    struct scheduler_options so = {b->o.model, b->o.threads, most, 0, 0, b->o.isa, b->o.type};
     if ((rc = scheduler_init(&b->s, &so, err)))
         return rc;
     if (b->o.tokens >= b->s.context - 2)
@@ -317,7 +317,8 @@ static int run(struct bench *b, bool *identical, struct err *err)
 int main(int argc, char **argv)
 {
     struct err err;
-    struct bench b = {.o = {.isa = "auto", .batches = "1", .tokens = 128, .repeat = 3}};
+    struct bench b = {
+        .o = {.isa = "auto", .type = "stored", .batches = "1", .tokens = 128, .repeat = 3}};
     struct options *o = &b.o;
     const struct opt table[] = {
         {"model", OPT_STRING, &o->model, 0, 0, 0, "folder of the model"},
@@ -327,7 +328,8 @@ int main(int argc, char **argv)
         {"batch", OPT_STRING, &o->batches, 0, 0, 0, "sequences at a time, as 1,4,16"},
         {"repeat", OPT_INT, &o->repeat, 1, 64, 0, "rounds; medians and extremes are over them"},
         {"threads", OPT_INT, &o->threads, 0, TEAM_MAX, 0, "0 = all"},
-        {"isa", OPT_CHOICE, &o->isa, 0, 0, "auto|generic|avx2|avx512", "kernels"},
+        {"isa", OPT_CHOICE, &o->isa, 0, 0, "auto|generic|avx2|avx512|vnni", "kernels"},
+        {"type", OPT_CHOICE, &o->type, 0, 0, WEIGHT_TYPE_NAMES, "of the matrices in memory"},
         {"json", OPT_STRING, &o->json, 0, 0, 0, "also write the table to this file"},
         {0}};
     bool identical = true;

@@ -70,7 +70,7 @@ typedef void linear_quant_kernel(const struct quant_rows *x, int rows, const voi
                                  int last, const float *residual, float *y, size_t y_stride);
 
 struct kernels {
-    const char *name; /* "generic", "avx2", "avx512", "vnni" */
+    const char *name;                                /* "generic", "avx2", "avx512", "vnni" */
     linear_kernel *linear[WEIGHT_TYPES];             /* f32, bf16 */
     linear_quant_kernel *linear_quant[WEIGHT_TYPES]; /* q8, q4 */
 

@@ -180,8 +180,8 @@ static void quantize(const float *x, int inputs, int bias, int8_t *codes, float 
     for (int g = 0; g < quant_groups(inputs); g++, x += GROUP, codes += GROUP) {
         bool half = g * GROUP + PANEL >= inputs;
         v16 zero = v16_set(0.0f), a = v16_load(x), b = half ? zero : v16_load(x + PANEL);
-        float most = v16_largest(v16_max(v16_max(a, v16_sub(zero, a)),
-                                         v16_max(b, v16_sub(zero, b))));
+        float most =
+            v16_largest(v16_max(v16_max(a, v16_sub(zero, a)), v16_max(b, v16_sub(zero, b))));
         int sum = 0;
         /* Not a number, or too large to have a scale: codes of 0 with a scale that says so. */
         bool sane = most <= 1e38f;

@@ -156,8 +156,10 @@ V16_INLINE v16i v16i_dot(v16i sum, v64u w, const int8_t *x)
     __m256i bytes = _mm256_set1_epi32(four);
     __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8);
     __m256i odd = _mm256_srai_epi16(bytes, 8);
-    __m256i a = _mm256_add_epi32(_mm256_madd_epi16(w.even.a, even), _mm256_madd_epi16(w.odd.a, odd));
-    __m256i b = _mm256_add_epi32(_mm256_madd_epi16(w.even.b, even), _mm256_madd_epi16(w.odd.b, odd));
+    __m256i a =
+        _mm256_add_epi32(_mm256_madd_epi16(w.even.a, even), _mm256_madd_epi16(w.odd.a, odd));
+    __m256i b =
+        _mm256_add_epi32(_mm256_madd_epi16(w.even.b, even), _mm256_madd_epi16(w.odd.b, odd));
     return (v16i){_mm256_add_epi32(sum.a, a), _mm256_add_epi32(sum.b, b)};
 }
 
