@@ -71,7 +71,8 @@ AVX512 := $(AVX2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-wid
 isa = $(if $(filter %_avx2.c,$1),$(AVX2)) \
       $(if $(filter %_avx512.c,$1),$(AVX512)) \
       $(if $(filter %_vnni.c,$1),$(AVX512) -mavx512vnni) \
-      $(if $(filter %_amx.c,$1),$(AVX512) -mavx512bf16 -mamx-tile -mamx-bf16)
+      $(if $(filter %_amx.c,$1),$(AVX512) -mavx512vnni -mavx512bf16 -mamx-tile \
+          -mamx-bf16 -mamx-int8)
 endif
 
 DEPS := $(if $(filter run test bench fuzz deps,$(MAKECMDGOALS)),$(BUILD)/deps.stamp)

@@ -44,7 +44,7 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
         {"host", OPT_STRING, &s->host, 0, 0, NULL, "address to listen on"},
         {"port", OPT_INT, &s->port, 0, 65535, NULL, "port to listen on, 0 = a free one"},
         {"threads", OPT_INT, &s->engine.threads, 0, 1024, NULL, "compute threads, 0 = all cores"},
-        {"isa", OPT_CHOICE, &s->engine.isa, 0, 0, "auto|generic|avx2|avx512|vnni", "kernels"},
+        {"isa", OPT_CHOICE, &s->engine.isa, 0, 0, "auto|generic|avx2|avx512|vnni|amx", "kernels"},
         {"type", OPT_CHOICE, &s->engine.weights, 0, 0, "stored|f32|bf16|q8|q4",
          "of the matrices in memory; other than stored: converted while loading"},
         {"max-sequences", OPT_INT, &s->engine.max_sequences, 1, 1024, NULL,

@@ -328,7 +328,7 @@ int main(int argc, char **argv)
         {"batch", OPT_STRING, &o->batches, 0, 0, 0, "sequences at a time, as 1,4,16"},
         {"repeat", OPT_INT, &o->repeat, 1, 64, 0, "rounds; medians and extremes are over them"},
         {"threads", OPT_INT, &o->threads, 0, TEAM_MAX, 0, "0 = all"},
-        {"isa", OPT_CHOICE, &o->isa, 0, 0, "auto|generic|avx2|avx512|vnni", "kernels"},
+        {"isa", OPT_CHOICE, &o->isa, 0, 0, "auto|generic|avx2|avx512|vnni|amx", "kernels"},
         {"type", OPT_CHOICE, &o->type, 0, 0, WEIGHT_TYPE_NAMES, "of the matrices in memory"},
         {"json", OPT_STRING, &o->json, 0, 0, 0, "also write the table to this file"},
         {0}};

@@ -1,41 +1,76 @@
 /* Which kernels run: chosen once at start. */
 #include "model/kernels/kernels.h"
 
+#include <stdbool.h>
 #include <string.h>
+
+#include "model/kernels/quant_amx.h"
 
 struct kernels kernels;
 
-struct choice {
+static bool always(void)
+{
+    return true;
+}
+
+#if defined(__x86_64__)
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
+}
+
+static bool has_avx512(void)
+{
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && has_avx2();
+}
+
+static bool has_vnni(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
+
+static bool has_amx(void)
+{
+    return has_vnni() && amx_int8_available();
+}
+#endif
+
+/* Best first. */
+static const struct choice {
+    const char *name;
     const struct kernels *table;
-    int available;
+    bool (*available)(void);
+    void (*extend)(struct kernels *table);
+} choices[] = {
+#if defined(__x86_64__)
+    {"amx", &kernels_vnni, has_amx, amx_int8_take}, {"vnni", &kernels_vnni, has_vnni, NULL},
+    {"avx512", &kernels_avx512, has_avx512, NULL},  {"avx2", &kernels_avx2, has_avx2, NULL},
+#endif
+    {"generic", &kernels_generic, always, NULL},
 };
 
 int kernels_init(const char *isa, struct err *err)
 {
-    const struct choice choices[] = {
-#if defined(__x86_64__)
-        {&kernels_vnni, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                            __builtin_cpu_supports("avx512vl") &&
-                            __builtin_cpu_supports("avx512dq") &&
-                            __builtin_cpu_supports("avx512vnni")},
-        {&kernels_avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                              __builtin_cpu_supports("avx512vl") &&
-                              __builtin_cpu_supports("avx512dq")},
-        {&kernels_avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
-#endif
-        {&kernels_generic, 1},
-    };
-    int automatic = !isa || !strcmp(isa, "auto");
+    bool automatic = !isa || !strcmp(isa, "auto");
     for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
-        int named = !automatic && !strcmp(isa, choices[i].table->name);
-        if (named && !choices[i].available)
+        const struct choice *c = &choices[i];
+        bool named = !automatic && !strcmp(isa, c->name);
+        if (!named && !automatic)
+            continue;
+        if (!c->available()) {
+            if (automatic)
+                continue;
             return err_set(err, ERR_INVALID,
                            "this processor cannot run the %s kernels: choose auto or generic", isa);
-        if (named || (automatic && choices[i].available)) {
-            kernels = *choices[i].table;
-            return 0;
         }
+        kernels = *c->table;
+        if (c->extend)
+            c->extend(&kernels);
+        return 0;
     }
     return err_set(err, ERR_INVALID,
-                   "there are no kernels named '%s': use auto, generic, avx2 or avx512", isa);
+                   "there are no kernels named '%s': use auto, generic, avx2, avx512, vnni or amx",
+                   isa);
 }
