@@ -4,7 +4,7 @@
 Usage: train/study.py [train] [measure] [page] [options]; no stage means all three.
 
   train    8 variants with 3 seeds each, some at a time; what is finished is skipped, what was
-           stopped is resumed. About six hours of one core's time.
+           stopped is resumed. About an hour and a half on two cores.
   measure  held-out bits, decoding speed and training speed into --json. Leave the machine idle.
            What a stopped measurement had is kept in FOLDER/measure.json.
   page     the tables between the markers of docs/architectures.md, and docs/architectures.svg.
@@ -19,6 +19,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -26,6 +27,7 @@ import tempfile
 import time
 
 import study_page
+from study_page import Failure
 
 # Compute-matched models have 8 transformer layers in trunk and heads together.
 VARIANTS = {
@@ -41,12 +43,10 @@ VARIANTS = {
 SHAPE = "--dim 128 --n-heads 2 --kv-heads 1 --hidden 352 --context 256 --batch 8 --rate 4e-3"
 EVALUATION = "--batch 8 --eval-windows 1024"
 BYTES_PER_STEP = 8 * 256
+PROMPTS = pathlib.Path("weights/demo/prompts.json")
 PROMPT_BYTES = 120  # with 128 decoded ones they fit into a context of 256
 TOKENS = 128
-
-
-class Failure(Exception):
-    """Ends the program with a sentence."""
+FIGURES = ("tokens_per_forward", "speedup", "relative_pass_time", "tokens_per_s")
 
 
 def run(command):
@@ -54,16 +54,17 @@ def run(command):
     command = [str(word) for word in command]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise Failure(f"{done.stdout}{done.stderr}{' '.join(command)} failed "
-                      f"({done.returncode}): its messages are above")
+        sys.stderr.write(done.stdout + done.stderr)
+        raise Failure(f"{' '.join(command)} failed ({done.returncode}): its messages are above")
     return done.stdout, done.stderr
 
 
 def write_json(path, value):
-    """Whole or not at all, however the program ends."""
+    """Whole or not at all, however the program ends. Lists of numbers stay on one line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(value, indent=1) + "\n")
+    new.write_text(re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()),
+                          json.dumps(value, indent=1)) + "\n")
     new.replace(path)
 
 
@@ -143,8 +144,9 @@ def train(o):
                 del running[variant, seed]
                 folder = o.folder / f"{variant}-{seed}"
                 if process.returncode or not finished(folder, o.steps):
-                    raise Failure(f"{(folder / 'err.txt').read_text()}training {folder} ended "
-                                  f"early ({process.returncode}): its messages are above")
+                    sys.stderr.write((folder / "err.txt").read_text())
+                    raise Failure(f"training {folder} ended early ({process.returncode}): its "
+                                  "messages are above")
                 print(f"{folder}: finished", flush=True)
     finally:
         for process in running.values():  # they save when told to stop
@@ -163,7 +165,7 @@ def evaluate(o, folder, text):
     rows = re.findall(r"^ *(\d+) +([\d.]+) +([\d.]+) %$", out, re.M)
     if not rows:
         raise Failure(f"{out}headway-train --evaluate on {folder} printed no scores")
-    return [{"head": int(head), "bits_per_byte": float(bits), "top1": float(top1) / 100}
+    return [{"head": int(head), "bits_per_byte": float(bits), "top1": round(float(top1) / 100, 3)}
             for head, bits, top1 in rows]
 
 
@@ -185,12 +187,12 @@ def describe(o, variant, seed):
             "held_out": {"mixed": last_scores(folder)[1],
                          "code": evaluate(o, folder, "code"),
                          "prose": evaluate(o, folder, "prose")},
-            "rounds": []}
+            "decoding": []}
 
 
 def write_prompts(o):
     """The ends of the demo model's prompts: the context of these models is shorter."""
-    prompts = json.loads(pathlib.Path("weights/demo/prompts.json").read_text())
+    prompts = json.loads(PROMPTS.read_text())
     path = o.copies / "prompts.json"
     path.write_text(json.dumps({
         kind: [text.encode()[-PROMPT_BYTES:].decode(errors="ignore") for text in texts]
@@ -210,6 +212,22 @@ def bench(o, prompts, name):
     return rows, re.search(r"(\w+) kernels", out)[1]
 
 
+def add_round(model, rows):
+    """Joins a round to the earlier ones: a list of the rounds' values for every figure. Acceptance
+    is the first round's: with a fixed number of drafts it is the same in all."""
+    if not model["decoding"]:
+        model["decoding"] = [{"text": row["text"], "drafts": row["drafts"],
+                              "acceptance": row["acceptance"], **{f: [] for f in FIGURES}}
+                             for row in rows]
+    for cell, row in zip(model["decoding"], rows):
+        for figure in FIGURES:
+            cell[figure].append(row[figure])
+
+
+def rounds_of(model):
+    return len(model["decoding"][0]["speedup"]) if model["decoding"] else 0
+
+
 def training_speed(o, variant):
     """Bytes per second of a short training, and the type of its products. The program's clock
     begins after start-up and stands still while it saves; a line is of the steps since the last."""
@@ -220,7 +238,7 @@ def training_speed(o, variant):
         for entry in read_log(pathlib.Path(folder)):
             seconds += (entry["step"] - step) * BYTES_PER_STEP / entry["bytes_per_second"]
             step = entry["step"]
-    return step * BYTES_PER_STEP / seconds, re.search(r"(\w+) products", messages)[1]
+    return round(step * BYTES_PER_STEP / seconds), re.search(r"(\w+) products", messages)[1]
 
 
 def rotated(variants, turn):
@@ -238,6 +256,7 @@ def processor():
 def conditions(o):
     """All that the figures depend on: a measurement goes on only where these are the same."""
     names = [f"{variant}-{seed}" for variant, seed in o.models]
+    texts = [o.corpus / f"held-out-{text}.bin" for text in ("code", "prose")] + [PROMPTS]
     return {
         "options": {"variants": {v: VARIANTS[v] for v in o.variants}, "shape": SHAPE,
                     "steps": o.steps, "seeds": o.seeds, "evaluation": EVALUATION,
@@ -246,6 +265,7 @@ def conditions(o):
                     "threads": o.threads},
         "models": {name: sha256(o.folder / name / "model.safetensors") for name in names},
         "programs": {p: sha256(o.copies / p) for p in ("headway-train", "headway-bench")},
+        "texts": {path.name: sha256(path) for path in texts},
     }
 
 
@@ -277,10 +297,10 @@ def measure(o):
     for turn in range(o.rounds):
         for seed in o.seeds:
             for variant in rotated(o.variants, turn):
-                rounds = result["models"][f"{variant}-{seed}"]["rounds"]
-                if len(rounds) == turn:
+                model = result["models"][f"{variant}-{seed}"]
+                if rounds_of(model) == turn:
                     rows, result["kernels"] = bench(o, prompts, f"{variant}-{seed}")
-                    rounds.append(rows)
+                    add_round(model, rows)
         done(f"decoding, round {turn + 1} of {o.rounds}")
     for turn in range(len(result["training_speed"]), o.speed_rounds):
         speeds = {}
@@ -349,9 +369,12 @@ def main():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
-    except (Failure, study_page.Failure, OSError) as e:
+    except Failure as e:
         sys.exit(f"study.py: {e}")
+    except OSError as e:
+        sys.exit(f"study.py: {e.filename}: {e.strerror}")
     except KeyboardInterrupt:
         sys.exit("study.py: stopped; run it again to go on")

@@ -112,7 +112,7 @@ struct server {
     struct row *rows, *kept_rows; /* of the trunk's pass; those of them that are committed */
     int *position, *kept, *full;  /* (B) next position; (T) row numbers */
     int32_t *tokens;              /* (T) */
-    float *z, *kept_z; /* (planes, T, D) */
+    float *z, *kept_z;            /* (planes, T, D) */
     float *h, *norm, *logits;
     float *out;        /* (N, B, context, V) */
     const float *must; /* the same, that out must be equal to; or NULL */

@@ -8,10 +8,10 @@
  * must come out, up to a tolerance with two reasons. Where hv is 1 % of x, this formula leaves out
  * some 1e-7 of f's change through one matrix product or norm, and 1e-4 through a deep model, which
  * bends more. And the floats' roundings, about 1e-7 of f, are 1e-5 of f's change, more where f
- * hardly depends on x. For the whole model the largest difference is 5e-4; with half the step
- * roundings make it 16e-4, with twice the step bends make it 90e-4. A random v of unit size gives
- * sums of the size of |g|, so differences are measured by that. Tolerances are four times what was
- * seen. */
+ * hardly depends on x. For whole models the largest difference is 12e-4, where heads form a chain;
+ * with half the step roundings make it 15e-4, with twice the step bends make it 99e-4. A random v
+ * of unit size gives sums of the size of |g|, so differences are measured by that. Tolerances are
+ * at least four times what was seen. */
 #include "heads/heads_grad.h"
 #include "tests/unit/numbers.h"
 #include "tests/unit/unit.h"
@@ -75,10 +75,11 @@ struct setup {
     int head;
 };
 
-static void config_draw(struct config *c, struct draws *d, bool is_long)
+static void config_draw(struct config *c, struct draws *d, enum head_kind kind, bool is_long)
 {
     static const int groups[][2] = {{1, 1}, {2, 1}, {2, 2}, {4, 2}, {3, 1}};
     int g = draw_below(d, 5);
+    bool layered = head_kind_tensors(kind) == HEAD_LAYERS;
     *c = (struct config){
         .n_heads = groups[g][0],
         .n_kv_heads = groups[g][1],
@@ -90,22 +91,22 @@ static void config_draw(struct config *c, struct draws *d, bool is_long)
         .norm_eps = 1e-3f,
         .rope_theta = 100,
         .tied = draw_below(d, 2),
-        .kind = HEAD_PARALLEL,
-        .n_predict = 1 + draw_below(d, 3),
-        .head_layers = 1 + draw_below(d, 2),
+        .kind = kind,
+        .n_predict = 1 + draw_below(d, 4),
+        .head_layers = layered ? 1 + draw_below(d, 2) : 0,
         .bos = -1,
         .eos = -1,
     };
 }
 
-static void setup_init(struct setup *s, uint64_t seed)
+static void setup_init(struct setup *s, enum head_kind kind, uint64_t seed)
 {
     struct err err;
     memset(s, 0, sizeof *s);
     s->d.seed = seed;
     bool is_long = seed == 1; /* more rows than LOSS_ROWS, and than ATTENTION_STRIP in a sequence */
     int sequences = is_long ? 2 : 1 + draw_below(&s->d, 3);
-    config_draw(&s->config, &s->d, is_long);
+    config_draw(&s->config, &s->d, kind, is_long);
     assert_ok(config_check(&s->config, &err), err);
     assert_ok(team_init(&s->team, seed % 4 ? 1 : 3, &err), err);
     assert_ok(trainer_init(&s->t, &s->config, sequences, seed, &s->team, &err), err);
@@ -122,6 +123,8 @@ static void setup_init(struct setup *s, uint64_t seed)
         s->t.tokens[i] = draw_below(&s->d, s->config.vocab);
     for (int i = 0; i < s->t.rows * s->config.n_predict; i++)
         s->t.targets[i] = draw_below(&s->d, s->config.vocab);
+    for (int i = 0; i < s->config.n_predict; i++)
+        s->t.heads.weight[i] = 0.25f * (float)(1 + draw_below(&s->d, 8));
     s->pass = (struct pass){&s->t.model, s->t.row, s->t.rows, attend_whole, &s->t.batch};
 
     s->room = (size_t)s->t.rows * (size_t)s->config.dim * 3;
@@ -152,17 +155,37 @@ static double weighted(const float *y, const float *weight, size_t n)
     return sum;
 }
 
-static void each_seed(void (*test)(struct setup *s), const char *what, double allowed)
+/* Runs the test on random models with heads of that kind; prints the largest difference. */
+static void seeds_of_kind(void (*test)(struct setup *s), enum head_kind kind, const char *what)
 {
     struct setup s;
-    tolerance = allowed;
-    worst = failed = 0;
+    worst = 0;
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
-        setup_init(&s, seed);
+        setup_init(&s, kind, seed);
         test(&s);
         setup_release(&s);
     }
     print_message("%s: %.1e\n", what, worst);
+}
+
+/* For functions that know nothing of the kinds; these heads' layers are blocks to test. */
+static void each_seed(void (*test)(struct setup *s), const char *what, double allowed)
+{
+    tolerance = allowed;
+    failed = 0;
+    seeds_of_kind(test, HEAD_PARALLEL, what);
+    assert_int_equal(failed, 0);
+}
+
+static void each_kind(void (*test)(struct setup *s), const char *what, double allowed)
+{
+    char title[64];
+    tolerance = allowed;
+    failed = 0;
+    for (int kind = 0; kind < HEAD_KINDS; kind++) {
+        snprintf(title, sizeof title, "%s, %s", what, head_kind_name((enum head_kind)kind));
+        seeds_of_kind(test, (enum head_kind)kind, title);
+    }
     assert_int_equal(failed, 0);
 }
 
@@ -477,16 +500,55 @@ static void embedding_gradients(void **state)
     each_seed(embed_test, "embedding", 2e-4);
 }
 
+/* ---- the walks over heads: what returns to the trunk, and the weights of the heads ---- */
+
+static void heads_lane(struct lane *lane, void *arg)
+{
+    struct setup *s = arg;
+    float *dz = s->t.heads.factor != 0 ? s->d_in : s->d_out; /* it is written even without */
+    head_trainer(s->config.kind)->train(lane, &s->pass, &s->t.heads, s->x, dz);
+}
+
+static double losses(const struct setup *s)
+{
+    double sum = 0;
+    for (int i = 0; i < s->config.n_predict; i++)
+        sum += s->t.heads.weight[i] * s->t.score[i].nats;
+    return sum;
+}
+
+static double heads_value(void *arg)
+{
+    struct setup *s = arg;
+    s->t.heads.factor = 0;
+    team_run(&s->team, heads_lane, s);
+    return losses(s);
+}
+
+static void heads_test(struct setup *s)
+{
+    const struct params *p = &s->t.model.params;
+    s->t.heads.factor = 1.0f / (float)s->t.rows;
+    team_run(&s->team, heads_lane, s);
+    check(heads_value, s, s->x, s->d_in, (size_t)s->t.rows * (size_t)s->config.dim, &s->d,
+          "heads, input");
+    for (int i = 0; p->head_linear >= 0 && i < s->config.n_predict; i++)
+        check_param(s, heads_value, p->head_linear + i);
+}
+
+static void head_gradients(void **state)
+{
+    (void)state;
+    each_kind(heads_test, "heads", 5e-4);
+}
+
 /* ---- trunk, heads and losses together: every tensor of the model ---- */
 
 static double model_value(void *arg)
 {
     struct setup *s = arg;
-    double sum = 0;
     trainer_evaluate(&s->t);
-    for (int i = 0; i < s->config.n_predict; i++)
-        sum += s->t.score[i].nats;
-    return sum;
+    return losses(s);
 }
 
 static void model_test(struct setup *s)
@@ -499,7 +561,7 @@ static void model_test(struct setup *s)
 static void whole_model_gradients(void **state)
 {
     (void)state;
-    each_seed(model_test, "whole model", 2e-3);
+    each_kind(model_test, "whole model", 5e-3);
 }
 
 static int choose(void **state)
@@ -517,7 +579,7 @@ int main(void)
         cmocka_unit_test(linear_gradients),       cmocka_unit_test(rows_norm_gradients),
         cmocka_unit_test(attend_whole_gradients), cmocka_unit_test(block_gradients),
         cmocka_unit_test(loss_gradients),         cmocka_unit_test(embedding_gradients),
-        cmocka_unit_test(whole_model_gradients),
+        cmocka_unit_test(head_gradients),         cmocka_unit_test(whole_model_gradients),
     };
     return cmocka_run_group_tests_name("model_grad", tests, choose, NULL);
 }
