@@ -5,6 +5,8 @@
 #include "model/kv.h"
 #include "model/model.h"
 
+#define QUERIES 16 /* of which attention hears at once */
+
 void block_acts_take(struct block_acts *acts, struct arena *arena, const struct config *c, int rows,
                      bool training)
 {
@@ -71,11 +73,47 @@ static void rows_swiglu(struct lane *lane, const struct config *c, const float *
     }
 }
 
+/* Queries are taken in the order sequence, key/value head, row, head: those that read the same keys
+ * and values stand together, whichever row they are of, and lanes share them by number. */
+static void attend_rows(struct lane *lane, const struct pass *pass, int block,
+                        struct block_acts *acts, const int *full, int n_full)
+{
+    const struct config *c = &pass->model->config;
+    int begin, end, at = 0, per_group = c->n_heads / c->n_kv_heads;
+    size_t k = (size_t)c->head_dim, width = (size_t)c->n_heads * k;
+    size_t stride = width + 2 * (size_t)c->n_kv_heads * k;
+    float scale = 1.0f / sqrtf((float)c->head_dim);
+    lane_share(lane, n_full * c->n_heads, 1, &begin, &end);
+    for (int first = 0, next; first < n_full; first = next) {
+        const struct kv *kv = pass->rows[full ? full[first] : first].kv;
+        next = first + 1;
+        while (next < n_full && pass->rows[full ? full[next] : next].kv == kv)
+            next++;
+        for (int g = 0; g < c->n_kv_heads; g++) {
+            struct attention_query queries[QUERIES];
+            int n = 0, last = at + (next - first) * per_group;
+            for (int i = at > begin ? at : begin; i < last && i < end; i++) {
+                int to = first + (i - at) / per_group, r = full ? full[to] : to;
+                size_t head = (size_t)(g * per_group + (i - at) % per_group) * k;
+                queries[n++] = (struct attention_query){acts->qkv + (size_t)r * stride + head,
+                                                        acts->att + (size_t)to * width + head,
+                                                        pass->rows[r].pos + 1};
+                if (n == QUERIES || i + 1 == last || i + 1 == end) {
+                    kernels.attention(queries, n, kv_keys(kv, block, g), kv_values(kv, block, g),
+                                      c->head_dim, scale);
+                    n = 0;
+                }
+            }
+            at = last;
+        }
+    }
+}
+
 void attend_cached(struct lane *lane, const struct pass *pass, int block, struct block_acts *acts,
                    const int *full, int n_full)
 {
     const struct config *c = &pass->model->config;
-    int begin, end, next, per_group = c->n_heads / c->n_kv_heads;
+    int begin, end;
     size_t k = (size_t)c->head_dim, q_width = (size_t)c->n_heads * k;
     size_t kv_width = (size_t)c->n_kv_heads * k, stride = q_width + 2 * kv_width;
     rows_rope(lane, pass, acts->qkv, stride);
@@ -86,17 +124,7 @@ void attend_cached(struct lane *lane, const struct pass *pass, int block, struct
             kv_put(pass->rows[r].kv, block, g, pass->rows[r].pos, key, key + kv_width);
         }
     lane_barrier(lane);
-    lane_share(lane, n_full * c->n_heads, 1, &begin, &end);
-    float scale = 1.0f / sqrtf((float)c->head_dim);
-    for (int i = begin; i < end; i = next) {
-        /* Heads of one row that share keys and values go together. */
-        int to = i / c->n_heads, h = i % c->n_heads, g = h / per_group, r = full ? full[to] : to;
-        next = i + per_group - h % per_group < end ? i + per_group - h % per_group : end;
-        const struct row *row = &pass->rows[r];
-        kernels.attention(acts->qkv + (size_t)r * stride + (size_t)h * k, next - i,
-                          kv_keys(row->kv, block, g), kv_values(row->kv, block, g), row->pos + 1,
-                          c->head_dim, scale, acts->att + (size_t)to * q_width + (size_t)h * k);
-    }
+    attend_rows(lane, pass, block, acts, full, n_full);
 }
 
 /* y = W norm(x). Rows are normalised by whoever needs them next: the trainer's lanes share rows in

@@ -1,11 +1,14 @@
 /* Packing weights, and their products. */
 #include "model/linear.h"
 
+#include <assert.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/rng.h"
 #include "weights/bf16.h"
 #include "weights/f16.h"
 
@@ -111,7 +114,7 @@ static void pack_quant(struct linear *linear, const float *w, size_t o)
     }
 }
 
-static size_t packed_size(const struct linear *linear)
+size_t linear_bytes(const struct linear *linear)
 {
     size_t panels = linear_stride(linear) / PANEL, inputs = (size_t)linear->inputs;
     switch (linear->type) {
@@ -131,7 +134,7 @@ int linear_pack(struct linear *linear, enum weight_type type, const struct tenso
     for (int i = 0; i < n; i++)
         outputs += tensors[i]->shape[0];
     *linear = (struct linear){.inputs = (int)inputs, .outputs = (int)outputs, .type = type};
-    size_t size = packed_size(linear);
+    size_t size = linear_bytes(linear);
     linear->packed = mem_alloc(size);
     float *row = malloc(inputs * sizeof *row);
     if (!linear->packed || !row) {
@@ -148,6 +151,73 @@ int linear_pack(struct linear *linear, enum weight_type type, const struct tenso
             pack(linear, row, o++);
         }
     free(row);
+    return 0;
+}
+
+/* ---- random weights ---- */
+
+/* Marsaglia's xorshift64: any state but 0. */
+static uint64_t next_word(uint64_t *state)
+{
+    uint64_t x = *state;
+    x ^= x << 13;
+    x ^= x >> 7;
+    return *state = x ^ x << 17;
+}
+
+/* Uniform between -c and c: sqrt(3) standard deviations. */
+static void random_f32(float *w, size_t n, float c, uint64_t *state)
+{
+    for (size_t i = 0; i < n; i += 2) {
+        uint64_t word = next_word(state);
+        w[i] = (float)(int32_t)word * 0x1p-31f * c;
+        w[i + 1] = (float)(int32_t)(word >> 32) * 0x1p-31f * c;
+    }
+}
+
+static void random_bf16(uint16_t *w, size_t n, float c, uint64_t *state)
+{
+    for (size_t i = 0; i < n; i += 4) {
+        uint64_t word = next_word(state);
+        for (size_t j = 0; j < 4; j++)
+            w[i + j] = bf16_from_float((float)(int16_t)(word >> 16 * j) * 0x1p-15f * c);
+    }
+}
+
+/* Odd codes lie evenly about the bias; the largest stands 2 * bias - 1 - bias = bias - 1 above. */
+static void random_quant(struct linear *linear, float c, uint64_t *state)
+{
+    bool q8 = linear->type == WEIGHT_Q8;
+    uint64_t odd = q8 ? 0x0101010101010101 : 0x1111111111111111;
+    uint16_t scale = f16_from_float(c / (float)((q8 ? Q8_BIAS : Q4_BIAS) - 1));
+    size_t groups = (size_t)quant_groups(linear->inputs), panels = linear_stride(linear) / PANEL;
+    size_t code_bytes = groups * (q8 ? GROUP * PANEL : GROUP * PANEL / 2);
+    char *panel = linear->packed;
+    for (size_t p = 0; p < panels; p++, panel += quant_panel_bytes(linear->type, linear->inputs)) {
+        for (size_t i = 0; i < code_bytes; i += 8)
+            *(uint64_t *)(panel + i) = next_word(state) | odd;
+        for (size_t i = 0; i < groups * PANEL; i++)
+            ((uint16_t *)(panel + code_bytes))[i] = scale;
+    }
+}
+
+int linear_random(struct linear *linear, enum weight_type type, int outputs, int inputs,
+                  uint64_t seed, struct err *err)
+{
+    assert(inputs % GROUP == 0 && outputs % PANEL == 0);
+    *linear = (struct linear){.inputs = inputs, .outputs = outputs, .type = type};
+    size_t size = linear_bytes(linear), n = (size_t)outputs * (size_t)inputs;
+    uint64_t state = rng_mix(seed) | 1;
+    float c = sqrtf(3.0f / (float)inputs);
+    linear->packed = mem_alloc(size);
+    if (!linear->packed)
+        return err_set(err, ERR_MEMORY, "%zu MiB for random weights could not be had", size >> 20);
+    if (type == WEIGHT_F32)
+        random_f32(linear->packed, n, c, &state);
+    else if (type == WEIGHT_BF16)
+        random_bf16(linear->packed, n, c, &state);
+    else
+        random_quant(linear, c, &state);
     return 0;
 }
 

@@ -5,6 +5,7 @@
 #define MODEL_LINEAR_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 #include "model/kernels/kernels.h"
@@ -36,7 +37,14 @@ extern linear_dense_fn *linear_dense;
  * all with `inputs` columns (checked by safetensors_get before). ERR_MEMORY. */
 int linear_pack(struct linear *linear, enum weight_type type, const struct tensor *const *tensors,
                 int n, struct err *err);
+/* Random weights of mean 0 and a standard deviation of 1 / sqrt(inputs), made in their packed form
+ * (headway-bench). inputs: a multiple of GROUP, outputs: of PANEL. ERR_MEMORY. */
+int linear_random(struct linear *linear, enum weight_type type, int outputs, int inputs,
+                  uint64_t seed, struct err *err);
 void linear_release(struct linear *linear);
+
+/* Bytes of the packed weights. */
+size_t linear_bytes(const struct linear *linear);
 
 /* Floats a row of the result takes: outputs, rounded up to whole panels. */
 size_t linear_stride(const struct linear *linear);

@@ -194,6 +194,81 @@ int model_open(struct model *m, const char *folder, int weights, int positions, 
     return rc;
 }
 
+/* ---- random: headway-bench ---- */
+
+static int random_block(struct model *m, int i, enum weight_type type, uint64_t seed,
+                        struct err *err)
+{
+    const struct config *c = &m->config;
+    struct block *b = &m->blocks[i];
+    int rc, qkv = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim;
+    uint64_t at = seed + 4 * (uint64_t)i;
+    b->attn_norm = b->ffn_norm = m->norm;
+    if ((rc = linear_random(&b->wqkv, type, qkv, c->dim, at, err)) ||
+        (rc = linear_random(&b->wo, type, c->dim, c->dim, at + 1, err)) ||
+        (rc = linear_random(&b->w13, type, 2 * c->hidden, c->dim, at + 2, err)) ||
+        (rc = linear_random(&b->w2, type, c->dim, c->hidden, at + 3, err)))
+        return rc;
+    return 0;
+}
+
+static int random_weights(struct model *m, enum weight_type type, uint64_t seed, struct err *err)
+{
+    const struct config *c = &m->config;
+    bool own = head_kind_tensors(c->kind) == HEAD_UNEMBEDDING;
+    int rc = 0;
+    m->gains = mem_alloc((size_t)c->dim * sizeof(float));
+    if (!m->gains)
+        return err_set(err, ERR_MEMORY, "no memory for the norms");
+    for (int i = 0; i < c->dim; i++)
+        m->gains[i] = 1;
+    m->norm = m->gains;
+    for (int i = 0; i < m->n_blocks && !rc; i++)
+        rc = random_block(m, i, type, seed, err);
+    seed += 4 * (uint64_t)m->n_blocks;
+    for (int i = 0; m->head_linear && i < c->n_predict && !rc; i++)
+        rc = linear_random(&m->head_linear[i], type, own ? c->vocab : c->dim, c->dim, seed++, err);
+    if (!rc && !own)
+        rc = linear_random(&m->output, type, c->vocab, c->dim, seed++, err);
+    if (!rc)
+        rc = linear_random(&m->random_embed, WEIGHT_BF16, c->vocab, c->dim, seed, err);
+    m->embed = m->random_embed.packed;
+    m->embed_type = DTYPE_BF16;
+    return rc;
+}
+
+/* The system gives more memory than it has and ends the program when it is used: ask before. */
+static int check_memory(const struct model *m, enum weight_type type, struct err *err)
+{
+    size_t dim = (size_t)m->config.dim, vocab = (size_t)m->config.vocab;
+    struct linear all = {
+        .type = type, .inputs = m->config.dim, .outputs = (int)(m->params.count / dim - vocab)};
+    size_t needed = linear_bytes(&all) + vocab * dim * 2, left = mem_available();
+    if (needed < left - left / 16)
+        return 0;
+    return err_set(err, ERR_MEMORY,
+                   "%zu parameters in %s take %.1f GiB, but only %.1f GiB of memory are left: use "
+                   "a smaller type or shape",
+                   m->params.count, weight_type_name(type), (double)needed * 0x1p-30,
+                   (double)left * 0x1p-30);
+}
+
+int model_random(struct model *m, const struct config *config, enum weight_type type, int positions,
+                 uint64_t seed, struct err *err)
+{
+    int rc = allocate(m, config, err);
+    m->weights = (int)type;
+    if (!rc)
+        rc = check_memory(m, type, err);
+    if (!rc)
+        rc = rope_init(m, positions, err);
+    if (!rc)
+        rc = random_weights(m, type, seed, err);
+    if (rc)
+        model_release(m);
+    return rc;
+}
+
 void model_release(struct model *m)
 {
     for (int i = 0; m->blocks && i < m->n_blocks; i++) {
@@ -205,6 +280,7 @@ void model_release(struct model *m)
     for (int i = 0; m->head_linear && i < m->config.n_predict; i++)
         linear_release(&m->head_linear[i]);
     linear_release(&m->output);
+    linear_release(&m->random_embed);
     free(m->blocks);
     free(m->head_linear);
     free(m->gains);

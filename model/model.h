@@ -50,8 +50,9 @@ struct model {
     struct linear output;       /* (V, D); unused where heads have unembeddings of their own */
     float *rope_cos, *rope_sin; /* (positions, K): each cosine twice; -sin, +sin */
     int positions;
-    int weights;  /* enum weight_type or WEIGHT_STORED */
-    float *gains; /* owned copy of the norms' gains (serving) */
+    int weights;                /* enum weight_type or WEIGHT_STORED */
+    float *gains;               /* owned copy of the norms' gains (serving) */
+    struct linear random_embed; /* model_random's embedding: in which order is all one */
 };
 
 /* Loads FOLDER for serving: config.json, model.safetensors. weights: the type that matrices get
@@ -64,6 +65,11 @@ int model_open(struct model *model, const char *folder, int weights, int positio
  * grads: the same layout, or NULL. */
 int model_over(struct model *model, const struct config *config, float *values, float *grads,
                struct err *err);
+/* A model of that shape with random weights, packed as for serving: what a pass costs does not
+ * depend on them (headway-bench). config is checked; its sizes must suit linear_random.
+ * ERR_MEMORY, also when the system has less memory left than the weights take. */
+int model_random(struct model *model, const struct config *config, enum weight_type type,
+                 int positions, uint64_t seed, struct err *err);
 void model_release(struct model *model);
 
 /* First block of prediction head i (0 = next token), head_layers of them. */

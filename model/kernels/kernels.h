@@ -69,6 +69,12 @@ typedef void linear_kernel(const float *x, size_t x_stride, int rows, int inputs
 typedef void linear_quant_kernel(const struct quant_rows *x, int rows, const void *w, int first,
                                  int last, const float *residual, float *y, size_t y_stride);
 
+struct attention_query {
+    const float *q; /* (head_dim) */
+    float *out;     /* (head_dim) */
+    int n;
+};
+
 struct kernels {
     const char *name;                                /* "generic", "avx2", "avx512", "vnni" */
     linear_kernel *linear[WEIGHT_TYPES];             /* f32, bf16 */
@@ -88,12 +94,12 @@ struct kernels {
     /* y = silu(gate) * up; width is a multiple of 16. */
     void (*swiglu)(const float *gate, const float *up, int width, float *y);
 
-    /* n_queries query heads that share one key/value head, over the n cached positions 0..n-1, in
-     * chunks of ATTENTION_CHUNK from position 0 with a running maximum. q, out: (n_queries,
-     * head_dim). k: blocks of 16 positions, element (pos, d) at
-     * [(pos / 16) * head_dim + d] * 16 + pos % 16. v: (pos, head_dim). */
-    void (*attention)(const float *q, int n_queries, const float *k, const float *v, int n,
-                      int head_dim, float scale, float *out);
+    /* Queries that share one key/value head of one sequence, each over the cached positions
+     * 0..n-1 of its own n, in chunks of ATTENTION_CHUNK from position 0 with a running maximum. k:
+     * blocks of 16 positions, element (pos, d) at [(pos / 16) * head_dim + d] * 16 + pos % 16.
+     * v: (pos, head_dim). */
+    void (*attention)(const struct attention_query *queries, int n_queries, const float *k,
+                      const float *v, int head_dim, float scale);
 
     /* log(sum(exp(x))) over width values, any width. */
     float (*logsumexp)(const float *x, int width);

@@ -1,6 +1,7 @@
 /* The kernels themselves, written in v16. Included by kernels_generic.c, kernels_avx2.c and
  * kernels_avx512.c after their v16 header; KERNELS names the table, KERNELS_NAME its string,
- * and TILE_PANELS(rows) says how many panels a tile of that many rows holds in registers. */
+ * TILE_PANELS(rows) says how many panels a tile of that many rows holds in registers, and
+ * ATTENTION_QUERIES how many queries go over the keys together. */
 #include <math.h>
 #include <stdbool.h>
 
@@ -180,8 +181,7 @@ static void quantize(const float *x, int inputs, int bias, int8_t *codes, float 
     for (int g = 0; g < quant_groups(inputs); g++, x += GROUP, codes += GROUP) {
         bool half = g * GROUP + PANEL >= inputs;
         v16 zero = v16_set(0.0f), a = v16_load(x), b = half ? zero : v16_load(x + PANEL);
-        float most =
-            v16_largest(v16_max(v16_max(a, v16_sub(zero, a)), v16_max(b, v16_sub(zero, b))));
+        float most = v16_magnitude(a, b);
         int sum = 0;
         /* Not a number, or too large to have a scale: codes of 0 with a scale that says so. */
         bool sane = most <= 1e38f;
@@ -232,19 +232,23 @@ static void swiglu(const float *gate, const float *up, int width, float *y)
 #define CHUNK_BLOCKS (ATTENTION_CHUNK / 16)
 
 /* Scores of Q queries against B blocks of 16 positions: Q * B chains of additions side by side,
- * which hide the latency of each. */
-V16_INLINE void scores(const float *q, const float *k, int head_dim, float scale, const int Q,
-                       const int B, float p[][ATTENTION_CHUNK])
+ * which hide the latency of each, and each key is read once for all queries. */
+V16_INLINE void scores(const struct attention_query *queries, const float *k, int head_dim,
+                       float scale, const int Q, const int B, float p[][ATTENTION_CHUNK])
 {
-    v16 s[2 * CHUNK_BLOCKS];
+    v16 s[ATTENTION_QUERIES * CHUNK_BLOCKS];
     for (int i = 0; i < Q * B; i++)
         s[i] = v16_set(0.0f);
-    for (int d = 0; d < head_dim; d++)
-        for (int b = 0; b < B; b++) {
-            v16 key = v16_load(k + ((size_t)b * (size_t)head_dim + (size_t)d) * 16);
-            for (int i = 0; i < Q; i++)
-                s[i * B + b] = v16_fma(v16_set(q[i * head_dim + d]), key, s[i * B + b]);
+    for (int d = 0; d < head_dim; d++) {
+        v16 key[CHUNK_BLOCKS];
+        for (int b = 0; b < B; b++)
+            key[b] = v16_load(k + ((size_t)b * (size_t)head_dim + (size_t)d) * 16);
+        for (int i = 0; i < Q; i++) {
+            v16 q = v16_set(queries[i].q[d]);
+            for (int b = 0; b < B; b++)
+                s[i * B + b] = v16_fma(q, key[b], s[i * B + b]);
         }
+    }
     for (int i = 0; i < Q; i++)
         for (int b = 0; b < B; b++)
             v16_store(p[i] + b * 16, v16_mul(s[i * B + b], v16_set(scale)));
@@ -275,69 +279,118 @@ static float weigh(float *p, int count, float *top, float *sum, bool first)
 }
 
 /* out[d..] = out[d..] keep + sum over positions of p v, for Q queries and 16 D values. */
-V16_INLINE void mix(float p[][ATTENTION_CHUNK], const float *v, int count, int head_dim,
-                    const float *keep, const int Q, const int D, float *out)
+V16_INLINE void mix(const struct attention_query *queries, float p[][ATTENTION_CHUNK],
+                    const float *v, int from, int to, int d, int head_dim, const float *keep,
+                    const int Q, const int D)
 {
-    v16 a[2 * 4];
+    v16 a[ATTENTION_QUERIES * 4];
     for (int i = 0; i < Q; i++)
-        for (int d = 0; d < D; d++)
-            a[i * D + d] = v16_mul(v16_load(out + i * head_dim + d * 16), v16_set(keep[i]));
-    for (int j = 0; j < count; j++)
-        for (int d = 0; d < D; d++) {
-            v16 value = v16_load(v + (size_t)j * (size_t)head_dim + d * 16);
-            for (int i = 0; i < Q; i++)
-                a[i * D + d] = v16_fma(v16_set(p[i][j]), value, a[i * D + d]);
+        for (int e = 0; e < D; e++)
+            a[i * D + e] = v16_mul(v16_load(queries[i].out + d + e * 16), v16_set(keep[i]));
+    for (int j = from; j < to; j++) {
+        v16 value[4];
+        for (int e = 0; e < D; e++)
+            value[e] = v16_load(v + (size_t)j * (size_t)head_dim + d + e * 16);
+        for (int i = 0; i < Q; i++) {
+            v16 weight = v16_set(p[i][j]);
+            for (int e = 0; e < D; e++)
+                a[i * D + e] = v16_fma(weight, value[e], a[i * D + e]);
         }
+    }
     for (int i = 0; i < Q; i++)
-        for (int d = 0; d < D; d++)
-            v16_store(out + i * head_dim + d * 16, a[i * D + d]);
+        for (int e = 0; e < D; e++)
+            v16_store(queries[i].out + d + e * 16, a[i * D + e]);
 }
 
-V16_INLINE void attend(const float *q, const float *k, const float *v, int n, int head_dim,
-                       float scale, const int Q, float *out)
+V16_INLINE void mix_all(const struct attention_query *queries, float p[][ATTENTION_CHUNK],
+                        const float *v, int from, int to, int head_dim, const float *keep,
+                        const int Q)
 {
-    float p[2][ATTENTION_CHUNK], top[2] = {-INFINITY, -INFINITY}, sum[2], keep[2];
-    for (int i = 0; i < Q * head_dim; i++)
-        out[i] = 0;
-    for (int start = 0; start < n; start += ATTENTION_CHUNK) {
-        int count = n - start < ATTENTION_CHUNK ? n - start : ATTENTION_CHUNK, d = 0;
-        const float *key = k + (size_t)start * (size_t)head_dim;
-        const float *value = v + (size_t)start * (size_t)head_dim;
-        switch ((count + 15) / 16) {
-        case 1:
-            scores(q, key, head_dim, scale, Q, 1, p);
-            break;
-        case 2:
-            scores(q, key, head_dim, scale, Q, 2, p);
-            break;
-        case 3:
-            scores(q, key, head_dim, scale, Q, 3, p);
-            break;
-        default:
-            scores(q, key, head_dim, scale, Q, 4, p);
+    int d = 0;
+    for (; d + 64 <= head_dim; d += 64)
+        mix(queries, p, v, from, to, d, head_dim, keep, Q, 4);
+    for (; d < head_dim; d += 16)
+        mix(queries, p, v, from, to, d, head_dim, keep, Q, 1);
+}
+
+struct running {
+    float top, sum;
+};
+
+/* One chunk of positions, from `start` on, for Q queries that all see some of it. */
+V16_INLINE void chunk(const struct attention_query *queries, struct running *running,
+                      const float *k, const float *v, int start, int head_dim, float scale,
+                      const int Q)
+{
+    float p[ATTENTION_QUERIES][ATTENTION_CHUNK], keep[ATTENTION_QUERIES];
+    const float one = 1;
+    int count[ATTENTION_QUERIES], least = ATTENTION_CHUNK, most = 0;
+    k += (size_t)start * (size_t)head_dim;
+    v += (size_t)start * (size_t)head_dim;
+    for (int i = 0; i < Q; i++) {
+        int left = queries[i].n - start;
+        count[i] = left < ATTENTION_CHUNK ? left : ATTENTION_CHUNK;
+        least = count[i] < least ? count[i] : least;
+        most = count[i] > most ? count[i] : most;
+    }
+    switch ((most + 15) / 16) {
+    case 1:
+        scores(queries, k, head_dim, scale, Q, 1, p);
+        break;
+    case 2:
+        scores(queries, k, head_dim, scale, Q, 2, p);
+        break;
+    case 3:
+        scores(queries, k, head_dim, scale, Q, 3, p);
+        break;
+    default:
+        scores(queries, k, head_dim, scale, Q, 4, p);
+    }
+    for (int i = 0; i < Q; i++)
+        keep[i] = weigh(p[i], count[i], &running[i].top, &running[i].sum, start == 0);
+    mix_all(queries, p, v, 0, least, head_dim, keep, Q);
+    for (int i = 0; i < Q && most > least; i++) /* what the others do not see */
+        mix_all(queries + i, p + i, v, least, count[i], head_dim, &one, 1);
+}
+
+V16_INLINE void attend(const struct attention_query *queries, const float *k, const float *v,
+                       int head_dim, float scale, const int Q)
+{
+    struct running running[ATTENTION_QUERIES];
+    int shortest = queries[0].n, longest = shortest;
+    for (int i = 0; i < Q; i++) {
+        running[i] = (struct running){-INFINITY, 0};
+        shortest = queries[i].n < shortest ? queries[i].n : shortest;
+        longest = queries[i].n > longest ? queries[i].n : longest;
+        for (int d = 0; d < head_dim; d++)
+            queries[i].out[d] = 0;
+    }
+    for (int start = 0; start < longest; start += ATTENTION_CHUNK) {
+        if (start < shortest) {
+            chunk(queries, running, k, v, start, head_dim, scale, Q);
+            continue;
         }
         for (int i = 0; i < Q; i++)
-            keep[i] = weigh(p[i], count, &top[i], &sum[i], start == 0);
-        for (; d + 64 <= head_dim; d += 64)
-            mix(p, value + d, count, head_dim, keep, Q, 4, out + d);
-        for (; d < head_dim; d += 16)
-            mix(p, value + d, count, head_dim, keep, Q, 1, out + d);
+            if (start < queries[i].n)
+                chunk(queries + i, running + i, k, v, start, head_dim, scale, 1);
     }
     for (int i = 0; i < Q; i++)
         for (int d = 0; d < head_dim; d += 16) {
-            float *at = out + i * head_dim + d;
-            v16_store(at, v16_div(v16_load(at), v16_set(sum[i])));
+            float *at = queries[i].out + d;
+            v16_store(at, v16_div(v16_load(at), v16_set(running[i].sum)));
         }
 }
 
-static void attention(const float *q, int n_queries, const float *k, const float *v, int n,
-                      int head_dim, float scale, float *out)
+static void attention(const struct attention_query *queries, int n_queries, const float *k,
+                      const float *v, int head_dim, float scale)
 {
     int i = 0;
-    for (; i + 2 <= n_queries; i += 2)
-        attend(q + i * head_dim, k, v, n, head_dim, scale, 2, out + i * head_dim);
-    if (i < n_queries)
-        attend(q + i * head_dim, k, v, n, head_dim, scale, 1, out + i * head_dim);
+    for (; ATTENTION_QUERIES >= 4 && i + 4 <= n_queries; i += 4)
+        attend(queries + i, k, v, head_dim, scale, ATTENTION_QUERIES >= 4 ? 4 : 1);
+    for (; ATTENTION_QUERIES >= 2 && i + 2 <= n_queries; i += 2)
+        attend(queries + i, k, v, head_dim, scale, ATTENTION_QUERIES >= 2 ? 2 : 1);
+    for (; i < n_queries; i++)
+        attend(queries + i, k, v, head_dim, scale, 1);
 }
 
 static float logsumexp(const float *x, int width)

@@ -4,5 +4,6 @@
 #define KERNELS kernels_generic
 #define KERNELS_NAME "generic"
 #define TILE_PANELS(rows) 1
+#define ATTENTION_QUERIES 1
 
 #include "model/kernels/kernels_body.h"

@@ -9,6 +9,7 @@
  *   load_bf16_pairs     16 pairs of bf16 values widened to floats: the first of each, the second
  *   scale_exponent(a,t) a * 2^n, where n stands in the low bits of t's mantissa
  *   load_f16            16 f16 values widened to floats
+ *   magnitude(a, b)     the largest absolute value; a NaN counts as larger than all
  *   store_i8            rounded to the nearest, ties to even; the values must lie within -127..127
  *
  * And whole numbers: v16i, sixteen of 32 bits, v64u, sixty-four bytes.

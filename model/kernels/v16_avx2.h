@@ -100,6 +100,20 @@ V16_INLINE v16 v16_load_f16(const uint16_t *p)
                  _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)))};
 }
 
+V16_INLINE float v16_magnitude(v16 x, v16 y)
+{
+    __m256i digits = _mm256_set1_epi32(0x7fffffff);
+    __m256i a = _mm256_max_epu32(_mm256_and_si256(_mm256_castps_si256(x.a), digits),
+                                 _mm256_and_si256(_mm256_castps_si256(x.b), digits));
+    __m256i b = _mm256_max_epu32(_mm256_and_si256(_mm256_castps_si256(y.a), digits),
+                                 _mm256_and_si256(_mm256_castps_si256(y.b), digits));
+    a = _mm256_max_epu32(a, b);
+    __m128i c = _mm_max_epu32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    c = _mm_max_epu32(c, _mm_shuffle_epi32(c, 0x4E));
+    c = _mm_max_epu32(c, _mm_shuffle_epi32(c, 0xB1));
+    return _mm_cvtss_f32(_mm_castsi128_ps(c));
+}
+
 V16_INLINE void v16_store_i8(int8_t *p, v16 x)
 {
     __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b));

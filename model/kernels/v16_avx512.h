@@ -87,6 +87,16 @@ V16_INLINE v16 v16_load_f16(const uint16_t *p)
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
+V16_INLINE float v16_magnitude(v16 a, v16 b)
+{
+    __m512i all = _mm512_max_epu32(_mm512_castps_si512(_mm512_abs_ps(a)),
+                                   _mm512_castps_si512(_mm512_abs_ps(b)));
+    uint32_t most = _mm512_reduce_max_epu32(all);
+    float f;
+    __builtin_memcpy(&f, &most, sizeof f);
+    return f;
+}
+
 V16_INLINE void v16_store_i8(int8_t *p, v16 a)
 {
     _mm_storeu_si128((__m128i *)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a)));

@@ -129,6 +129,20 @@ V16_INLINE v16 v16_load_f16(const uint16_t *p)
     return r;
 }
 
+V16_INLINE float v16_magnitude(v16 a, v16 b)
+{
+    uint32_t most = 0;
+    for (int i = 0; i < 32; i++) {
+        uint32_t bits;
+        memcpy(&bits, i < 16 ? &a.f[i] : &b.f[i - 16], sizeof bits);
+        bits &= 0x7fffffff;
+        most = bits > most ? bits : most;
+    }
+    float f;
+    memcpy(&f, &most, sizeof f);
+    return f;
+}
+
 V16_INLINE void v16_store_i8(int8_t *p, v16 a)
 {
     for (int i = 0; i < 16; i++)

@@ -11,14 +11,14 @@
 static struct path {
     struct kernels k;
     struct grad_kernels g;
-} paths[3];
+} paths[4];
 static int n_paths;
 
 /* Fills paths; a cmocka group setup. Leaves the fastest in the global tables. */
 static inline int find_paths(void **state)
 {
     (void)state;
-    static const char *const names[] = {"generic", "avx2", "avx512"};
+    static const char *const names[] = {"generic", "avx2", "avx512", "vnni"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct err err;
         if (kernels_init(names[i], &err))

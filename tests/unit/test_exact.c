@@ -194,13 +194,15 @@ struct totals {
     uint64_t tokens, accepted;
 };
 
+static const char *const isas[] = {"generic", "avx2", "avx512", "vnni", "amx"};
+#define ISAS (int)(sizeof isas / sizeof *isas)
+
 /* One batch of requests that come and go at random, some of them cancelled, against the same
  * requests alone. */
 static void batch_case(struct scheduler *plain, struct scheduler *s, struct dice *d,
-                       struct totals *t)
+                       const char *isa, struct totals *t)
 {
     static struct example e[SLOTS];
-    static const char *const isas[] = {"generic", "avx2", "avx512"};
     struct answer want[SLOTS], got[SLOTS], *by_slot[SLOTS] = {NULL};
     int n = 1 + roll(d, SLOTS), started = 0, left = 0;
     memset(want, 0, sizeof want);
@@ -212,8 +214,9 @@ static void batch_case(struct scheduler *plain, struct scheduler *s, struct dice
     }
     /* Not every processor has every path; those it has give the same bits. The generic one is slow,
      * on the demo model above all. */
-    int isa = roll(d, s->model.config.dim > 64 ? 50 : 8) == 0 ? 0 : 1 + roll(d, 2);
-    if (kernels_init(isas[isa], NULL))
+    if (!isa)
+        isa = isas[roll(d, s->model.config.dim > 64 ? 50 : 8) == 0 ? 0 : 1 + roll(d, ISAS - 1)];
+    if (kernels_init(isa, NULL))
         assert_int_equal(kernels_init("generic", NULL), 0);
     s->prompt_chunk = 1 + roll(d, 32);
     while (started < n || left) {
@@ -288,28 +291,36 @@ static int drafts_case(struct scheduler *fresh, struct scheduler *s, struct dice
     return compared;
 }
 
-static void property(const char *folder, int cases, uint64_t seed)
+/* weights: the type of matrices while loading. isa: NULL for any. */
+static void property(const char *folder, const char *weights, const char *isa, int cases,
+                     uint64_t seed)
 {
     static struct scheduler plain, one, two;
     struct err err;
     struct dice d = {seed, 0};
     struct totals t = {0};
-    struct scheduler_options o = {
-        .model = folder, .threads = 1, .max_sequences = 1, .context = 128, .prompt_chunk = 128};
+    struct scheduler_options o = {.model = folder,
+                                  .threads = 1,
+                                  .max_sequences = 1,
+                                  .context = 128,
+                                  .prompt_chunk = 128,
+                                  .weights = weights};
     assert_ok(scheduler_init(&plain, &o, &err), err);
     o.max_sequences = SLOTS;
     assert_ok(scheduler_init(&one, &o, &err), err);
     o.threads = 2;
     assert_ok(scheduler_init(&two, &o, &err), err);
     while (t.cases < cases)
-        batch_case(&plain, roll(&d, 2) ? &one : &two, &d, &t);
-    printf("%s: %d cases identical, %llu tokens, of which %llu were accepted drafts\n", folder,
-           t.cases, (unsigned long long)t.tokens, (unsigned long long)t.accepted);
+        batch_case(&plain, roll(&d, 2) ? &one : &two, &d, isa, &t);
+    printf("%s, %s weights, %s kernels: %d cases identical, %llu tokens, of which %llu were "
+           "accepted drafts\n",
+           head_kind_name(plain.model.config.kind), weights, isa ? isa : "all", t.cases,
+           (unsigned long long)t.tokens, (unsigned long long)t.accepted);
     int drafts = 0;
     assert_ok(kernels_init("auto", &err), err);
     for (int i = 0; i < cases / 10; i++)
         drafts += drafts_case(&plain, roll(&d, 2) ? &one : &two, &d);
-    printf("%s: %d drafts as fresh ones\n", folder, drafts);
+    printf("%d drafts as fresh ones\n", drafts);
     assert_true(drafts > cases / 10);
     assert_true(t.accepted > t.tokens / 20); /* else nothing was tested */
     assert_true(t.accepted < t.tokens);
@@ -319,16 +330,16 @@ static void property(const char *folder, int cases, uint64_t seed)
 }
 
 /* Trains the tiny model until some drafts are right. */
-static void train_tiny(const char *folder, enum head_kind kind, int heads, int head_layers)
+static void train_tiny(const char *folder, enum head_kind kind, int dim, int heads, int head_layers)
 {
     static struct trainer t;
     struct team team;
     struct err err;
-    struct config c = {.dim = 32,
+    struct config c = {.dim = dim,
                        .n_layers = 2,
-                       .n_heads = 2,
+                       .n_heads = dim / 16,
                        .n_kv_heads = 1,
-                       .hidden = 64,
+                       .hidden = 3 * dim / 2 / 16 * 16 + 16,
                        .vocab = BYTE_VOCAB,
                        .context = 64,
                        .norm_eps = 1e-5f,
@@ -387,7 +398,7 @@ static void without_drafts(const char *folder, enum head_kind kind, int head_lay
     struct scheduler_options o = {
         .model = folder, .threads = 1, .max_sequences = 1, .context = 128};
     memset(&a, 0, sizeof a);
-    train_tiny(folder, kind, 1, head_layers);
+    train_tiny(folder, kind, 32, 1, head_layers);
     assert_ok(scheduler_init(&s, &o, &err), err);
     do
         example_make(&e, &d, s.model.config.vocab, 1);
@@ -405,10 +416,10 @@ static void test_kind(void **state)
     struct folder folder;
     printf("%s heads\n", head_kind_name(kind));
     folder_make(&folder);
-    train_tiny(folder.path, kind, 4, layers);
-    property(folder.path, CASES / 2, 1);
-    train_tiny(folder.path, kind, 7, layers ? 2 : 0);
-    property(folder.path, CASES / 2, 2);
+    train_tiny(folder.path, kind, 32, 4, layers);
+    property(folder.path, "stored", NULL, CASES / 2, 1);
+    train_tiny(folder.path, kind, 32, 7, layers ? 2 : 0);
+    property(folder.path, "stored", NULL, CASES / 2, 2);
     without_drafts(folder.path, kind, layers);
     folder_remove(&folder);
 }
@@ -416,14 +427,36 @@ static void test_kind(void **state)
 static void test_demo(void **state)
 {
     (void)state;
-    property("weights/demo", CASES, 3);
+    property("weights/demo", "stored", NULL, CASES, 3);
+}
+
+/* Every type of weights on every path. */
+static void test_types(void **state)
+{
+    static const char *const types[] = {"f32", "bf16", "q8", "q4"};
+    struct folder folder;
+    struct err err;
+    (void)state;
+    folder_make(&folder);
+    for (int i = 0; i < 4 * ISAS; i++) {
+        if (kernels_init(isas[i % ISAS], &err)) {
+            printf("%s\n", err.text);
+            continue;
+        }
+        enum head_kind kind = (enum head_kind)((i + i / ISAS) % HEAD_KINDS);
+        /* Widths that are not whole groups of quantised weights. */
+        train_tiny(folder.path, kind, i % 2 ? 48 : 16, 4, head_kind_tensors(kind) == HEAD_LAYERS);
+        property(folder.path, types[i / ISAS], isas[i % ISAS], CASES, (uint64_t)(10 + i));
+    }
+    folder_remove(&folder);
 }
 
 int main(void)
 {
 #define TEST(id, name, tensors) cmocka_unit_test_prestate(test_kind, &kinds[HEAD_##id]),
     static enum head_kind kinds[HEAD_KINDS];
-    const struct CMUnitTest tests[] = {HEAD_KIND_TABLE(TEST) cmocka_unit_test(test_demo)};
+    const struct CMUnitTest tests[] = {HEAD_KIND_TABLE(TEST) cmocka_unit_test(test_demo),
+                                       cmocka_unit_test(test_types)};
 #undef TEST
     for (int i = 0; i < HEAD_KINDS; i++)
         kinds[i] = (enum head_kind)i;

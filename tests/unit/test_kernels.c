@@ -82,7 +82,7 @@ static void linear_is_the_same_on_every_path(void **state)
     struct draws d = {1, 0};
     for (int i = 0; i < 400; i++) {
         struct product p;
-        product_draw(&p, &d, i % WEIGHT_TYPES, 1 + i / 2 % 20);
+        product_draw(&p, &d, i % 2, 1 + i / 2 % 20);
         float *y = floats(p.size), *other = floats(p.size);
         for (enum residual residual = NONE; residual < RESIDUALS; residual++) {
             product_run(&p, &paths[0], residual, 0, p.rows, y);
@@ -104,7 +104,7 @@ static void linear_is_one_fma_after_another(void **state)
     struct draws d = {2, 0};
     for (int i = 0; i < 40; i++) {
         struct product p;
-        product_draw(&p, &d, i % WEIGHT_TYPES, 1 + i / 2 % 20);
+        product_draw(&p, &d, i % 2, 1 + i / 2 % 20);
         float *y = floats(p.size);
         for (enum residual residual = NONE; residual < RESIDUALS; residual++) {
             product_run(&p, &paths[n_paths - 1], residual, 0, p.rows, y);
@@ -141,7 +141,7 @@ static void linear_rows_know_nothing_of_each_other(void **state)
     struct draws d = {3, 0};
     for (int i = 0; i < 60; i++) {
         struct product p;
-        product_draw(&p, &d, i % WEIGHT_TYPES, 20);
+        product_draw(&p, &d, i % 2, 20);
         float *all = floats(p.size), *some = floats(p.size);
         for (int path = 0; path < n_paths; path++) {
             product_run(&p, &paths[path], APART, 0, p.rows, all);
@@ -362,11 +362,11 @@ static void exp_is_clamped_to_normal_numbers(void **state)
 
 /* ---- attention ---- */
 
-#define QUERIES_MOST 5
+#define QUERIES_MOST 11
 #define OUT_MOST (QUERIES_MOST * 256)
 
 struct attention {
-    int n, size, queries; /* positions seen, head_dim, heads */
+    int n, size, queries, fewer; /* positions seen, head_dim, queries */
     float scale;
     float *q, *k, *v; /* k in blocks of 16 positions (kernels.h), v (n, size) */
 };
@@ -379,6 +379,7 @@ static void attention_draw(struct attention *a, struct draws *d, bool wild)
     a->n = 1 + draw_below(d, 300);
     a->size = sizes[draw_below(d, 7)];
     a->queries = 1 + draw_below(d, QUERIES_MOST);
+    a->fewer = draw_below(d, 2) ? 0 : draw_below(d, 40);
     a->scale = 1 / sqrtf((float)a->size);
     size_t size = (size_t)a->size, room = ((size_t)a->n + 15) / 16 * 16 * size;
     size_t nq = (size_t)a->queries * size, nv = (size_t)a->n * size;
@@ -407,11 +408,17 @@ static void attention_free(struct attention *a)
     free(a->v);
 }
 
-/* Heads first..first+n-1. */
+/* Queries first..first+n-1. Query i sees fewer positions than the one before, by `fewer`. */
 static void attention_run(const struct attention *a, const struct path *path, int first, int n,
                           float *out)
 {
-    path->k.attention(a->q + first * a->size, n, a->k, a->v, a->n, a->size, a->scale, out);
+    struct attention_query queries[QUERIES_MOST];
+    for (int i = 0; i < n; i++) {
+        int seen = a->n - (first + i) * a->fewer;
+        queries[i] = (struct attention_query){a->q + (first + i) * a->size, out + i * a->size,
+                                              seen > 1 ? seen : 1};
+    }
+    path->k.attention(queries, n, a->k, a->v, a->size, a->scale);
 }
 
 /* Whatever heads stand beside it, a head's result is the same, on every path. */
@@ -426,7 +433,7 @@ static void attention_is_the_same_on_every_path(void **state)
         for (int q = 0; q < a.queries; q++)
             attention_run(&a, &paths[0], q, 1, right + q * a.size);
         for (int path = 0; path < n_paths; path++) {
-            int first = draw_below(&d, a.queries), n = a.queries - first;
+            int first = draw_below(&d, a.queries), n = 1 + draw_below(&d, a.queries - first);
             attention_run(&a, &paths[path], first, n, out);
             assert_true(same_bits(right + first * a.size, out, (size_t)(n * a.size)));
         }
@@ -469,6 +476,7 @@ static void attention_is_right(void **state)
         float out[OUT_MOST];
         double right[OUT_MOST];
         attention_draw(&a, &d, false);
+        a.fewer = 0;
         attention_run(&a, &paths[n_paths - 1], 0, a.queries, out);
         for (int q = 0; q < a.queries; q++)
             attention_right(&a, a.q + q * a.size, right + q * a.size);

@@ -193,6 +193,34 @@ static void plain_products_are_right(void **state)
     }
 }
 
+/* Rows with a single 1 in them bring the weights of one input each to light. */
+static void random_weights_have_their_deviation(void **state)
+{
+    enum { INPUTS = 128, OUTPUTS = 512, ROWS = 32 };
+    static float x[ROWS * INPUTS], y[ROWS * OUTPUTS];
+    (void)state;
+    struct err err;
+    struct linear l;
+    struct team team;
+    for (int r = 0; r < ROWS; r++)
+        x[r * INPUTS + r * 4 + r % 4] = 1;
+    assert_ok(team_init(&team, 1, &err), err);
+    assert_ok(team_reserve(&team, linear_scratch_bytes(INPUTS), &err), err);
+    for (int type = 0; type < WEIGHT_TYPES; type++) {
+        double sum = 0, squares = 0, n = ROWS * OUTPUTS;
+        assert_ok(linear_random(&l, (enum weight_type)type, OUTPUTS, INPUTS, 1, &err), err);
+        linear_forward(&team.lanes[0], &l, x, INPUTS, ROWS, NULL, y, OUTPUTS);
+        for (int i = 0; i < ROWS * OUTPUTS; i++) {
+            sum += y[i];
+            squares += (double)y[i] * y[i];
+        }
+        assert_true(fabs(sum / n * sqrt(INPUTS)) < 0.03); /* four deviations */
+        assert_true(fabs(sqrt(squares / n * INPUTS) - 1) < 0.03);
+        linear_release(&l);
+    }
+    team_release(&team);
+}
+
 static int choose(void **state)
 {
     (void)state;
@@ -207,6 +235,7 @@ int main(void)
         cmocka_unit_test(packed_products_are_right),
         cmocka_unit_test(lanes_and_company_change_nothing),
         cmocka_unit_test(plain_products_are_right),
+        cmocka_unit_test(random_weights_have_their_deviation),
     };
     return cmocka_run_group_tests_name("linear", tests, choose, NULL);
 }

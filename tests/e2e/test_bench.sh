@@ -1,0 +1,79 @@
+#!/bin/bash
+# headway-bench --shape from outside: passes of random weights are timed and written as the JSON that
+# DESIGN.md promises; what it cannot do is refused with a sentence.
+set -u
+cd "$(dirname "$0")/../.."
+bench=${BUILD:-build}/headway-bench
+dir=$(mktemp -d /tmp/headway-bench-XXXXXX)
+trap 'rm -rf "$dir"' EXIT
+
+fail() {
+    echo "test_bench: $*" >&2
+    [ -s "$dir/err" ] && sed 's/^/    /' "$dir/err" >&2
+    exit 1
+}
+
+# refused WORD OPTION...: ends with 1 and one sentence that has WORD in it, before anything is made.
+refused() {
+    local word=$1
+    shift
+    "$bench" "$@" >"$dir/out" 2>"$dir/err"
+    [ $? = 1 ] || fail "not refused: $*"
+    [ ! -s "$dir/out" ] && [ "$(wc -l <"$dir/err")" = 1 ] && grep -qe "$word" "$dir/err" ||
+        fail "refused without a sentence about $word: $*"
+}
+
+refused "shape" --shape 2b
+refused "--model" --shape 110m --model weights/demo
+refused "--model"
+refused "begin with 1" --shape 110m --rows 2,4
+refused "rows" --shape 110m --rows 1,,2
+refused "rows" --shape 110m --rows ""
+refused "rows" --shape 110m --rows 1,two
+refused "rows" --shape 110m --rows 1,2,
+refused "context" --shape 110m --context 0
+refused "batch" --shape 110m --batch 1,4000
+refused "batch" --shape 110m --batch 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17
+refused "type" --shape 110m --type q5
+
+"$bench" --shape 110m --type q4 --rows 1,2 --context 16 --batch 1 --repeat 1 --prompt 16 \
+    --json "$dir/json" >"$dir/out" 2>"$dir/err" || fail "no passes"
+python3 - "$dir/json" <<'END' || fail "the JSON is not as it should be"
+import json, math, sys
+
+table = json.load(open(sys.argv[1]))
+assert set(table) == {"machine", "passes", "prompts"}, set(table)
+
+def spread(entry, field):
+    middle = entry[field]
+    low, high = entry.get(field + "_min", middle), entry.get(field + "_max", middle)
+    assert math.isfinite(high) and 0 < low <= middle <= high, (field, entry)
+
+machine = table["machine"]
+spread(machine, "bandwidth_gb_s")
+assert machine["threads"] >= 1 and machine["isa"]
+known = machine["peak_gops"] is not None
+assert known == (machine["peak_instruction"] is not None) and (not known or machine["peak_gops"] > 0)
+
+assert [p["rows"] for p in table["passes"]] == [1, 2]
+for p in table["passes"]:
+    assert (p["shape"], p["type"], p["context"], p["batch"]) == ("110m", "q4", 16, 1), p
+    assert (p["isa"], p["threads"]) == (machine["isa"], machine["threads"]), p
+    assert {"ms_min", "ms_max", "relative_min", "relative_max"} <= set(p)
+    for field in "ms", "relative", "bandwidth_fraction":
+        spread(p, field)
+    assert (p["arithmetic_fraction"] is not None) == known
+    # 62 MB of weights and one pair of keys and values per position
+    bytes = p["bandwidth_fraction"] * machine["bandwidth_gb_s"] * p["ms"] * 1e6
+    assert 62e6 < bytes < 65e6, bytes
+assert table["passes"][0]["relative"] == 1
+if known:
+    one, two = (p["arithmetic_fraction"] * p["ms"] for p in table["passes"])
+    assert 1.99 < two / one < 2.01, (one, two)
+
+[prompt] = table["prompts"]
+assert (prompt["shape"], prompt["type"], prompt["prompt"]) == ("110m", "q4", 16)
+spread(prompt, "tokens_per_s")
+END
+grep -q "^ *16 " "$dir/out" || fail "no table"
+echo "passes are timed"
