@@ -135,19 +135,20 @@ static void norm_linear(struct lane *lane, const struct config *c, const float *
                         const struct linear *linear, float *y)
 {
     size_t dim = (size_t)c->dim;
-    struct lane behind = *lane; /* its scratch, behind what is written here */
     if (!linear->dense && rows <= LANE_ROWS && lane->n > 1) {
+        struct lane behind = *lane; /* its scratch, behind what is written here */
         normed = lane->scratch;
-        behind.scratch = (float *)lane->scratch + LANE_ROWS * dim;
+        behind.scratch = normed + LANE_ROWS * dim;
         for (int r = 0; r < rows; r++)
             kernels.rmsnorm(x + (size_t)r * dim, gain, c->dim, c->norm_eps,
                             normed + (size_t)r * dim);
-    } else {
-        rows_norm(lane, c, x, gain, rows, normed, scale);
-        if (!linear->dense)
-            lane_barrier(lane);
+        linear_forward(&behind, linear, normed, dim, rows, NULL, y, (size_t)linear->outputs);
+        return;
     }
-    linear_forward(&behind, linear, normed, dim, rows, NULL, y, (size_t)linear->outputs);
+    rows_norm(lane, c, x, gain, rows, normed, scale);
+    if (!linear->dense)
+        lane_barrier(lane);
+    linear_forward(lane, linear, normed, dim, rows, NULL, y, (size_t)linear->outputs);
 }
 
 void block_forward(struct lane *lane, const struct pass *pass, int index, struct block_acts *acts,
