@@ -2,6 +2,7 @@
 #include "base/mem.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -28,6 +29,19 @@ void *mem_alloc(size_t size)
         madvise(block, size, MADV_HUGEPAGE); /* a hint: failure costs speed only */
     memset(block, 0, size);
     return block;
+}
+
+size_t mem_available(void)
+{
+    char line[128];
+    size_t kib = SIZE_MAX >> 10;
+    FILE *f = fopen("/proc/meminfo", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %zu kB", &kib) == 1)
+            break;
+    if (f)
+        fclose(f);
+    return kib << 10;
 }
 
 int arena_init(struct arena *arena, struct err *err)

@@ -19,6 +19,10 @@ bool size_add(size_t a, size_t b, size_t *sum);
  * with free(). NULL when memory ran out or size is 0. */
 void *mem_alloc(size_t size);
 
+/* Bytes that the system could give without swapping (MemAvailable), SIZE_MAX where it doesn't say.
+ * Limits of a container are not seen. */
+size_t mem_available(void);
+
 /* One block, many pieces. Use it in two passes with the same calls: with a zeroed arena the pieces
  * are NULL and only `used` grows; arena_init then allocates and the second pass hands them out. */
 struct arena {

@@ -10,13 +10,7 @@
 #include "base/err.h"
 #include "model/kernels/kernels.h"
 #include "model/team.h"
-#include "weights/safetensors.h"
-
-/* "f32", "bf16", "q8", "q4" to a type; "stored" to WEIGHT_STORED. ERR_INVALID. */
-int weight_type_parse(const char *name, int *type, struct err *err);
-const char *weight_type_name(enum weight_type type);
-#define WEIGHT_STORED (-1) /* as in the file */
-#define WEIGHT_TYPE_NAMES "stored|f32|bf16|q8|q4"
+#include "weights/matrix.h"
 
 struct linear {
     int inputs, outputs;
@@ -33,10 +27,10 @@ typedef void linear_dense_fn(struct lane *lane, const struct linear *linear, con
                              size_t y_stride);
 extern linear_dense_fn *linear_dense;
 
-/* Packs n tensors stacked along their outputs, into weights of any type. Tensors are F32 or BF16,
- * all with `inputs` columns (checked by safetensors_get before). ERR_MEMORY. */
-int linear_pack(struct linear *linear, enum weight_type type, const struct tensor *const *tensors,
-                int n, struct err *err);
+/* Packs n matrices of equal `inputs`, stacked along their outputs, into weights of any type.
+ * ERR_MEMORY. */
+int linear_pack(struct linear *linear, enum weight_type type, const struct matrix *matrices, int n,
+                struct err *err);
 /* Random weights of mean 0 and a standard deviation of 1 / sqrt(inputs), made in their packed form
  * (headway-bench). inputs: a multiple of GROUP, outputs: of PANEL. ERR_MEMORY. */
 int linear_random(struct linear *linear, enum weight_type type, int outputs, int inputs,

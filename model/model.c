@@ -96,35 +96,27 @@ int model_over(struct model *m, const struct config *config, float *values, floa
 /* Looks n consecutive tensors of the list up and packs them into one matrix. */
 static int pack(struct model *m, int first, int n, struct linear *linear, struct err *err)
 {
-    const struct tensor *tensors[3];
+    struct matrix matrices[3];
     for (int i = 0; i < n; i++) {
         const struct param *t = &m->params.list[first + i];
-        int rc = safetensors_get(&m->file, t->name, t->n_dims, t->shape, &tensors[i], err);
+        int rc = matrix_find(&m->file, t->name, t->n_dims, t->shape, &matrices[i], err);
         if (rc)
             return rc;
     }
-    enum weight_type stored = tensors[0]->dtype == DTYPE_BF16 ? WEIGHT_BF16 : WEIGHT_F32;
-    enum weight_type type = m->weights == WEIGHT_STORED ? stored : (enum weight_type)m->weights;
-    return linear_pack(linear, type, tensors, n, err);
+    bool stored = m->weights == WEIGHT_STORED;
+    enum weight_type type = stored ? matrices[0].type : (enum weight_type)m->weights;
+    return linear_pack(linear, type, matrices, n, err);
 }
 
 /* Copies a gain to the next free place of m->gains. */
 static int gain(struct model *m, int index, float **next, const float **out, struct err *err)
 {
     const struct param *p = &m->params.list[index];
-    const struct tensor *t;
-    int rc = safetensors_get(&m->file, p->name, p->n_dims, p->shape, &t, err);
+    struct matrix matrix;
+    int rc = matrix_find(&m->file, p->name, p->n_dims, p->shape, &matrix, err);
     if (rc)
         return rc;
-    for (size_t i = 0; i < p->count; i++) {
-        uint16_t bits;
-        if (t->dtype == DTYPE_F32)
-            memcpy(*next + i, (const char *)t->data + 4 * i, 4);
-        else {
-            memcpy(&bits, (const char *)t->data + 2 * i, 2);
-            (*next)[i] = bf16_to_float(bits);
-        }
-    }
+    matrix_row(&matrix, 0, *next);
     *out = *next;
     *next += p->count;
     return 0;

@@ -1,7 +1,8 @@
-/* headway-bench: what speculation brings on a model, measured as users feel it. For every number of
- * drafts k, and for auto (-1 in the JSON), the same prompts are decoded greedily, plain and
- * speculative interleaved in one process, and every text is compared with the plain one. The
- * counterpart of the paper's tables S2 and S3.
+/* headway-bench: options, and what speculation brings on a model, measured as users feel it
+ * (--model; passes of random weights, --shape, are bench_shape.c). For every number of drafts k,
+ * and for auto (-1 in the JSON), the same prompts are decoded greedily, plain and speculative
+ * interleaved in one process, and every text is compared with the plain one. The counterpart of the
+ * paper's tables S2 and S3.
  */
 #include <jansson.h>
 #include <math.h>
@@ -12,6 +13,8 @@
 #include "base/clock.h"
 #include "base/opts.h"
 #include "engine/scheduler.h"
+#include "tools/bench_numbers.h"
+#include "tools/bench_shape.h"
 
 static const char about[] = "headway-bench measures speculative decoding on a model: tokens per "
                             "forward, speed-up over plain\n"
@@ -19,19 +22,24 @@ static const char about[] = "headway-bench measures speculative decoding on a mo
                             "and whether the text was the\n"
                             "same. Prompts come from PROMPTS, a JSON object of lists: {\"code\": "
                             "[\"...\"], \"prose\": [...]};\n"
-                            "the default is prompts.json in the model's folder.";
+                            "the default is prompts.json in the model's folder.\n\n"
+                            "With --shape it measures passes of a model of random weights "
+                            "instead: what several rows cost\n"
+                            "relative to one, and which part of the bandwidth of the memory and "
+                            "of the processor's arithmetic\n"
+                            "a pass uses.";
 
-#define KINDS_MAX 8
-#define BATCHES_MAX 8
+#define BATCH_MAX 256
+#define CONTEXT_MAX 131072
 
 struct options {
-    const char *model, *json, *prompts, *batches, *isa, *type;
-    int tokens, threads, repeat, limit;
+    const char *model, *json, *prompts, *batch, *isa, *type, *shape, *rows, *context;
+    int tokens, threads, repeat, limit, prompt;
 };
 
 /* One cell of the table: a kind of text, a batch size, a number of drafts. */
 struct cell {
-    double seconds[64];             /* per repetition */
+    double seconds[REPEAT_MAX];     /* per repetition */
     size_t tokens, forwards, steps; /* of one repetition; the texts are the same in all */
     uint64_t reached[ENGINE_DRAFTS_MAX], accepted[ENGINE_DRAFTS_MAX];
     bool identical;
@@ -41,7 +49,7 @@ struct bench {
     struct options o;
     struct scheduler s;
     json_t *prompts;
-    json_t *decode; /* the list for --json */
+    json_t *decode; /* the list for --json, borrowed from it */
     int32_t *plain; /* (prompts of a kind, tokens) what plain decoding gave */
 };
 
@@ -187,33 +195,23 @@ static int decode(struct bench *b, json_t *list, size_t first, int batch, int dr
     return 0;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 static void report(struct bench *b, const char *kind, int batch, int drafts,
                    const struct cell *cells)
 {
     const struct cell *plain = &cells[0],
                       *c = &cells[drafts < 0 ? b->s.model.config.n_predict : drafts];
     int n = b->o.repeat;
-    double ratio[64];
+    double ratios[REPEAT_MAX];
     for (int i = 0; i < n; i++)
-        ratio[i] = plain->seconds[i] / c->seconds[i];
-    qsort(ratio, (size_t)n, sizeof *ratio, by_value);
-    double median = n % 2 ? ratio[n / 2] : (ratio[n / 2 - 1] + ratio[n / 2]) / 2;
-    double seconds[64];
-    memcpy(seconds, c->seconds, sizeof seconds);
-    qsort(seconds, (size_t)n, sizeof *seconds, by_value);
+        ratios[i] = plain->seconds[i] / c->seconds[i];
+    struct spread ratio = spread_of(ratios, n);
     double per_forward = (double)c->tokens / (double)c->forwards;
-    double speed = (double)c->tokens / seconds[n / 2];
-    double pass = (double)plain->steps / (double)c->steps / median;
+    double speed = (double)c->tokens / spread_of(c->seconds, n).median;
+    double pass = (double)plain->steps / (double)c->steps / ratio.median;
     char name[16];
     snprintf(name, sizeof name, drafts < 0 ? "auto" : "%d", drafts);
     printf("%-8s %5d %6s %8.2f %8.2f  %5.2f..%-5.2f %9.0f %9.2f   ", kind, batch, name, per_forward,
-           median, ratio[0], ratio[n - 1], speed, pass);
+           ratio.median, ratio.min, ratio.max, speed, pass);
     json_t *acceptance = json_array();
     int columns = b->s.model.config.n_predict - 1, shown = drafts < 0 ? columns : drafts;
     for (int j = 0; j < shown; j++) {
@@ -224,11 +222,11 @@ static void report(struct bench *b, const char *kind, int batch, int drafts,
     printf("%*s %s\n", 5 * (columns - shown), "", c->identical ? "yes" : "NO");
     fflush(stdout);
     json_array_append_new(
-        b->decode,
-        json_pack("{s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:b}", "text", kind, "drafts",
-                  drafts, "batch", batch, "tokens_per_forward", per_forward, "speedup", median,
-                  "speedup_min", ratio[0], "speedup_max", ratio[n - 1], "tokens_per_s", speed,
-                  "relative_pass_time", pass, "acceptance", acceptance, "identical", c->identical));
+        b->decode, json_pack("{s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:b}", "text",
+                             kind, "drafts", drafts, "batch", batch, "tokens_per_forward",
+                             per_forward, "speedup", ratio.median, "speedup_min", ratio.min,
+                             "speedup_max", ratio.max, "tokens_per_s", speed, "relative_pass_time",
+                             pass, "acceptance", acceptance, "identical", c->identical));
 }
 
 /* One kind of text and batch size: all numbers of drafts in turn, prompt by prompt. */
@@ -256,35 +254,19 @@ static int measure(struct bench *b, const char *kind, json_t *list, int batch, b
     return rc;
 }
 
-static int parse_batches(const char *text, int *batches, int *n, struct err *err)
+static int run(struct bench *b, json_t *json, bool *identical, struct err *err)
 {
-    *n = 0;
-    for (const char *at = text; *at;) {
-        char *end;
-        long value = strtol(at, &end, 10);
-        if (end == at || value < 1 || value > 256 || *n == BATCHES_MAX || (*end && *end != ','))
-            return err_set(
-                err, ERR_INVALID,
-                "--batch takes up to %d numbers from 1 to 256 separated by commas, not '%s'",
-                BATCHES_MAX, text);
-        batches[(*n)++] = (int)value;
-        at = *end ? end + 1 : end;
-    }
-    if (!*n || batches[0] != 1)
-        return err_set(err, ERR_INVALID,
-                       "--batch must begin with 1, whose texts the others are held to");
-    return 0;
-}
-
-static int run(struct bench *b, bool *identical, struct err *err)
-{
-    int batches[BATCHES_MAX], n_batches, most = 1,
-                                         rc = parse_batches(b->o.batches, batches, &n_batches, err);
+    struct list batch;
+    int rc = list_parse(&batch, "batch", b->o.batch ? b->o.batch : "1", BATCH_MAX, err);
+    if (!rc && batch.values[0] != 1)
+        rc = err_set(err, ERR_INVALID,
+                     "--batch must begin with 1, whose texts the others are held to");
     if (rc || (rc = read_prompts(b, err)))
         return rc;
-    for (int i = 0; i < n_batches; i++)
-        most = batches[i] > most ? batches[i] : most;
-    struct scheduler_options so = {b->o.model, b->o.threads, most, 0, 0, b->o.isa, b->o.type};
+    b->decode = json_array();
+    json_object_set_new(json, "decode", b->decode);
+    struct scheduler_options so = {b->o.model, b->o.threads, list_largest(&batch), 0, 0,
+                                   b->o.isa,   b->o.type};
     if ((rc = scheduler_init(&b->s, &so, err)))
         return rc;
     if (b->o.tokens >= b->s.context - 2)
@@ -305,8 +287,8 @@ static int run(struct bench *b, bool *identical, struct err *err)
         b->plain = calloc(json_array_size(list), (size_t)b->o.tokens * sizeof *b->plain);
         if (!b->plain)
             return err_set(err, ERR_MEMORY, "no memory for the texts");
-        for (int i = 0; i < n_batches && !rc; i++)
-            rc = measure(b, kind, list, batches[i], identical, err);
+        for (int i = 0; i < batch.n && !rc; i++)
+            rc = measure(b, kind, list, batch.values[i], identical, err);
         free(b->plain);
         if (rc)
             return rc;
@@ -314,40 +296,79 @@ static int run(struct bench *b, bool *identical, struct err *err)
     return 0;
 }
 
+static int run_shape(const struct options *o, json_t *json, struct err *err)
+{
+    struct shape_options s = {.shape = o->shape,
+                              .type = o->type,
+                              .isa = o->isa,
+                              .threads = o->threads,
+                              .repeat = o->repeat,
+                              .prompt = o->prompt};
+    int rc = list_parse(&s.batch, "batch", o->batch ? o->batch : "1,4,16", BATCH_MAX, err);
+    if (!rc)
+        rc = list_parse(&s.rows, "rows", o->rows, SHAPE_ROWS_MOST, err);
+    if (!rc)
+        rc = list_parse(&s.context, "context", o->context, CONTEXT_MAX, err);
+    if (!rc && s.rows.values[0] != 1)
+        rc = err_set(err, ERR_INVALID, "--rows must begin with 1, which the others are held to");
+    return rc ? rc : shape_measure(&s, json, err);
+}
+
+static int write_json(const json_t *json, const char *path, struct err *err)
+{
+    if (json_dump_file(json, path, JSON_INDENT(1) | JSON_REAL_PRECISION(6)))
+        return err_set(err, ERR_IO, "%s could not be written", path);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     struct err err;
-    struct bench b = {
-        .o = {.isa = "auto", .type = "stored", .batches = "1", .tokens = 128, .repeat = 3}};
+    struct bench b = {.o = {.isa = "auto",
+                            .type = "stored",
+                            .tokens = 128,
+                            .rows = "1,2,3,4,5,6,7,8,12,16",
+                            .context = "256,2048",
+                            .prompt = 512}};
     struct options *o = &b.o;
     const struct opt table[] = {
         {"model", OPT_STRING, &o->model, 0, 0, 0, "folder of the model"},
         {"prompts", OPT_STRING, &o->prompts, 0, 0, 0, "prompts, see above"},
         {"limit", OPT_INT, &o->limit, 0, 1e6, 0, "prompts of each kind that are used; 0 = all"},
         {"tokens", OPT_INT, &o->tokens, 2, 1e6, 0, "decoded per prompt"},
-        {"batch", OPT_STRING, &o->batches, 0, 0, 0, "sequences at a time, as 1,4,16"},
-        {"repeat", OPT_INT, &o->repeat, 1, 64, 0, "rounds; medians and extremes are over them"},
+        {"shape", OPT_CHOICE, &o->shape, 0, 0, SHAPE_NAMES, "passes of random weights instead"},
+        {"rows", OPT_STRING, &o->rows, 0, 0, 0, "of a pass, per sequence; with --shape"},
+        {"context", OPT_STRING, &o->context, 0, 0, 0, "positions before the rows; with --shape"},
+        {"prompt", OPT_INT, &o->prompt, 0, CONTEXT_MAX, 0,
+         "tokens of a prompt to read, 0 = none; with --shape"},
+        {"batch", OPT_STRING, &o->batch, 0, 0, 0,
+         "sequences at a time (default 1, with --shape 1,4,16)"},
+        {"repeat", OPT_INT, &o->repeat, 0, REPEAT_MAX, 0,
+         "rounds; medians and extremes are over them; 0 = 3, with --shape 5"},
         {"threads", OPT_INT, &o->threads, 0, TEAM_MAX, 0, "0 = all"},
         {"isa", OPT_CHOICE, &o->isa, 0, 0, "auto|generic|avx2|avx512|vnni|amx", "kernels"},
-        {"type", OPT_CHOICE, &o->type, 0, 0, WEIGHT_TYPE_NAMES, "of the matrices in memory"},
+        {"type", OPT_CHOICE, &o->type, 0, 0, WEIGHT_TYPE_NAMES,
+         "of the matrices in memory; with --shape, stored means q8"},
         {"json", OPT_STRING, &o->json, 0, 0, 0, "also write the table to this file"},
         {0}};
     bool identical = true;
     int rc = opts_parse(table, about, argc, argv, NULL, 0, NULL, &err);
     if (rc > 0)
         return 0;
-    if (!rc && !o->model)
-        rc = err_set(&err, ERR_INVALID, "--model is missing: name a folder");
-    b.decode = json_array();
-    if (!rc)
-        rc = run(&b, &identical, &err);
-    if (!rc && o->json) {
-        json_t *all = json_pack("{s:O}", "decode", b.decode);
-        if (json_dump_file(all, o->json, JSON_INDENT(1) | JSON_REAL_PRECISION(6)))
-            rc = err_set(&err, ERR_IO, "%s could not be written", o->json);
-        json_decref(all);
-    }
-    json_decref(b.decode);
+    if (!rc && !o->model == !o->shape)
+        rc = err_set(&err, ERR_INVALID,
+                     "give either --model FOLDER, to measure speculation, or --shape, to time "
+                     "passes of random weights");
+    if (!o->repeat)
+        o->repeat = o->shape ? 5 : 3;
+    json_t *json = json_object();
+    if (!rc && o->shape)
+        rc = run_shape(o, json, &err);
+    else if (!rc)
+        rc = run(&b, json, &identical, &err);
+    if (!rc && o->json)
+        rc = write_json(json, o->json, &err);
+    json_decref(json);
     json_decref(b.prompts);
     scheduler_release(&b.s);
     if (rc)

@@ -15,10 +15,9 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "weights/quant.h"
 
 #define PANEL 16 /* output channels per panel */
-
-enum weight_type { WEIGHT_F32, WEIGHT_BF16, WEIGHT_Q8, WEIGHT_Q4, WEIGHT_TYPES };
 
 /* Quantised weights: GROUP inputs of an output channel share a scale (f16); a weight is
  * scale * (code - bias), code an unsigned byte (q8, bias 128) or four bits (q4, bias 8). Inputs
@@ -33,19 +32,15 @@ enum weight_type { WEIGHT_F32, WEIGHT_BF16, WEIGHT_Q8, WEIGHT_Q4, WEIGHT_TYPES }
  * and is padded to a multiple of 64 bytes. Rows are quantised likewise, each for itself: 32 signed
  * codes and a scale (f32) per group. Dot products of codes are whole numbers, so that how a path
  * sums them makes no difference. */
-#define GROUP 32
-#define Q8_BIAS 128
-#define Q4_BIAS 8
-
-static inline int quant_groups(int inputs)
+static inline size_t quant_panel_group_bytes(enum weight_type type)
 {
-    return (inputs + GROUP - 1) / GROUP;
+    return type == WEIGHT_Q8 ? GROUP * PANEL : GROUP * PANEL / 2;
 }
 
 static inline size_t quant_panel_bytes(enum weight_type type, int inputs)
 {
-    size_t codes = type == WEIGHT_Q8 ? GROUP * PANEL : GROUP * PANEL / 2;
-    return ((size_t)quant_groups(inputs) * (codes + PANEL * 2) + 63) & ~(size_t)63;
+    size_t group = quant_panel_group_bytes(type) + PANEL * sizeof(uint16_t);
+    return ((size_t)quant_groups(inputs) * group + 63) & ~(size_t)63;
 }
 
 /* Quantised rows, G groups each. */

@@ -324,7 +324,7 @@ V16_INLINE void chunk(const struct attention_query *queries, struct running *run
 {
     float p[ATTENTION_QUERIES][ATTENTION_CHUNK], keep[ATTENTION_QUERIES];
     const float one = 1;
-    int count[ATTENTION_QUERIES], least = ATTENTION_CHUNK, most = 0;
+    int count[ATTENTION_QUERIES] = {0}, least = ATTENTION_CHUNK, most = 0;
     k += (size_t)start * (size_t)head_dim;
     v += (size_t)start * (size_t)head_dim;
     for (int i = 0; i < Q; i++) {

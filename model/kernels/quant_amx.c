@@ -41,6 +41,8 @@ static void configure(int rows)
         config.colsb[i] = i == 4 || i == 5 ? GROUP : 64;
         config.rows[i] = (uint8_t)(i < 6 ? rows : 8);
     }
+    /* gcc 12 believes that only 8 bytes are read, and drops stores to the others. */
+    __asm__ volatile("" : : "r"(&config) : "memory");
     _tile_loadconfig(&config);
 }
 

@@ -134,7 +134,9 @@ V16_INLINE v16i v16i_dot(v16i sum, v64u w, const int8_t *x)
 {
     int32_t four;
     __builtin_memcpy(&four, x, sizeof four);
-    return _mm512_dpbusd_epi32(sum, w, _mm512_set1_epi32(four));
+    /* gcc 12 copies the sum before every intrinsic of this kind. */
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(_mm512_set1_epi32(four)));
+    return sum;
 }
 
 #else

@@ -11,7 +11,7 @@
 struct stack {
     int n, inputs, outputs;
     struct tensor tensors[3];
-    const struct tensor *list[3];
+    struct matrix list[3];
     char *bytes[3];
     float *w; /* (outputs, inputs), what the tensors hold */
 };
@@ -46,7 +46,10 @@ static void stack_draw(struct stack *s, struct draws *d)
                                         .shape = {(size_t)rows[i], (size_t)s->inputs},
                                         .size = size,
                                         .data = s->bytes[i] + 1};
-        s->list[i] = &s->tensors[i];
+        s->list[i] = (struct matrix){.data = &s->tensors[i],
+                                     .type = type == DTYPE_F32 ? WEIGHT_F32 : WEIGHT_BF16,
+                                     .rows = (size_t)rows[i],
+                                     .inputs = (size_t)s->inputs};
     }
 }
 

@@ -153,9 +153,12 @@ static void product_draw(struct product *p, struct draws *d)
                             .shape = {(size_t)p->outputs, (size_t)p->inputs},
                             .size = count * 4,
                             .data = p->w};
-    const struct tensor *list[] = {&tensor};
+    struct matrix matrix = {.data = &tensor,
+                            .type = WEIGHT_F32,
+                            .rows = (size_t)p->outputs,
+                            .inputs = (size_t)p->inputs};
     enum weight_type type = draw_below(d, 2) ? WEIGHT_Q8 : WEIGHT_Q4;
-    assert_ok(linear_pack(&p->l, type, list, 1, &err), err);
+    assert_ok(linear_pack(&p->l, type, &matrix, 1, &err), err);
     p->y_stride = linear_stride(&p->l);
 }
 

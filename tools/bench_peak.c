@@ -1,0 +1,230 @@
+/* Loops that do nothing but load, or nothing but multiply. Only functions marked with a target use
+ * more than the base instruction set, and only where kernels_init found that the processor has it.
+ */
+#include "tools/bench_peak.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+/* Claims to look at the result of a loop, so that it isn't dropped for want of a use. */
+static void keep(const void *result)
+{
+    __asm__ volatile("" : : "r"(result) : "memory");
+}
+
+/* ---- memory ---- */
+
+/* Two streams a lane keep more pages open than one. `size` is a multiple of READ_STEP. */
+#define READ_STEP 512
+#define HALF_STEP (READ_STEP / 2)
+
+static void read_generic(const char *from, size_t size)
+{
+    const char *a = from, *b = from + size / 2;
+    uint64_t sum[16] = {0};
+    for (size_t i = 0; i < size / 2; i += sizeof sum)
+        for (size_t j = 0; j < 16; j++)
+            sum[j] += ((const uint64_t *)(a + i))[j] ^ ((const uint64_t *)(b + i))[j];
+    keep(sum);
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) static void read_avx512(const char *from, size_t size)
+{
+    const char *a = from, *b = from + size / 2;
+    __m512i s[8];
+    for (int j = 0; j < 8; j++)
+        s[j] = _mm512_setzero_si512();
+    for (size_t i = 0; i < size / 2; i += HALF_STEP)
+        for (int j = 0; j < 4; j++) {
+            s[j] = _mm512_add_epi64(s[j], _mm512_load_si512(a + i + 64 * j));
+            s[j + 4] = _mm512_add_epi64(s[j + 4], _mm512_load_si512(b + i + 64 * j));
+        }
+    __m512i all = s[0];
+    for (int j = 1; j < 8; j++)
+        all = _mm512_add_epi64(all, s[j]);
+    keep(&all);
+}
+#endif
+
+struct reading {
+    const struct area *areas;
+    int n;
+    void (*read)(const char *from, size_t size);
+};
+
+static void read_lane(struct lane *lane, void *arg)
+{
+    const struct reading *r = arg;
+    for (int i = 0; i < r->n; i++) {
+        int begin, end;
+        lane_share(lane, (int)(r->areas[i].size / READ_STEP), 1, &begin, &end);
+        r->read((const char *)r->areas[i].data + (size_t)begin * READ_STEP,
+                (size_t)(end - begin) * READ_STEP);
+    }
+}
+
+double peak_bandwidth(struct team *team, const struct area *areas, int n)
+{
+    struct reading r = {areas, n, read_generic};
+    size_t bytes = 0;
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f"))
+        r.read = read_avx512;
+#endif
+    for (int i = 0; i < n; i++)
+        bytes += areas[i].size / READ_STEP * READ_STEP;
+    double start = clock_seconds();
+    team_run(team, read_lane, &r);
+    return (double)bytes / (clock_seconds() - start);
+}
+
+/* ---- arithmetic: independent sums enough to hide how long one addition takes ---- */
+
+#define SUMS 16
+#define SUMS_AVX2 12 /* there are 16 registers */
+
+struct instruction {
+    const char *name;
+    const char *isas; /* names of the kernels that multiply with it */
+    bool quantised;   /* weights of q8 and q4, or of the other types */
+    void (*run)(size_t rounds);
+    double operations; /* of one round */
+};
+
+#if defined(__x86_64__)
+__attribute__((target("avx2,fma"))) static void run_fma256(size_t rounds)
+{
+    __m256 s[SUMS_AVX2], x = _mm256_set1_ps(0.5f), y = _mm256_set1_ps((float)rounds);
+    for (int j = 0; j < SUMS_AVX2; j++)
+        s[j] = _mm256_set1_ps((float)j);
+    for (size_t i = 0; i < rounds; i++) {
+#pragma GCC unroll 16
+        for (int j = 0; j < SUMS_AVX2; j++)
+            s[j] = _mm256_fmadd_ps(s[j], x, y);
+    }
+    __m256 all = s[0];
+    for (int j = 1; j < SUMS_AVX2; j++)
+        all = _mm256_add_ps(all, s[j]);
+    keep(&all);
+}
+
+__attribute__((target("avx512f"))) static void run_fma512(size_t rounds)
+{
+    __m512 s[SUMS], x = _mm512_set1_ps(0.5f), y = _mm512_set1_ps((float)rounds);
+    for (int j = 0; j < SUMS; j++)
+        s[j] = _mm512_set1_ps((float)j);
+    for (size_t i = 0; i < rounds; i++) {
+#pragma GCC unroll 16
+        for (int j = 0; j < SUMS; j++)
+            s[j] = _mm512_fmadd_ps(s[j], x, y);
+    }
+    __m512 all = s[0];
+    for (int j = 1; j < SUMS; j++)
+        all = _mm512_add_ps(all, s[j]);
+    keep(&all);
+}
+
+/* In assembly, because GCC 12 copies the sums around when it is the intrinsic. */
+__attribute__((target("avx512f,avx512vnni"))) static void run_dpbusd(size_t rounds)
+{
+    __m512i s[SUMS], x = _mm512_set1_epi8(3), y = _mm512_set1_epi8((char)rounds);
+    for (int j = 0; j < SUMS; j++)
+        s[j] = _mm512_set1_epi32(j);
+    for (size_t i = 0; i < rounds; i++) {
+#pragma GCC unroll 16
+        for (int j = 0; j < SUMS; j++) {
+            __m512i sum = s[j];
+            __asm__("vpdpbusd %1, %2, %0" : "+v"(sum) : "v"(x), "v"(y));
+            s[j] = sum;
+        }
+    }
+    __m512i all = s[0];
+    for (int j = 1; j < SUMS; j++)
+        all = _mm512_add_epi32(all, s[j]);
+    keep(&all);
+}
+
+/* kernels_init has asked the system for the matrix unit. Tiles 0..3 are the sums. */
+__attribute__((target("amx-tile,amx-int8"))) static void run_tiles(size_t rounds)
+{
+    struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t colsb[16];
+        uint8_t rows[16];
+    } config = {.palette = 1};
+    for (int i = 0; i < 8; i++) {
+        config.colsb[i] = 64;
+        config.rows[i] = 16;
+    }
+    keep(&config); /* GCC 12 believes that the next line reads 8 bytes only */
+    _tile_loadconfig(&config);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_zero(4);
+    _tile_zero(5);
+    for (size_t i = 0; i < rounds; i++) {
+        _tile_dpbsud(0, 4, 5);
+        _tile_dpbsud(1, 4, 5);
+        _tile_dpbsud(2, 4, 5);
+        _tile_dpbsud(3, 4, 5);
+    }
+    _tile_release();
+}
+#endif
+
+/* A multiplication and an addition count as two. */
+static const struct instruction instructions[] = {
+#if defined(__x86_64__)
+    {"vfmadd", "avx2", false, run_fma256, SUMS_AVX2 * 8 * 2},
+    {"vfmadd", "avx512 vnni amx", false, run_fma512, SUMS * 16 * 2},
+    {"vpdpbusd", "vnni", true, run_dpbusd, SUMS * 64 * 2},
+    {"tdpbsud", "amx", true, run_tiles, 4 * 16 * 16 * 64 * 2},
+#endif
+    {NULL, "", false, NULL, 0}};
+
+static const struct instruction *find(enum weight_type type)
+{
+    const struct instruction *i = instructions;
+    while (i->name && !(i->quantised == (type == WEIGHT_Q8 || type == WEIGHT_Q4) &&
+                        strstr(i->isas, kernels.name)))
+        i++;
+    return i;
+}
+
+const char *peak_instruction(enum weight_type type)
+{
+    return find(type)->name;
+}
+
+struct multiplying {
+    const struct instruction *instruction;
+    size_t rounds;
+};
+
+static void multiply_lane(struct lane *lane, void *arg)
+{
+    const struct multiplying *m = arg;
+    (void)lane;
+    m->instruction->run(m->rounds);
+}
+
+double peak_arithmetic(struct team *team, enum weight_type type)
+{
+    /* About 10 ms, whichever instruction it is: SUMS of them, or four on tiles, take 8 to 64
+     * cycles. */
+    struct multiplying m = {find(type), (size_t)1 << 20};
+    if (!m.instruction->name)
+        return 0;
+    double start = clock_seconds();
+    team_run(team, multiply_lane, &m);
+    return m.instruction->operations * (double)m.rounds * team->n / (clock_seconds() - start);
+}

@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""Times passes of headway-bench and of llama.cpp on the same shapes, interleaved in one run.
+
+    tools/compare_llama.py --llama /path/to/llama.cpp/build/bin [--llama ANOTHER/bin ...]
+        [--shape 110m] [--type q8|q4] [--rows 1,2,4,8,16] [--rounds N] [--json FILE]
+
+Not part of `make test`: it needs a llama.cpp that is already built, with its sources beside it, a
+C++ compiler, a Python with numpy (for tools/random_gguf.py), and a machine that does nothing else.
+BUILD names headway's build folder.
+
+A cell is the milliseconds of one pass over k tokens of one sequence, 256 tokens behind it, with
+logits for all k: what verifying k - 1 drafts costs. Then, the tokens per second of reading a prompt.
+Weights are random: q8 is held against Q8_0 and q4 against Q4_0, embedding and unembedding included,
+in files that tools/random_gguf.py writes into --models and leaves there for the next time.
+
+llama.cpp runs in every configuration that may be its best: each --llama (say, one built for AMX and
+one without), with its repacking of weights (its default) and without ("as stored"). All of them and
+headway run once a round, in an order that turns. Within a process everything is first done once
+without the clock, and each pass directly follows one like it; a round's figure is the median of its
+passes. The ratio, llama.cpp / headway for ms and headway / llama.cpp for tokens per second, pairs
+rounds and takes the configuration that is fastest for that very cell: above 1, headway is faster.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+BENCH = HERE.parent / os.environ.get("BUILD", "build") / "headway-bench"
+STORED = {"q8": "q8_0", "q4": "q4_0"}
+
+
+class Failed(Exception):
+    pass
+
+
+def run(command, environment=None):
+    done = subprocess.run([str(c) for c in command], env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise Failed(f"{command[0]}: {done.stderr.strip()[-2000:] or f'exit {done.returncode}'}")
+    return done.stdout
+
+
+# ---- llama.cpp ----
+
+
+def source_of(folder):
+    """The folder above bin that has include/llama.h."""
+    for parent in folder.parents:
+        if (parent / "include" / "llama.h").exists():
+            return parent
+    raise Failed(f"no include/llama.h above {folder}: --llama is to name the bin folder of a build")
+
+
+def compile_probe(folder, out):
+    source = source_of(folder)
+    run([os.environ.get("CXX", "g++"), "-std=c++17", "-O2", HERE / "compare_llama.cpp", "-o", out,
+         "-I", source / "include", "-I", source / "ggml" / "include", "-L", folder,
+         "-Wl,-rpath," + str(folder), "-lllama", "-lggml", "-lggml-base", "-lggml-cpu"])
+
+
+def measure_llama(probe, extra, model, o):
+    text = run([probe, model, o.threads, int(extra), o.context, o.prompt, o.repeat, o.timed, *o.rows],
+               dict(os.environ, OMP_NUM_THREADS=str(o.threads)))
+    result = json.loads(text)
+    cells = {p["rows"]: statistics.median(p["ms"]) for p in result["passes"]}
+    if o.prompt:
+        cells["prompt"] = statistics.median(result["prompt_tokens_per_s"])
+    return cells, dict(system=result["system"], buffers=result["buffers"])
+
+
+# ---- headway ----
+
+
+def measure_headway(shape, kind, o, folder):
+    out = folder / "headway.json"
+    run([BENCH, "--shape", shape, "--type", kind, "--rows", ",".join(map(str, o.rows)), "--context",
+         o.context, "--batch", 1, "--prompt", o.prompt, "--threads", o.threads, "--repeat",
+         o.repeat * o.timed, "--json", out])
+    result = json.loads(out.read_text())
+    cells = {p["rows"]: p["ms"] for p in result["passes"]}
+    if o.prompt:
+        cells["prompt"] = result["prompts"][0]["tokens_per_s"]
+    return cells, dict(isa=result["passes"][0]["isa"], machine=result.get("machine"))
+
+
+# ---- both ----
+
+
+def spread(values):
+    return dict(median=statistics.median(values), min=min(values), max=max(values), rounds=values)
+
+
+def model_file(shape, kind, o):
+    path = o.models / f"random-{shape}-{STORED[kind]}.gguf"
+    if not path.exists():
+        o.models.mkdir(parents=True, exist_ok=True)
+        run([sys.executable, HERE / "random_gguf.py", "--shape", shape, "--type", STORED[kind],
+             "--out", path])
+    return path
+
+
+def compare(shape, kind, probes, o, folder):
+    model = model_file(shape, kind, o)
+    runs = {"headway": lambda: measure_headway(shape, kind, o, folder)}
+    for label, probe in probes.items():
+        runs[label] = lambda p=probe: measure_llama(p, True, model, o)
+        runs[label + ", as stored"] = lambda p=probe: measure_llama(p, False, model, o)
+    rounds, about, names = {name: [] for name in runs}, {}, list(runs)
+    for i in range(o.rounds):
+        turn = i % len(names)
+        for name in names[turn:] + names[:turn]:
+            cells, about[name] = runs[name]()
+            rounds[name].append(cells)
+        print(f"  round {i + 1} of {o.rounds} done", file=sys.stderr, flush=True)
+    cells = []
+    for key in list(o.rows) + (["prompt"] if o.prompt else []):
+        speeds = {name: spread([r[key] for r in rounds[name]]) for name in names}
+        pick = max if key == "prompt" else min
+        best = pick(names[1:], key=lambda name: speeds[name]["median"])
+        pairs = zip(speeds["headway"]["rounds"], speeds[best]["rounds"])
+        ratio = spread([h / l if key == "prompt" else l / h for h, l in pairs])
+        cells.append(dict(cell=key, unit="tokens/s" if key == "prompt" else "ms", speeds=speeds,
+                          best_llama=best, ratio=ratio))
+    return dict(shape=shape, type=kind, programs=about, cells=cells)
+
+
+def print_table(result, o):
+    names = list(result["programs"])
+    print(f"\n{result['shape']}, {result['type']}, {o.threads} threads, context {o.context}, medians "
+          f"of {o.rounds} rounds")
+    for name in names:
+        about = result["programs"][name]
+        kinds = ", ".join(sorted(set(about["buffers"]))) if "buffers" in about else about["isa"]
+        print(f"  {name}: {kinds}")
+    widths = [max(len(name), 9) for name in names]
+    heads = [f"{name:>{width}}" for name, width in zip(names, widths)]
+    print(f"{'':16}  " + "  ".join(heads) + "  ratio to best  min..max")
+    for cell in result["cells"]:
+        label = f"prompt of {o.prompt}" if cell["cell"] == "prompt" else f"{cell['cell']} rows"
+        values = [f"{cell['speeds'][n]['median']:{w}.2f}" for n, w in zip(names, widths)]
+        ratio = cell["ratio"]
+        print(f"{label:10} {cell['unit'] if cell['unit'] == 'ms' else 'tok/s':5}  "
+              + "  ".join(values)
+              + f"  {ratio['median']:13.2f}  {ratio['min']:.2f}..{ratio['max']:.2f}", flush=True)
+
+
+def numbers(text):
+    return [int(n) for n in text.split(",")]
+
+
+def main():
+    p = argparse.ArgumentParser(description="headway against llama.cpp on random weights")
+    p.add_argument("--llama", action="append", type=pathlib.Path,
+                   default=[pathlib.Path(os.environ["LLAMA"])] if "LLAMA" in os.environ else [],
+                   help="bin folder of a build; repeat it for several; default: $LLAMA")
+    p.add_argument("--shape", action="append", choices=["110m", "1b", "7b"],
+                   help="default: 110m and 1b")
+    p.add_argument("--type", action="append", choices=list(STORED), help="default: both")
+    p.add_argument("--rows", type=numbers, default=[1, 2, 4, 8, 16], help="begins with 1")
+    p.add_argument("--context", type=int, default=256)
+    p.add_argument("--prompt", type=int, default=512, help="0 = none")
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--repeat", type=int, default=2, help="turns through all passes in a process")
+    p.add_argument("--timed", type=int, default=3, help="timed passes of a kind in a turn")
+    p.add_argument("--threads", type=int, default=os.cpu_count())
+    p.add_argument("--models", type=pathlib.Path,
+                   default=pathlib.Path(tempfile.gettempdir()) / "headway-gguf",
+                   help="folder of the files of random weights")
+    p.add_argument("--json", type=pathlib.Path, help="file for the results")
+    o = p.parse_args()
+    if not o.llama:
+        sys.exit("--llama is missing: name the bin folder of a llama.cpp build")
+    if not BENCH.exists():
+        sys.exit(f"{BENCH} is missing: run make")
+    results = []
+    with tempfile.TemporaryDirectory(prefix="headway-llama-") as folder:
+        folder = pathlib.Path(folder)
+        try:
+            probes = {}
+            for i, bin_folder in enumerate(o.llama):
+                label = "llama.cpp" if len(o.llama) == 1 else f"llama.cpp {bin_folder.parent.name}"
+                probes[label] = folder / f"probe{i}"
+                compile_probe(bin_folder.resolve(), probes[label])
+            for shape in o.shape or ["110m", "1b"]:
+                for kind in o.type or STORED:
+                    results.append(compare(shape, kind, probes, o, folder))
+                    print_table(results[-1], o)
+        except Failed as e:
+            sys.exit(str(e))
+        finally:
+            if o.json and results:
+                o.json.write_text(json.dumps(dict(
+                    threads=o.threads, context=o.context, prompt=o.prompt, rounds=o.rounds,
+                    repeat=o.repeat, timed=o.timed, results=results), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
