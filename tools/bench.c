@@ -14,6 +14,7 @@
 #include "base/opts.h"
 #include "engine/scheduler.h"
 #include "tools/bench_numbers.h"
+#include "tools/bench_quality.h"
 #include "tools/bench_shape.h"
 
 static const char about[] = "headway-bench measures speculative decoding on a model: tokens per "
@@ -33,8 +34,8 @@ static const char about[] = "headway-bench measures speculative decoding on a mo
 #define CONTEXT_MAX 131072
 
 struct options {
-    const char *model, *json, *prompts, *batch, *isa, *type, *shape, *rows, *context;
-    int tokens, threads, repeat, limit, prompt;
+    const char *model, *json, *prompts, *batch, *isa, *type, *shape, *rows, *context, *held_out;
+    int tokens, threads, repeat, limit, prompt, windows;
 };
 
 /* One cell of the table: a kind of text, a batch size, a number of drafts. */
@@ -296,6 +297,13 @@ static int run(struct bench *b, json_t *json, bool *identical, struct err *err)
     return 0;
 }
 
+static int run_quality(struct bench *b, json_t *json, struct err *err)
+{
+    struct scheduler_options so = {b->o.model, b->o.threads, 1, 0, 0, b->o.isa, b->o.type};
+    int rc = scheduler_init(&b->s, &so, err);
+    return rc ? rc : quality_measure(&b->s, b->o.held_out, b->o.windows, json, err);
+}
+
 static int run_shape(const struct options *o, json_t *json, struct err *err)
 {
     struct shape_options s = {.shape = o->shape,
@@ -329,13 +337,17 @@ int main(int argc, char **argv)
                             .tokens = 128,
                             .rows = "1,2,3,4,5,6,7,8,12,16",
                             .context = "256,2048",
-                            .prompt = 512}};
+                            .prompt = 512,
+                            .windows = 64}};
     struct options *o = &b.o;
     const struct opt table[] = {
         {"model", OPT_STRING, &o->model, 0, 0, 0, "folder of the model"},
         {"prompts", OPT_STRING, &o->prompts, 0, 0, 0, "prompts, see above"},
         {"limit", OPT_INT, &o->limit, 0, 1e6, 0, "prompts of each kind that are used; 0 = all"},
         {"tokens", OPT_INT, &o->tokens, 2, 1e6, 0, "decoded per prompt"},
+        {"held-out", OPT_STRING, &o->held_out, 0, 0, 0,
+         "text whose bits per byte to measure instead of speed"},
+        {"windows", OPT_INT, &o->windows, 1, 1e6, 0, "stretches of it, a context long each"},
         {"shape", OPT_CHOICE, &o->shape, 0, 0, SHAPE_NAMES, "passes of random weights instead"},
         {"rows", OPT_STRING, &o->rows, 0, 0, 0, "of a pass, per sequence; with --shape"},
         {"context", OPT_STRING, &o->context, 0, 0, 0, "positions before the rows; with --shape"},
@@ -364,6 +376,8 @@ int main(int argc, char **argv)
     json_t *json = json_object();
     if (!rc && o->shape)
         rc = run_shape(o, json, &err);
+    else if (!rc && o->held_out)
+        rc = run_quality(&b, json, &err);
     else if (!rc)
         rc = run(&b, json, &identical, &err);
     if (!rc && o->json)
