@@ -1,12 +1,14 @@
-/* Times passes of llama.cpp, for tools/compare_llama.py, which compiles this against the llama.h and
- * the libraries of a llama.cpp that is already built. Not part of headway's programs.
+/* Times passes of llama.cpp, for tools/compare_llama.py, which compiles this against the llama.h
+ * and the libraries of a llama.cpp that is already built. Not part of headway's programs.
  *
- *   compare_llama MODEL THREADS EXTRA CONTEXT PROMPT REPEAT TIMED ROWS...
+ *   compare_llama MODEL THREADS REPACK FLASH F32 CONTEXT PROMPT REPEAT TIMED ROWS...
  *
- * EXTRA 1 lets llama.cpp repack weights for AMX or wide vectors as it sees fit, its default; 0 keeps
- * them as stored. In each of REPEAT rounds, after a round that does not count: for each of ROWS k, a
- * pass over k tokens after CONTEXT others, with logits for all k, once without and TIMED times with
- * the clock; then a prompt of PROMPT tokens, with logits for its last. Prints JSON. */
+ * REPACK 1 lets llama.cpp repack weights for AMX or wide vectors as it sees fit, 0 keeps them as
+ * stored. FLASH is whether to use its flash attention, F32 whether keys and values are f32 instead
+ * of f16. (It comes with 1 1 0.) In each of REPEAT rounds, after a round that does not count: for
+ * each of ROWS k, a pass over k tokens after CONTEXT others, with logits for all k, once without
+ * and TIMED times with the clock; then a prompt of PROMPT tokens, with logits for its last. Prints
+ * JSON. */
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -85,12 +87,12 @@ static void print_buffers()
 
 int main(int argc, char **argv)
 {
-    if (argc < 9)
-        fail("MODEL THREADS EXTRA CONTEXT PROMPT REPEAT TIMED ROWS...");
-    int threads = atoi(argv[2]), length = atoi(argv[4]), prompt = atoi(argv[5]);
-    int repeat = atoi(argv[6]), timed = atoi(argv[7]), most = prompt > length ? prompt : length;
+    if (argc < 11)
+        fail("MODEL THREADS REPACK FLASH F32 CONTEXT PROMPT REPEAT TIMED ROWS...");
+    int threads = atoi(argv[2]), length = atoi(argv[6]), prompt = atoi(argv[7]);
+    int repeat = atoi(argv[8]), timed = atoi(argv[9]), most = prompt > length ? prompt : length;
     vector<int> rows;
-    for (int i = 8; i < argc; i++) {
+    for (int i = 10; i < argc; i++) {
         rows.push_back(atoi(argv[i]));
         if (length + rows.back() > most)
             most = length + rows.back();
@@ -109,6 +111,9 @@ int main(int argc, char **argv)
     params.n_seq_max = 1;
     params.n_threads = params.n_threads_batch = threads;
     params.no_perf = true;
+    params.flash_attn_type =
+        atoi(argv[4]) ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    params.type_k = params.type_v = atoi(argv[5]) ? GGML_TYPE_F32 : GGML_TYPE_F16;
     bench b = {};
     b.context = llama_init_from_model(model, params);
     if (!b.context)

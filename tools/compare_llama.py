@@ -4,24 +4,27 @@
     tools/compare_llama.py --llama /path/to/llama.cpp/build/bin [--llama ANOTHER/bin ...]
         [--shape 110m] [--type q8|q4] [--rows 1,2,4,8,16] [--rounds N] [--json FILE]
 
-Not part of `make test`: it needs a llama.cpp that is already built, with its sources beside it, a
-C++ compiler, a Python with numpy (for tools/random_gguf.py), and a machine that does nothing else.
-BUILD names headway's build folder.
+Not part of `make test`: it needs a llama.cpp that is already built as shared libraries, in a folder
+under its sources, a C++ compiler, a Python with numpy (for tools/random_gguf.py), and a machine
+that does nothing else. BUILD names headway's build folder.
 
 A cell is the milliseconds of one pass over k tokens of one sequence, 256 tokens behind it, with
-logits for all k: what verifying k - 1 drafts costs. Then, the tokens per second of reading a prompt.
+logits for all k: what verifying k - 1 drafts costs. Then the tokens per second of reading a prompt.
 Weights are random: q8 is held against Q8_0 and q4 against Q4_0, embedding and unembedding included,
 in files that tools/random_gguf.py writes into --models and leaves there for the next time.
 
-llama.cpp runs in every configuration that may be its best: each --llama (say, one built for AMX and
-one without), with its repacking of weights (its default) and without ("as stored"). All of them and
-headway run once a round, in an order that turns. Within a process everything is first done once
-without the clock, and each pass directly follows one like it; a round's figure is the median of its
-passes. The ratio, llama.cpp / headway for ms and headway / llama.cpp for tokens per second, pairs
-rounds and takes the configuration that is fastest for that very cell: above 1, headway is faster.
+llama.cpp runs in the configurations that may be its best: each --llama (say, one built for AMX and
+one without), and in each CONFIGURATIONS. A try of all goes first; those that win a cell there, and
+the one it comes with, go on. They and headway run once a round, in an order that turns. Within a
+process everything is first done once without the clock, and each of llama.cpp's passes directly
+follows one like it; a round's figure is the median of its passes. The ratio, llama.cpp / headway
+for ms and headway / llama.cpp for tokens per second, pairs rounds and takes the configuration that
+is fastest for that very cell: above 1, headway is faster.
 """
 
 import argparse
+import functools
+import itertools
 import json
 import os
 import pathlib
@@ -34,13 +37,22 @@ HERE = pathlib.Path(__file__).resolve().parent
 BENCH = HERE.parent / os.environ.get("BUILD", "build") / "headway-bench"
 STORED = {"q8": "q8_0", "q4": "q4_0"}
 
+# Weights repacked or as stored; flash attention or matrix products, which are faster for few rows;
+# keys and values in f32 or f16. The first is what llama.cpp does when nothing is said.
+CONFIGURATIONS = {
+    "as it comes": (1, 1, 0), "no flash": (1, 0, 0), "no flash, f32 cache": (1, 0, 1),
+    "as stored": (0, 1, 0), "as stored, no flash": (0, 0, 0),
+    "as stored, no flash, f32 cache": (0, 0, 1),
+}
+
 
 class Failed(Exception):
     pass
 
 
 def run(command, environment=None):
-    done = subprocess.run([str(c) for c in command], env=environment, capture_output=True, text=True)
+    command = [str(c) for c in command]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise Failed(f"{command[0]}: {done.stderr.strip()[-2000:] or f'exit {done.returncode}'}")
     return done.stdout
@@ -61,13 +73,12 @@ def compile_probe(folder, out):
     source = source_of(folder)
     run([os.environ.get("CXX", "g++"), "-std=c++17", "-O2", HERE / "compare_llama.cpp", "-o", out,
          "-I", source / "include", "-I", source / "ggml" / "include", "-L", folder,
-         "-Wl,-rpath," + str(folder), "-lllama", "-lggml", "-lggml-base", "-lggml-cpu"])
+         "-Wl,--disable-new-dtags,-rpath," + str(folder), "-lllama", "-lggml", "-lggml-base"])
 
 
-def measure_llama(probe, extra, model, o):
-    text = run([probe, model, o.threads, int(extra), o.context, o.prompt, o.repeat, o.timed, *o.rows],
-               dict(os.environ, OMP_NUM_THREADS=str(o.threads)))
-    result = json.loads(text)
+def measure_llama(probe, configuration, model, repeat, timed, o):
+    command = [probe, model, o.threads, *configuration, o.context, o.prompt, repeat, timed, *o.rows]
+    result = json.loads(run(command, dict(os.environ, OMP_NUM_THREADS=str(o.threads))))
     cells = {p["rows"]: statistics.median(p["ms"]) for p in result["passes"]}
     if o.prompt:
         cells["prompt"] = statistics.median(result["prompt_tokens_per_s"])
@@ -77,11 +88,11 @@ def measure_llama(probe, extra, model, o):
 # ---- headway ----
 
 
-def measure_headway(shape, kind, o, folder):
+def measure_headway(shape, kind, repeat, o, folder):
     out = folder / "headway.json"
     run([BENCH, "--shape", shape, "--type", kind, "--rows", ",".join(map(str, o.rows)), "--context",
-         o.context, "--batch", 1, "--prompt", o.prompt, "--threads", o.threads, "--repeat",
-         o.repeat * o.timed, "--json", out])
+         o.context, "--batch", 1, "--prompt", o.prompt, "--threads", o.threads, "--repeat", repeat,
+         "--json", out])
     result = json.loads(out.read_text())
     cells = {p["rows"]: p["ms"] for p in result["passes"]}
     if o.prompt:
@@ -105,49 +116,57 @@ def model_file(shape, kind, o):
     return path
 
 
+def fastest(key, cells):
+    """Of names and their cells, the name whose cell `key` is best."""
+    pick = max if key == "prompt" else min
+    return pick(cells, key=lambda name: cells[name][key])
+
+
 def compare(shape, kind, probes, o, folder):
     model = model_file(shape, kind, o)
-    runs = {"headway": lambda: measure_headway(shape, kind, o, folder)}
-    for label, probe in probes.items():
-        runs[label] = lambda p=probe: measure_llama(p, True, model, o)
-        runs[label + ", as stored"] = lambda p=probe: measure_llama(p, False, model, o)
-    rounds, about, names = {name: [] for name in runs}, {}, list(runs)
+    keys = list(o.rows) + (["prompt"] if o.prompt else [])
+    runs = {"headway": lambda repeat, timed: measure_headway(shape, kind, repeat * timed, o,
+                                                             folder)}
+    for (label, probe), (name, c) in itertools.product(probes.items(), CONFIGURATIONS.items()):
+        runs[f"{label}, {name}"] = functools.partial(measure_llama, probe, c, model, o=o)
+    tried = {name: run(1, 1)[0] for name, run in runs.items() if name != "headway"}
+    kept = {fastest(key, tried) for key in keys} | {name for name in tried if "as it comes" in name}
+    names = [name for name in runs if name == "headway" or name in kept]
+    rounds, about = {name: [] for name in names}, {}
     for i in range(o.rounds):
         turn = i % len(names)
         for name in names[turn:] + names[:turn]:
-            cells, about[name] = runs[name]()
+            cells, about[name] = runs[name](o.repeat, o.timed)
             rounds[name].append(cells)
         print(f"  round {i + 1} of {o.rounds} done", file=sys.stderr, flush=True)
     cells = []
-    for key in list(o.rows) + (["prompt"] if o.prompt else []):
+    for key in keys:
         speeds = {name: spread([r[key] for r in rounds[name]]) for name in names}
-        pick = max if key == "prompt" else min
-        best = pick(names[1:], key=lambda name: speeds[name]["median"])
+        best = fastest(key, {n: {key: speeds[n]["median"]} for n in names if n != "headway"})
         pairs = zip(speeds["headway"]["rounds"], speeds[best]["rounds"])
         ratio = spread([h / l if key == "prompt" else l / h for h, l in pairs])
         cells.append(dict(cell=key, unit="tokens/s" if key == "prompt" else "ms", speeds=speeds,
                           best_llama=best, ratio=ratio))
-    return dict(shape=shape, type=kind, programs=about, cells=cells)
+    return dict(shape=shape, type=kind, tried=tried, programs=about, cells=cells)
 
 
 def print_table(result, o):
     names = list(result["programs"])
-    print(f"\n{result['shape']}, {result['type']}, {o.threads} threads, context {o.context}, medians "
-          f"of {o.rounds} rounds")
-    for name in names:
+    columns = ["headway"] + [f"({i})" for i in range(1, len(names))]
+    print(f"\n{result['shape']}, {result['type']}, {o.threads} threads, context {o.context}, "
+          f"medians of {o.rounds} rounds")
+    for column, name in zip(columns, names):
         about = result["programs"][name]
-        kinds = ", ".join(sorted(set(about["buffers"]))) if "buffers" in about else about["isa"]
-        print(f"  {name}: {kinds}")
-    widths = [max(len(name), 9) for name in names]
-    heads = [f"{name:>{width}}" for name, width in zip(names, widths)]
-    print(f"{'':16}  " + "  ".join(heads) + "  ratio to best  min..max")
+        kinds = about["isa"] if name == "headway" else ", ".join(dict.fromkeys(about["buffers"]))
+        print(f"  {column if name == 'headway' else column + ' ' + name}: {kinds}")
+    print(f"{'':21}" + "".join(f"{c:>10}" for c in columns) + "  best  ratio  min..max")
     for cell in result["cells"]:
-        label = f"prompt of {o.prompt}" if cell["cell"] == "prompt" else f"{cell['cell']} rows"
-        values = [f"{cell['speeds'][n]['median']:{w}.2f}" for n, w in zip(names, widths)]
-        ratio = cell["ratio"]
-        print(f"{label:10} {cell['unit'] if cell['unit'] == 'ms' else 'tok/s':5}  "
-              + "  ".join(values)
-              + f"  {ratio['median']:13.2f}  {ratio['min']:.2f}..{ratio['max']:.2f}", flush=True)
+        prompt = cell["cell"] == "prompt"
+        label = f"prompt of {o.prompt}, tok/s" if prompt else f"{cell['cell']} rows, ms"
+        values = "".join(f"{cell['speeds'][name]['median']:10.2f}" for name in names)
+        ratio, best = cell["ratio"], columns[names.index(cell["best_llama"])]
+        print(f"{label:21}{values}  {best:>4}  {ratio['median']:5.2f}  "
+              f"{ratio['min']:.2f}..{ratio['max']:.2f}", flush=True)
 
 
 def numbers(text):
@@ -167,7 +186,7 @@ def main():
     p.add_argument("--prompt", type=int, default=512, help="0 = none")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--repeat", type=int, default=2, help="turns through all passes in a process")
-    p.add_argument("--timed", type=int, default=3, help="timed passes of a kind in a turn")
+    p.add_argument("--timed", type=int, default=2, help="timed passes of a kind in a turn")
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--models", type=pathlib.Path,
                    default=pathlib.Path(tempfile.gettempdir()) / "headway-gguf",

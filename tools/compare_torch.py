@@ -14,17 +14,17 @@ forward, heads one after another in the memory-saving order, backward, the gradi
 and AdamW. A round is one process of each, in alternating order.
 
 - headway: `headway-train` with more steps than it will make. It writes a line with the speed since
-  the last line to log.jsonl every five seconds or so. The first line, in which memory is touched for
-  the first time, is left out; what follows for --seconds counts; then the process is killed, so that
-  nothing is saved.
+  the last line to log.jsonl every five seconds or so. The first line, in which memory is touched
+  for the first time, is left out; what follows for --seconds counts; then the process is killed,
+  so that nothing is saved.
 - torch: this file with --worker. Three steps and five seconds or more pass first (compiling falls
   into them), then --seconds count.
 
-PyTorch gets what makes it fast: fused attention, fused AdamW, q, k and v (and w1, w3) as one matrix,
-rotation of halves instead of pairs (the same model with rows of wq and wk permuted), the norm once
-for all replicated heads, no clipping product where nothing is clipped, huge pages, freed memory kept
-by malloc. For bf16, torch.autocast. Before the rounds of a case its VARIANTS are tried once each,
-and the fastest is used.
+PyTorch gets what makes it fast: fused attention, fused AdamW, q, k and v (and w1, w3) as one
+matrix, rotation of halves instead of pairs (the same model with rows of wq and wk permuted), the
+norm once for all replicated heads, no clipping product where nothing is clipped, huge pages, freed
+memory kept by malloc. For bf16, torch.autocast. Before the rounds of a case its VARIANTS are tried
+once each, and the fastest is used.
 """
 
 import argparse
@@ -59,7 +59,12 @@ CASES = {
         covers="a model of 12 layers that predicts 4 tokens: 8 and 4 parallel heads of one",
         kind="parallel", heads=4, head_layers=1, layers=8, dim=768, n_heads=12, kv_heads=12,
         hidden=2048, vocab=32000, context=512, batch=2),
+    "smoke": dict(
+        covers="so small that its speed says nothing: whether all works",
+        kind="parallel", heads=2, head_layers=1, layers=1, dim=64, n_heads=2, kv_heads=1,
+        hidden=96, vocab=300, context=64, batch=2),
 }
+DEFAULT_CASES = ["demo", "plain", "four"]
 
 # How torch runs: layers and loss compiled by torch.compile or not, and the loss over all rows at
 # once or in chunks of rows (F.linear_cross_entropy).
@@ -109,8 +114,9 @@ def worker(job):
     replicated = c.kind == "replicated"
     outputs = [matrix(c.vocab, c.dim) for _ in range(c.heads if replicated else 1)]
 
-    angle = torch.outer(torch.arange(c.context), THETA ** (-torch.arange(head_dim // 2) * 2 / head_dim))
-    cos, sin = (f(angle).to(torch.bfloat16 if bf16 else torch.float32) for f in (torch.cos, torch.sin))
+    frequency = THETA ** (-torch.arange(head_dim // 2) * 2 / head_dim)
+    angle = torch.outer(torch.arange(c.context), frequency)
+    cos, sin = (x.bfloat16() if bf16 else x for x in (angle.cos(), angle.sin()))
 
     def layer(x, attention_norm, wqkv, wo, ffn_norm, w13, w2):
         qkv = F.linear(F.rms_norm(x, (c.dim,), attention_norm, EPS), wqkv)
@@ -179,7 +185,8 @@ def worker(job):
             backward(z, leaf.grad)
             return first
 
-    corpus = torch.frombuffer(bytearray(pathlib.Path(job["corpus"]).read_bytes()), dtype=torch.uint8)
+    text = bytearray(pathlib.Path(job["corpus"]).read_bytes())
+    corpus = torch.frombuffer(text, dtype=torch.uint8)
     parameters = decayed + gains
     optimizer = torch.optim.AdamW([dict(params=decayed, weight_decay=DECAY),
                                    dict(params=gains, weight_decay=0.0)],
@@ -297,11 +304,12 @@ def fastest_variant(job, seconds, compile_seconds):
         name = variant_name(variant)
         limit = compile_seconds if variant["compile"] else 600
         try:
-            speed = torch_speed(dict(job, variant=variant, seconds=seconds), limit)["bytes_per_second"]
+            result = torch_speed(dict(job, variant=variant, seconds=seconds), limit)
         except Failed as e:
             print(f"    torch {name}: skipped, {e}", flush=True)
             tried.append(dict(variant=name, error=str(e)))
             continue
+        speed = result["bytes_per_second"]
         print(f"    torch {name}: {speed:.0f} bytes/s", flush=True)
         tried.append(dict(variant=name, bytes_per_second=speed))
         if not best or speed > best[0]:
@@ -344,7 +352,7 @@ def processor():
 def main():
     p = argparse.ArgumentParser(description="headway-train against PyTorch on the CPU")
     p.add_argument("--worker", help=argparse.SUPPRESS)
-    p.add_argument("--case", action="append", choices=list(CASES), help="default: all")
+    p.add_argument("--case", action="append", choices=list(CASES), help="default: all but smoke")
     p.add_argument("--precision", action="append", choices=["f32", "bf16"], help="default: both")
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--seconds", type=float, default=20, help="measured in each process")
@@ -363,7 +371,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="headway-torch-") as folder:
         corpus = pathlib.Path(folder) / "corpus"
         make_corpus(corpus)
-        for name in o.case or CASES:
+        for name in o.case or DEFAULT_CASES:
             for precision in o.precision or ["f32", "bf16"]:
                 print(f"{name}, {precision}: {CASES[name]['covers']}", flush=True)
                 try:

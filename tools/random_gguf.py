@@ -15,8 +15,8 @@ Format: GGUF 3 as described in docs/gguf.md of github.com/ggml-org/ggml. All num
     the data, which like each tensor begins at a multiple of 32
     a string:   u64 length, bytes
 
-Blocks of 32 weights along the inputs, f16 scale first: Q8_0 has 32 signed bytes, q * scale; Q4_0 has
-16 bytes, (q - 8) * scale, weight i in the low and weight i + 16 in the high half of byte i.
+Blocks of 32 weights along the inputs, f16 scale first: Q8_0 has 32 signed bytes, q * scale; Q4_0
+has 16 bytes, (q - 8) * scale, weight i in the low and weight i + 16 in the high half of byte i.
 """
 
 import argparse
@@ -32,8 +32,9 @@ VOCAB, CONTEXT = 32000, 2048
 
 # Metadata types.
 U32, F32, STRING = 4, 6, 8
-# Name: tensor type, general.file_type, bytes of a block's weights, deviation of random bytes.
-TYPES = {"q8_0": (8, 7, 32, 73.6), "q4_0": (2, 2, 16, 4.61)}
+# Name: tensor type, general.file_type, bytes of a block's weights, deviation of q in -127..127 and
+# -7..7.
+TYPES = {"q8_0": (8, 7, 32, 73.3), "q4_0": (2, 2, 16, 4.32)}
 TENSOR_F32 = 0
 BLOCK = 32
 ALIGNMENT = 32
@@ -65,7 +66,10 @@ def metadata(shape, file_type):
     packed = b""
     for key, kind, value in entries:
         packed += string(key) + struct.pack("<I", kind)
-        packed += string(value) if kind == STRING else struct.pack("<I" if kind == U32 else "<f", value)
+        if kind == STRING:
+            packed += string(value)
+        else:
+            packed += struct.pack("<I" if kind == U32 else "<f", value)
     return len(entries), packed
 
 
@@ -95,10 +99,13 @@ def size_of(sizes, block_bytes):
 def data_of(sizes, block_bytes, deviation, rng):
     if len(sizes) == 1:
         return np.ones(sizes[0], "<f4").tobytes()
-    blocks = np.empty(sizes[0] * sizes[1] // BLOCK, [("scale", "<f2"), ("q", "i1", block_bytes)])
+    blocks = np.empty(sizes[0] * sizes[1] // BLOCK, [("scale", "<f2"), ("q", "u1", block_bytes)])
     blocks["scale"] = sizes[0] ** -0.5 / deviation
-    q = rng.integers(0, 256, blocks["q"].shape, np.uint8).view(np.int8)
-    blocks["q"] = np.maximum(q, -127) if block_bytes == BLOCK else q
+    if block_bytes == BLOCK:
+        blocks["q"] = rng.integers(-127, 128, blocks["q"].shape, np.int8).view(np.uint8)
+    else:
+        low, high = rng.integers(1, 16, (2, *blocks["q"].shape), np.uint8)
+        blocks["q"] = high << 4 | low
     return blocks.tobytes()
 
 

@@ -120,7 +120,9 @@ typedef __m512i v64u;
 
 V16_INLINE v64u v64u_load(const uint8_t *p)
 {
-    return _mm512_loadu_si512(p);
+    v64u w = _mm512_loadu_si512(p);
+    __asm__("" : "+v"(w)); /* stays in its register, not loaded again for every row */
+    return w;
 }
 
 V16_INLINE void v64u_load_nibbles(const uint8_t *p, v64u *low, v64u *high)
@@ -132,10 +134,8 @@ V16_INLINE void v64u_load_nibbles(const uint8_t *p, v64u *low, v64u *high)
 
 V16_INLINE v16i v16i_dot(v16i sum, v64u w, const int8_t *x)
 {
-    int32_t four;
-    __builtin_memcpy(&four, x, sizeof four);
-    /* gcc 12 copies the sum before every intrinsic of this kind. */
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(_mm512_set1_epi32(four)));
+    /* Not the intrinsic: gcc 12 copies the sum before each, and does not broadcast from memory. */
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*(const int8_t(*)[4])x));
     return sum;
 }
 
