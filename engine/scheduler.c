@@ -186,6 +186,7 @@ int scheduler_add(struct scheduler *s, const struct engine_request *r, uint64_t 
     q->drafts_max =
         r->speculation == SPECULATION_AUTO ? s->model.config.n_predict - 1 : r->speculation;
     q->automatic = r->speculation == SPECULATION_AUTO;
+    q->used = q->patience = 0;
     q->rates = s->rates;
     q->ignore_eos = r->ignore_eos;
     q->min_tokens = r->min_tokens;

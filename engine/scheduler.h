@@ -33,7 +33,8 @@ struct sequence {
     int limit;      /* n_tokens at which the text ends: max_tokens or the context */
     bool automatic; /* as many drafts as are worth their time, up to drafts_max */
     struct draft_rates rates;
-    int drafts_max; /* at most so many drafts a step; heads beyond keep no cache */
+    int drafts_max;     /* at most so many drafts a step; heads beyond keep no cache */
+    int used, patience; /* largest number of drafts of the last steps; how many steps those are */
     int32_t drafts[ENGINE_DRAFTS_MAX];
     int n_drafts;
     bool ignore_eos;

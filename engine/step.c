@@ -8,6 +8,8 @@
 
 #include "base/clock.h"
 
+#define PATIENCE 32
+
 /* ---- which rows ---- */
 
 static bool reading(const struct sequence *q)
@@ -267,14 +269,30 @@ static void verify_all(struct scheduler *s)
 
 /* ---- draft ---- */
 
+/* Keeping the caches of heads that are not asked costs time. Those that were of no use for PATIENCE
+ * steps stop for the rest of the text: their caches have gaps then. */
+static void drop_idle_heads(struct sequence *q, int drafts)
+{
+    q->used = drafts > q->used ? drafts : q->used;
+    if (++q->patience < PATIENCE)
+        return;
+    q->drafts_max = q->used;
+    q->used = q->patience = 0;
+}
+
 /* How many drafts the next step of a sequence may verify. */
-static int drafts_wanted(const struct scheduler *s, const struct sequence *q, int sequences)
+static int drafts_wanted(const struct scheduler *s, struct sequence *q, int sequences)
 {
     int room = q->limit - q->n_tokens - 1; /* the step commits one token without drafts */
     if (q->finish || reading(q) || room <= 0)
         return 0;
     int most = q->drafts_max < room ? q->drafts_max : room;
-    return q->automatic ? drafts_worth(&q->rates, &s->costs, most, sequences) : most;
+    if (!q->automatic)
+        return most;
+    most = drafts_worth(&q->rates, &s->costs, most, sequences);
+    if (s->heads->cached)
+        drop_idle_heads(q, most);
+    return most;
 }
 
 /* Lists the rows of this step, by their number in its pass, on which heads run: where heads keep

@@ -213,7 +213,7 @@ static void tiles_configure(void)
         config.bytes_per_row[i] = 64;
         config.rows[i] = 16;
     }
-    /* gcc 12 believes that only 8 bytes are read, and drops stores to the others. */
+    /* gcc 12 believes that only 8 bytes are read, and may drop stores to the others. */
     __asm__ volatile("" : : "r"(&config) : "memory");
     _tile_loadconfig(&config);
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The demo model's recipe: corpus, training, evaluation, prompts. Run it from the project's root:
 #
-#     train/demo.sh [FOLDER]        (default build/demo; about an hour on two cores with AMX)
+#     train/demo.sh [FOLDER]        (default build/demo; about an hour on two idle cores with AMX)
 #
 # It can be stopped at any time and run again: downloads are kept and training resumes from its last
 # checkpoint. weights/demo/ holds what it made; weights/demo/README.md says what came out.
@@ -15,9 +15,9 @@ make build/headway-train
 resume=()
 [ -f "$out/checkpoint.safetensors" ] && resume=(--resume)
 nice build/headway-train --corpus "$corpus/train.bin" --held-out "$corpus/held-out.bin" \
-    --out "$out" --kind parallel --heads 8 --head-layers 1 --layers 10 --dim 192 --n-heads 3 \
-    --kv-heads 1 --hidden 512 --context 1024 --batch 4 --steps 5600 --warmup 100 --rate 2e-3 \
-    --eval-every 1000 --save-every 500 --seed 1 "${resume[@]}"
+    --out "$out" --kind replicated --heads 8 --head-weights 1,0.5,0.4,0.3,0.25,0.2,0.15,0.1 \
+    --layers 8 --dim 256 --n-heads 4 --kv-heads 1 --hidden 704 --context 1024 --batch 4 \
+    --steps 8000 --warmup 200 --rate 3e-3 --eval-every 1000 --save-every 250 --seed 1 "${resume[@]}"
 
 for kind in code prose; do
     echo "== held-out $kind"

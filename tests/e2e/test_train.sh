@@ -201,7 +201,7 @@ refused "--rate is -1" "${ok[@]}" --rate -1
 refused "--layers is -1" "${ok[@]}" --layers -1
 refused "--vocab is 256" "${ok[@]}" --vocab 256
 refused "--threads is 1000" "${ok[@]}" --threads 1000
-refused "parallel|causal|anticausal" "${ok[@]}" --kind diagonal
+refused "one of: parallel causal anticausal" "${ok[@]}" --kind diagonal
 refused "auto|f32|bf16" "${ok[@]}" --precision f64
 refused "auto|generic|avx2|avx512" "${ok[@]}" --isa abacus
 refused "--resume takes no value" "${ok[@]}" --resume=yes

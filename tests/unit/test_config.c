@@ -130,7 +130,7 @@ static void checks_relations(void **state)
     refuse("norm_eps", "-1", "-1");
     refuse("rope_theta", "0.5", "at least 1");
     refuse("rope_theta", "1e60", "inf");
-    refuse("heads.kind", "\"medusa\"", "parallel, causal, anticausal, linear, replicated");
+    refuse("heads.kind", "\"medusa\"", "parallel causal anticausal linear replicated");
     refuse("heads.layers", "0", "between 1 and 8");
     refuse("heads", "{\"kind\": \"linear\", \"n\": 4, \"layers\": 1}", "must be 0");
     refuse("bos", "272", "below vocab (272)");
