@@ -19,39 +19,26 @@ void linear_release(struct linear *linear)
 
 /* ---- products ---- */
 
-/* Where quantised rows stand in a lane's scratch. */
-static size_t quant_carve(struct quant_rows *q, int inputs, char *at)
-{
-    size_t groups = (size_t)quant_groups(inputs), codes = QUANT_ROWS * groups * GROUP;
-    q->groups = (int)groups;
-    q->codes = (int8_t *)at;
-    q->scale = (float *)(at + codes);
-    q->offset = (int32_t *)(at + codes + QUANT_ROWS * groups * sizeof *q->scale);
-    return codes + QUANT_ROWS * groups * (sizeof *q->scale + sizeof *q->offset);
-}
-
 size_t linear_scratch_bytes(int inputs)
 {
-    struct quant_rows q;
-    return quant_carve(&q, inputs, NULL);
+    return (size_t)(QUANT_ROWS / QUANT_BLOCK) * (size_t)quant_pairs(inputs) *
+           sizeof(struct quant_pair);
 }
 
 static void forward_quant(struct lane *lane, const struct linear *l, const float *x,
                           size_t x_stride, int rows, int begin, int end, const float *residual,
                           float *y, size_t y_stride)
 {
-    struct quant_rows q;
-    int bias = l->type == WEIGHT_Q8 ? Q8_BIAS : Q4_BIAS;
-    quant_carve(&q, l->inputs, lane->scratch);
+    struct quant_pair *pairs = lane->scratch;
+    int bias = l->type == WEIGHT_Q8 ? Q8_BIAS : Q4_BIAS, n_pairs = quant_pairs(l->inputs);
     for (int first = 0; first < rows; first += QUANT_ROWS) {
         int n = rows - first < QUANT_ROWS ? rows - first : QUANT_ROWS;
-        size_t at = (size_t)first * y_stride, groups = (size_t)q.groups;
-        for (size_t r = 0; r < (size_t)n; r++)
-            kernels.quantize(x + ((size_t)first + r) * x_stride, l->inputs, bias,
-                             q.codes + r * groups * GROUP, q.scale + r * groups,
-                             q.offset + r * groups);
-        kernels.linear_quant[l->type](&q, n, l->packed, begin, end, residual ? residual + at : NULL,
-                                      y + at, y_stride);
+        size_t at = (size_t)first * y_stride;
+        for (int r = 0; r < n; r++)
+            kernels.quantize(x + (size_t)(first + r) * x_stride, l->inputs, bias,
+                             pairs + r / QUANT_BLOCK * n_pairs, r % QUANT_BLOCK);
+        kernels.linear_quant[l->type](pairs, n, n_pairs, l->packed, begin, end,
+                                      residual ? residual + at : NULL, y + at, y_stride);
     }
 }
 

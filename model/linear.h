@@ -45,7 +45,6 @@ size_t linear_stride(const struct linear *linear);
 
 /* Working memory that linear_forward needs in lane->scratch for quantised weights of up to so many
  * inputs: rows are quantised QUANT_ROWS at a time, by every lane for itself. */
-#define QUANT_ROWS 64
 size_t linear_scratch_bytes(int inputs);
 
 /* y[r] = (residual ? residual[r] : 0) + W x[r] for all rows. y and residual have y_stride floats

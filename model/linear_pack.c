@@ -28,15 +28,15 @@ static void pack_bf16(struct linear *linear, const float *w, size_t o)
 static void pack_quant(struct linear *linear, const float *w, size_t o)
 {
     size_t inputs = (size_t)linear->inputs, groups = (size_t)quant_groups(linear->inputs);
-    size_t channel = o % PANEL, group_bytes = quant_panel_group_bytes(linear->type);
-    uint8_t *panel =
-        (uint8_t *)linear->packed + o / PANEL * quant_panel_bytes(linear->type, linear->inputs);
-    uint16_t *scales = (uint16_t *)(panel + groups * group_bytes);
-    for (size_t g = 0; g < groups; g++, panel += group_bytes) {
-        uint8_t codes[GROUP];
+    size_t channel = o % PANEL, group_bytes = quant_group_bytes(linear->type);
+    char *pair =
+        (char *)linear->packed + o / PANEL * quant_panel_bytes(linear->type, linear->inputs);
+    for (size_t g = 0; g < groups; g++) {
+        uint8_t codes[GROUP], *panel = (uint8_t *)pair + g % 2 * group_bytes;
+        uint16_t *scales = (uint16_t *)(pair + 2 * group_bytes) + g % 2 * PANEL;
         size_t left = inputs - g * GROUP;
         quant_group(linear->type, w + g * GROUP, left < GROUP ? left : GROUP, codes,
-                    &scales[g * PANEL + channel]);
+                    &scales[channel]);
         for (size_t k = 0; k < GROUP; k++) {
             size_t at = k / 4 * 64 + channel * 4 + k % 4;
             if (linear->type == WEIGHT_Q8)
@@ -44,6 +44,7 @@ static void pack_quant(struct linear *linear, const float *w, size_t o)
             else if (k < GROUP / 2)
                 panel[at] = (uint8_t)(codes[k] | codes[k + GROUP / 2] << 4);
         }
+        pair += g % 2 ? quant_pair_bytes(linear->type) : 0;
     }
 }
 
@@ -124,14 +125,14 @@ static void random_quant(struct linear *linear, float c, uint64_t *state)
     uint64_t odd = q8 ? 0x0101010101010101 : 0x1111111111111111;
     float bias = q8 ? Q8_BIAS : Q4_BIAS;
     uint16_t scale = f16_from_float(c / sqrtf(bias * bias - 1));
-    size_t groups = (size_t)quant_groups(linear->inputs), panels = linear_stride(linear) / PANEL;
-    size_t code_bytes = groups * (q8 ? GROUP * PANEL : GROUP * PANEL / 2);
-    char *panel = linear->packed;
-    for (size_t p = 0; p < panels; p++, panel += quant_panel_bytes(linear->type, linear->inputs)) {
+    size_t code_bytes = 2 * quant_group_bytes(linear->type);
+    size_t pair_bytes = quant_pair_bytes(linear->type);
+    char *pair = linear->packed, *end = pair + linear_bytes(linear);
+    for (; pair < end; pair += pair_bytes) {
         for (size_t i = 0; i < code_bytes; i += 8)
-            *(uint64_t *)(panel + i) = next_word(state) | odd;
-        for (size_t i = 0; i < groups * PANEL; i++)
-            ((uint16_t *)(panel + code_bytes))[i] = scale;
+            *(uint64_t *)(pair + i) = next_word(state) | odd;
+        for (size_t i = 0; i < 2 * PANEL; i++)
+            ((uint16_t *)(pair + code_bytes))[i] = scale;
     }
 }
 

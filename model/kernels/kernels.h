@@ -21,34 +21,47 @@
 
 /* Quantised weights: GROUP inputs of an output channel share a scale (f16); a weight is
  * scale * (code - bias), code an unsigned byte (q8, bias 128) or four bits (q4, bias 8). Inputs
- * past the last of K have code = bias. A panel holds, for G groups,
+ * past the last of K have code = bias. A panel is one stream of pairs of groups, so that a pass
+ * over the weights reads memory in order and in whole cache lines:
  *
- *     q8:  G * 512 bytes of codes    group g: 8 vectors of 64 bytes, vector j: inputs 4j..4j+3 of
- *                                    each channel, channel by channel
- *     q4:  G * 256 bytes of codes    group g: 4 vectors, the low halves of vector j as vector j of
- *                                    q8, the high halves as vector j + 4
- *          G * 32 bytes of scales    16 channels of group 0, of group 1, ...
+ *     q8:  512 bytes of codes, group 2i      8 vectors of 64 bytes, vector j: inputs 4j..4j+3 of
+ *          512 bytes of codes, group 2i + 1  each channel, channel by channel
+ *          32 scales                         16 channels of group 2i, of group 2i + 1
+ *     q4:  256 + 256 bytes and 32 scales     4 vectors, the low halves of vector j as vector j of
+ *                                            q8, the high halves as vector j + 4
  *
- * and is padded to a multiple of 64 bytes. Rows are quantised likewise, each for itself: 32 signed
- * codes and a scale (f32) per group. Dot products of codes are whole numbers, so that how a path
- * sums them makes no difference. */
-static inline size_t quant_panel_group_bytes(enum weight_type type)
+ * A group that only fills the last pair has scales of 0. Rows are quantised likewise, each for
+ * itself: 32 signed codes and a scale (f32) per group. Dot products of codes are whole numbers, so
+ * that how a path sums them makes no difference. */
+static inline size_t quant_group_bytes(enum weight_type type)
 {
     return type == WEIGHT_Q8 ? GROUP * PANEL : GROUP * PANEL / 2;
 }
 
-static inline size_t quant_panel_bytes(enum weight_type type, int inputs)
+static inline size_t quant_pair_bytes(enum weight_type type)
 {
-    size_t group = quant_panel_group_bytes(type) + PANEL * sizeof(uint16_t);
-    return ((size_t)quant_groups(inputs) * group + 63) & ~(size_t)63;
+    return 2 * (quant_group_bytes(type) + PANEL * sizeof(uint16_t));
 }
 
-/* Quantised rows, G groups each. */
-struct quant_rows {
-    int8_t *codes;   /* (rows, G * GROUP) */
-    float *scale;    /* (rows, G) */
-    int32_t *offset; /* (rows, G) -bias times the sum of the codes */
-    int groups;      /* G */
+static inline int quant_pairs(int inputs)
+{
+    return (quant_groups(inputs) + 1) / 2;
+}
+
+static inline size_t quant_panel_bytes(enum weight_type type, int inputs)
+{
+    return (size_t)quant_pairs(inputs) * quant_pair_bytes(type);
+}
+
+/* Quantised rows, in blocks of as many as the matrix unit takes. A kernel may read rows of a block
+ * that nobody has filled, whatever stands there. */
+#define QUANT_BLOCK 16
+struct quant_pair { /* two groups of a block's rows */
+    int8_t codes[QUANT_BLOCK][2 * GROUP];
+    struct {
+        float scale[2];
+        int32_t offset[2]; /* -bias times the sum of the group's codes */
+    } of[QUANT_BLOCK];
 };
 
 /* Products of `rows` rows with panels first..last-1:
@@ -60,9 +73,12 @@ typedef void linear_kernel(const float *x, size_t x_stride, int rows, int inputs
                            int first, int last, const float *residual, float *y, size_t y_stride);
 
 /* The same with quantised weights: per group a whole number, then one fma with the product of the
- * two scales, groups from 0 upwards in one accumulator per output. */
-typedef void linear_quant_kernel(const struct quant_rows *x, int rows, const void *w, int first,
-                                 int last, const float *residual, float *y, size_t y_stride);
+ * two scales, groups from 0 upwards in one accumulator per output. x: (ceil(rows / QUANT_BLOCK),
+ * pairs), rows at most QUANT_ROWS. */
+#define QUANT_ROWS 64
+typedef void linear_quant_kernel(const struct quant_pair *x, int rows, int pairs, const void *w,
+                                 int first, int last, const float *residual, float *y,
+                                 size_t y_stride);
 
 struct attention_query {
     const float *q; /* (head_dim) */
@@ -75,9 +91,9 @@ struct kernels {
     linear_kernel *linear[WEIGHT_TYPES];             /* f32, bf16 */
     linear_quant_kernel *linear_quant[WEIGHT_TYPES]; /* q8, q4 */
 
-    /* Quantises one row of `inputs` floats, a multiple of 16, for weights of that bias. */
-    void (*quantize)(const float *x, int inputs, int bias, int8_t *codes, float *scale,
-                     int32_t *offset);
+    /* Quantises one row of `inputs` floats, a multiple of 16, for weights of that bias, as row
+     * `row` of the block at `pairs`. */
+    void (*quantize)(const float *x, int inputs, int bias, struct quant_pair *pairs, int row);
 
     /* y = x / rms(x) * gain; returns 1 / rms(x). width is a multiple of 16. */
     float (*rmsnorm)(const float *x, const float *gain, int width, float eps, float *y);

@@ -1,6 +1,7 @@
 /* The kernels themselves, written in v16. Included by kernels_generic.c, kernels_avx2.c and
  * kernels_avx512.c after their v16 header; KERNELS names the table, KERNELS_NAME its string,
- * TILE_PANELS(rows) says how many panels a tile of that many rows holds in registers, and
+ * TILE_PANELS(rows) says how many panels a tile of that many rows holds in registers,
+ * QUANT_TILE_ROWS (at most 16) and QUANT_PANELS(rows), 1 or 2, the same of quantised weights, and
  * ATTENTION_QUERIES how many queries go over the keys together. */
 #include <math.h>
 #include <stdbool.h>
@@ -99,99 +100,152 @@ LINEAR(linear_bf16, weights_bf16)
 
 /* ---- quantised weights ---- */
 
-V16_INLINE void codes_q8(const uint8_t *group, v64u *w)
+/* Memory answers late: lines are asked for this many bytes before they are needed, one with each
+ * step of the arithmetic, so that it never has to answer many at once. */
+#define AHEAD 4416
+
+/* Half h of step j = 0..3 over a group: the bytes of vector j, or j + 4. */
+V16_INLINE v64u codes_q8(const uint8_t *group, int j, int h)
 {
-    for (int j = 0; j < 8; j++)
-        w[j] = v64u_load(group + 64 * j);
+    v16_ahead(group + AHEAD + 128 * j + 64 * h);
+    return v64u_load(group + 64 * (j + 4 * h));
 }
 
-V16_INLINE void codes_q4(const uint8_t *group, v64u *w)
+V16_INLINE v64u codes_q4(const uint8_t *group, int j, int h)
 {
-    for (int j = 0; j < 4; j++)
-        v64u_load_nibbles(group + 64 * j, &w[j], &w[j + 4]);
+    if (h == 0)
+        v16_ahead(group + AHEAD + 64 * j);
+    return v64u_load_nibbles(group + 64 * j, h);
 }
 
-/* R rows times one panel. */
-V16_INLINE void quant_tile(const struct quant_rows *x, size_t row, const uint8_t *panel,
-                           const float *residual, float *y, size_t y_stride, const int R,
-                           const size_t group_bytes, void (*load)(const uint8_t *, v64u *))
+/* Group i of a pair, of R rows from `row` on and P panels: sum += dot * scales. All dots stay in
+ * registers. */
+V16_INLINE void quant_group_tile(const struct quant_pair *x, int row, int i, const uint8_t *group,
+                                 const uint8_t *scales, size_t panel_bytes, v16 *sum, const int R,
+                                 const int P, v64u (*load)(const uint8_t *, int, int))
 {
-    size_t groups = (size_t)x->groups;
-    const int8_t *codes = x->codes + row * groups * GROUP;
-    const float *scale = x->scale + row * groups;
-    const int32_t *offset = x->offset + row * groups;
-    const uint8_t *scales = panel + groups * group_bytes;
-    v16 sum[TILE_ROWS];
+    v16i dot[QUANT_TILE_ROWS * 2];
     for (int r = 0; r < R; r++)
-        sum[r] = v16_set(0.0f);
-    for (size_t g = 0; g < groups; g++) {
-        v64u w[8];
-        load(panel + g * group_bytes, w);
-        v16 channel_scale = v16_load_f16((const uint16_t *)(scales + g * PANEL * 2));
+        for (int p = 0; p < P; p++)
+            dot[r * P + p] = v16i_set(x->of[row + r].offset[i]);
+    for (int j = 0; j < 4; j++)
+        for (int h = 0; h < 2; h++) {
+            v64u w[2];
+            for (int p = 0; p < P; p++)
+                w[p] = load(group + (size_t)p * panel_bytes, j, h);
+            for (int r = 0; r < R; r++) {
+                v4s four = v4s_load(x->codes[row + r] + i * GROUP + 4 * (j + 4 * h));
+                for (int p = 0; p < P; p++)
+                    dot[r * P + p] = v16i_dot(dot[r * P + p], w[p], four);
+            }
+        }
+    for (int p = 0; p < P; p++) {
+        v16 channel = v16_load_f16((const uint16_t *)(scales + (size_t)p * panel_bytes));
         for (int r = 0; r < R; r++) {
-            size_t at = (size_t)r * groups + g;
-            v16i dot = v16i_set(offset[at]);
-            for (int j = 0; j < 8; j++)
-                dot = v16i_dot(dot, w[j], codes + at * GROUP + 4 * j);
-            sum[r] = v16_fma(v16i_float(dot), v16_mul(channel_scale, v16_set(scale[at])), sum[r]);
+            v16 scale = v16_mul(channel, v16_set(x->of[row + r].scale[i]));
+            sum[r * P + p] = v16_fma(v16i_float(dot[r * P + p]), scale, sum[r * P + p]);
         }
     }
-    for (int r = 0; r < R; r++) {
-        size_t at = (size_t)r * y_stride;
-        v16_store(y + at, residual ? v16_add(v16_load(residual + at), sum[r]) : sum[r]);
-    }
 }
 
-#define QUANT_CASE(R, bytes, load)                                                                 \
+/* R rows of the block at x, from `row` on, times P panels. */
+V16_INLINE void quant_tile(const struct quant_pair *x, int row, int pairs, const uint8_t *panel,
+                           const float *residual, float *y, size_t y_stride, const int R,
+                           const int P, const enum weight_type type,
+                           v64u (*load)(const uint8_t *, int, int))
+{
+    const size_t group_bytes = quant_group_bytes(type), pair_bytes = quant_pair_bytes(type);
+    const size_t panel_bytes = (size_t)pairs * pair_bytes;
+    v16 sum[QUANT_TILE_ROWS * 2];
+    for (int i = 0; i < R * P; i++)
+        sum[i] = v16_set(0.0f);
+    for (const struct quant_pair *end = x + pairs; x < end; x++, panel += pair_bytes) {
+        const uint8_t *scales = panel + 2 * group_bytes;
+        for (int p = 0; p < P; p++)
+            v16_ahead(scales + (size_t)p * panel_bytes + AHEAD);
+        for (int i = 0; i < 2; i++)
+            quant_group_tile(x, row, i, panel + (size_t)i * group_bytes,
+                             scales + (size_t)i * PANEL * sizeof(uint16_t), panel_bytes, sum, R, P,
+                             load);
+    }
+    for (int r = 0; r < R; r++)
+        for (int p = 0; p < P; p++) {
+            size_t at = (size_t)r * y_stride + (size_t)p * PANEL;
+            v16 all = sum[r * P + p];
+            v16_store(y + at, residual ? v16_add(v16_load(residual + at), all) : all);
+        }
+}
+
+/* Numbers of rows that no tile has make no code. */
+#define QUANT_CASE(R, type, load)                                                                  \
     case R:                                                                                        \
-        quant_tile(x, (size_t)r, panel, residual ? residual + at : NULL, y + at, y_stride, R,      \
-                   bytes, load);                                                                   \
+        if (R > QUANT_TILE_ROWS)                                                                   \
+            break;                                                                                 \
+        if (QUANT_PANELS(R) == 2 && n == 2)                                                        \
+            quant_tile(block, r % QUANT_BLOCK, pairs, panel, add, y + at, y_stride, R, 2, type,    \
+                       load);                                                                      \
+        else                                                                                       \
+            quant_tile(block, r % QUANT_BLOCK, pairs, panel, add, y + at, y_stride, R, 1, type,    \
+                       load);                                                                      \
         break;
 
-/* Panels one by one; each stays in the cache while all rows pass over it. */
-#define LINEAR_QUANT(name, type, bytes, load)                                                      \
-    static void name(const struct quant_rows *x, int rows, const void *w, int first, int last,     \
-                     const float *residual, float *y, size_t y_stride)                             \
+/* Panels one by one or two by two; they stay in the cache while all rows pass over them. */
+#define LINEAR_QUANT(name, type, load)                                                             \
+    static void name(const struct quant_pair *x, int rows, int pairs, const void *w, int first,    \
+                     int last, const float *residual, float *y, size_t y_stride)                   \
     {                                                                                              \
-        size_t panel_bytes = quant_panel_bytes(type, x->groups * GROUP);                           \
-        for (int p = first; p < last; p++) {                                                       \
+        size_t panel_bytes = (size_t)pairs * quant_pair_bytes(type);                               \
+        int at_once = QUANT_PANELS(rows < QUANT_TILE_ROWS ? rows : QUANT_TILE_ROWS);               \
+        for (int p = first, n; p < last; p += n) {                                                 \
+            n = last - p < at_once ? 1 : at_once;                                                  \
             const uint8_t *panel = (const uint8_t *)w + (size_t)p * panel_bytes;                   \
-            for (int r = 0; r < rows; r += TILE_ROWS) {                                            \
+            for (int r = 0; r < rows; r += QUANT_TILE_ROWS) {                                      \
                 size_t at = (size_t)r * y_stride + (size_t)p * PANEL;                              \
-                switch (rows - r < TILE_ROWS ? rows - r : TILE_ROWS) {                             \
-                    QUANT_CASE(1, bytes, load)                                                     \
-                    QUANT_CASE(2, bytes, load)                                                     \
-                    QUANT_CASE(3, bytes, load)                                                     \
-                    QUANT_CASE(4, bytes, load)                                                     \
-                    QUANT_CASE(5, bytes, load)                                                     \
-                    QUANT_CASE(6, bytes, load)                                                     \
-                    QUANT_CASE(7, bytes, load)                                                     \
-                    QUANT_CASE(8, bytes, load)                                                     \
+                const struct quant_pair *block = x + r / QUANT_BLOCK * pairs;                      \
+                const float *add = residual ? residual + at : NULL;                                \
+                switch (rows - r < QUANT_TILE_ROWS ? rows - r : QUANT_TILE_ROWS) {                 \
+                    QUANT_CASE(1, type, load)                                                      \
+                    QUANT_CASE(2, type, load)                                                      \
+                    QUANT_CASE(3, type, load)                                                      \
+                    QUANT_CASE(4, type, load)                                                      \
+                    QUANT_CASE(5, type, load)                                                      \
+                    QUANT_CASE(6, type, load)                                                      \
+                    QUANT_CASE(7, type, load)                                                      \
+                    QUANT_CASE(8, type, load)                                                      \
+                    QUANT_CASE(9, type, load)                                                      \
+                    QUANT_CASE(10, type, load)                                                     \
+                    QUANT_CASE(11, type, load)                                                     \
+                    QUANT_CASE(12, type, load)                                                     \
+                    QUANT_CASE(13, type, load)                                                     \
+                    QUANT_CASE(14, type, load)                                                     \
+                    QUANT_CASE(15, type, load)                                                     \
+                    QUANT_CASE(16, type, load)                                                     \
                 }                                                                                  \
             }                                                                                      \
         }                                                                                          \
     }
 
-LINEAR_QUANT(linear_q8, WEIGHT_Q8, 512, codes_q8)
-LINEAR_QUANT(linear_q4, WEIGHT_Q4, 256, codes_q4)
+LINEAR_QUANT(linear_q8, WEIGHT_Q8, codes_q8)
+LINEAR_QUANT(linear_q4, WEIGHT_Q4, codes_q4)
 
-static void quantize(const float *x, int inputs, int bias, int8_t *codes, float *scale,
-                     int32_t *offset)
+static void quantize(const float *x, int inputs, int bias, struct quant_pair *pairs, int row)
 {
-    for (int g = 0; g < quant_groups(inputs); g++, x += GROUP, codes += GROUP) {
-        bool half = g * GROUP + PANEL >= inputs;
-        v16 zero = v16_set(0.0f), a = v16_load(x), b = half ? zero : v16_load(x + PANEL);
+    for (int g = 0; g < 2 * quant_pairs(inputs); g++, x += GROUP) {
+        struct quant_pair *pair = pairs + g / 2;
+        int8_t *codes = pair->codes[row] + g % 2 * GROUP;
+        int left = inputs - g * GROUP;
+        v16 zero = v16_set(0.0f), a = left > 0 ? v16_load(x) : zero;
+        v16 b = left > PANEL ? v16_load(x + PANEL) : zero;
         float most = v16_magnitude(a, b);
-        int sum = 0;
         /* Not a number, or too large to have a scale: codes of 0 with a scale that says so. */
         bool sane = most <= 1e38f;
         v16 factor = v16_set(sane && most > 1e-30f ? 127.0f / most : 0.0f);
-        v16_store_i8(codes, sane ? v16_mul(a, factor) : zero);
-        v16_store_i8(codes + PANEL, sane ? v16_mul(b, factor) : zero);
-        for (int i = 0; i < GROUP; i++)
-            sum += codes[i];
-        scale[g] = sane ? most / 127.0f : NAN;
-        offset[g] = -bias * sum;
+        v16i first = v16_round(sane ? v16_mul(a, factor) : zero);
+        v16i second = v16_round(sane ? v16_mul(b, factor) : zero);
+        v16i_store_i8(codes, first);
+        v16i_store_i8(codes + PANEL, second);
+        pair->of[row].scale[g % 2] = sane ? most / 127.0f : NAN;
+        pair->of[row].offset[g % 2] = -bias * v16i_sum(v16i_add(first, second));
     }
 }
 

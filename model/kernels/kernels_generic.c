@@ -4,6 +4,8 @@
 #define KERNELS kernels_generic
 #define KERNELS_NAME "generic"
 #define TILE_PANELS(rows) 1
+#define QUANT_TILE_ROWS 4
+#define QUANT_PANELS(rows) 1
 #define ATTENTION_QUERIES 1
 
 #include "model/kernels/kernels_body.h"

@@ -1,10 +1,10 @@
 /* Products with quantised weights on the processor's 8-bit matrix unit (AMX): whole numbers like
  * those of the other paths, and the same floats from them in the same order.
  *
- * A tile register holds 16 rows of 64 bytes. tdpbsud adds to C (rows, 16 channels) the product of
- * A (rows, 32 signed codes of one group) and B (8 vectors of the packed group: 4 inputs of each of
- * 16 channels). The unit takes 16 rows in the time of one, so what remains of a row's costs is the
- * scaling of each group. */
+ * A tile register holds 16 rows of 64 bytes. tdpbsud adds to C (16 rows, 16 channels) the product
+ * of A (16 rows, 32 signed codes of one group) and B (8 vectors of the packed group: 4 inputs of
+ * each of 16 channels). The unit works beside the vector units, whose part is to scale each group:
+ * every step multiplies one pair of groups and scales the pair before it. */
 #include "model/kernels/quant_amx.h"
 
 #if defined(__x86_64__)
@@ -14,11 +14,8 @@
 
 #include "model/kernels/v16_avx512.h"
 
-#define TILE_ROWS 16
-#define GROUPS                                                                                     \
-    16        /* taken through each step together: steps wait for memory, not for each other       \
-               */
-#define FEW 2 /* rows that are quicker without the unit, whose work they would not fill */
+#define PAIRS 8 /* of groups that all rows pass over together */
+#define FEW 12  /* rows that are quicker without the unit, which takes 16 in the time of one */
 
 bool amx_int8_available(void)
 {
@@ -29,149 +26,160 @@ bool amx_int8_available(void)
     return has && syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 }
 
-/* Tiles 0..3 are C, 4 and 5 A, 6 and 7 B. */
-static void configure(int rows)
+/* Tiles 0 and 1 are C, 2 and 3 A, 4 and 5 B, each of both groups of a pair. */
+static void configure(void)
 {
     struct {
         uint8_t palette, start_row, reserved[14];
         uint16_t colsb[16];
         uint8_t rows[16];
     } config = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        config.colsb[i] = i == 4 || i == 5 ? GROUP : 64;
-        config.rows[i] = (uint8_t)(i < 6 ? rows : 8);
+    for (int i = 0; i < 6; i++) {
+        config.colsb[i] = i == 2 || i == 3 ? GROUP : 64;
+        config.rows[i] = i < 4 ? QUANT_BLOCK : 8;
     }
-    /* gcc 12 believes that only 8 bytes are read, and drops stores to the others. */
+    /* gcc 12 believes that only 8 bytes are read, and may drop stores to the others. */
     __asm__ volatile("" : : "r"(&config) : "memory");
     _tile_loadconfig(&config);
 }
 
-struct product {
-    const int8_t *codes; /* of the first row */
-    const float *scale;
-    const int32_t *offset;
-    size_t groups;
-    int32_t c[GROUPS][TILE_ROWS][PANEL] __attribute__((aligned(64)));
-    uint8_t unpacked[GROUPS][GROUP * PANEL] __attribute__((aligned(64)));
-    float sum[TILE_ROWS][PANEL] __attribute__((aligned(64)));
+/* A block of rows and a stretch of up to PAIRS pairs of one panel. */
+struct stretch {
+    const struct quant_pair *x;
+    const uint8_t *codes;  /* of weights, as in q8 */
+    size_t code_step;      /* from pair to pair */
+    const uint8_t *scales; /* of channels */
+    size_t scale_step;     /* from pair to pair */
+    const uint8_t *ahead;  /* what memory should bring meanwhile */
+    size_t pairs;
 };
 
-/* n groups of q4 as q8. */
-static const uint8_t *unpack(struct product *p, const uint8_t *codes, int n)
+typedef int32_t products[2][QUANT_BLOCK][PANEL];
+
+V16_INLINE void multiply(const struct stretch *s, size_t pair, products c)
 {
-    for (int j = 0; j < 4 * n; j++) {
-        v64u low, high;
-        uint8_t *to = p->unpacked[j / 4] + 64 * (j % 4);
-        v64u_load_nibbles(codes + 64 * j, &low, &high);
-        _mm512_store_si512(to, low);
-        _mm512_store_si512(to + 256, high);
-    }
-    return p->unpacked[0];
+    const int8_t *x = s->x[pair].codes[0];
+    const uint8_t *w = s->codes + pair * s->code_step;
+    _tile_loadd(2, x, 2 * GROUP);
+    _tile_loadd(4, w, 64);
+    _tile_zero(0);
+    _tile_dpbsud(0, 2, 4);
+    _tile_loadd(3, x + GROUP, 2 * GROUP);
+    _tile_loadd(5, w + GROUP * PANEL, 64);
+    _tile_zero(1);
+    _tile_dpbsud(1, 3, 5);
+    _tile_stored(0, c[0], PANEL * 4);
+    _tile_stored(1, c[1], PANEL * 4);
 }
 
-/* Tile numbers are constants to the instructions. */
-#define MULTIPLY(i, t, a, b)                                                                       \
-    _tile_loadd(a, codes + (i)*GROUP, stride);                                                     \
-    _tile_loadd(b, w + (size_t)(i)*GROUP * PANEL, 64);                                             \
-    _tile_zero(t);                                                                                 \
-    _tile_dpbsud(t, a, b);                                                                         \
-    _tile_stored(t, c + (i), PANEL * 4);
-
-/* Whole-number products of n groups, whose weights stand at w as in q8. */
-static void multiply(struct product *p, const int8_t *codes, const uint8_t *w, int n)
+/* sums += scaled products of one pair. With each row a line of what comes next is asked for. */
+V16_INLINE void scale(const struct stretch *s, size_t pair, products c, v16 *sum,
+                      const size_t pair_bytes)
 {
-    long stride = (long)(p->groups * GROUP);
-    int32_t(*c)[TILE_ROWS][PANEL] = p->c;
-    for (; n >= 4; n -= 4, codes += 4 * GROUP, w += 4 * GROUP * PANEL, c += 4) {
-        MULTIPLY(0, 0, 4, 6)
-        MULTIPLY(1, 1, 5, 7)
-        MULTIPLY(2, 2, 4, 6)
-        MULTIPLY(3, 3, 5, 7)
-    }
-    for (; n > 0; n--, codes += GROUP, w += GROUP * PANEL, c++) {
-        MULTIPLY(0, 0, 4, 6)
-    }
-}
-
-/* Scales n groups of R rows from r on and adds them to their sums. */
-V16_INLINE void scale(struct product *p, const uint8_t *scales, size_t g, int n, int r, const int R)
-{
-    v16 sum[4];
-    for (int i = 0; i < R; i++)
-        sum[i] = v16_load(p->sum[r + i]);
-    for (int j = 0; j < n; j++) {
-        v16 channel = v16_load_f16((const uint16_t *)(scales + (g + (size_t)j) * PANEL * 2));
-        for (int i = 0; i < R; i++) {
-            size_t at = (size_t)(r + i) * p->groups + g + (size_t)j;
-            v16i dot =
-                _mm512_add_epi32(_mm512_loadu_si512(p->c[j][r + i]), v16i_set(p->offset[at]));
-            sum[i] = v16_fma(v16i_float(dot), v16_mul(channel, v16_set(p->scale[at])), sum[i]);
+    const struct quant_pair *x = &s->x[pair];
+    const uint8_t *ahead = s->ahead + pair * pair_bytes;
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        v16 channel =
+            v16_load_f16((const uint16_t *)(s->scales + pair * s->scale_step) + i * PANEL);
+#pragma GCC unroll 16
+        for (int r = 0; r < QUANT_BLOCK; r++) {
+            size_t line = (size_t)(i * QUANT_BLOCK + r) * 64;
+            if (line < pair_bytes)
+                v16_ahead(ahead + line);
+            v16i dot = _mm512_add_epi32(v16i_set(x->of[r].offset[i]), _mm512_load_si512(c[i][r]));
+            v16 scale = v16_mul(channel, v16_set(x->of[r].scale[i]));
+            sum[r] = v16_fma(v16i_float(dot), scale, sum[r]);
         }
     }
-    for (int i = 0; i < R; i++)
-        v16_store(p->sum[r + i], sum[i]);
 }
 
-V16_INLINE void panel_rows(struct product *p, int rows, const uint8_t *panel, size_t group_bytes,
-                           const bool packed)
+V16_INLINE void stretch_add(const struct stretch *s, float (*sums)[PANEL], const size_t pair_bytes)
 {
-    const uint8_t *scales = panel + p->groups * group_bytes;
-    memset(p->sum, 0, sizeof p->sum);
-    for (size_t g = 0; g < p->groups; g += GROUPS) {
-        int n = p->groups - g < GROUPS ? (int)(p->groups - g) : GROUPS, r = 0;
-        const uint8_t *w = panel + g * group_bytes;
-        multiply(p, p->codes + g * GROUP, packed ? unpack(p, w, n) : w, n);
-        /* The next groups come from memory while these are scaled. */
-        for (size_t ahead = 0; ahead < GROUPS * group_bytes; ahead += 64)
-            _mm_prefetch((const char *)w + GROUPS * group_bytes + ahead, _MM_HINT_T0);
-        for (; r + 4 <= rows; r += 4)
-            scale(p, scales, g, n, r, 4);
-        for (; r < rows; r++)
-            scale(p, scales, g, n, r, 1);
+    products c[2] __attribute__((aligned(64)));
+    v16 sum[QUANT_BLOCK];
+    for (int r = 0; r < QUANT_BLOCK; r++)
+        sum[r] = v16_load(sums[r]);
+    multiply(s, 0, c[0]);
+    for (size_t pair = 0; pair < s->pairs; pair++) {
+        if (pair + 1 < s->pairs)
+            multiply(s, pair + 1, c[(pair + 1) % 2]);
+        scale(s, pair, c[pair % 2], sum, pair_bytes);
+    }
+    for (int r = 0; r < QUANT_BLOCK; r++)
+        v16_store(sums[r], sum[r]);
+}
+
+/* n pairs of q4 as codes of q8. */
+static void unpack(const uint8_t *pairs, size_t n, uint8_t (*to)[2 * GROUP * PANEL])
+{
+    for (size_t i = 0; i < n; i++, pairs += quant_pair_bytes(WEIGHT_Q4))
+        for (size_t j = 0; j < 8; j++) {
+            uint8_t *group = to[i] + j / 4 * GROUP * PANEL + 64 * (j % 4);
+            _mm512_store_si512(group, v64u_load_nibbles(pairs + 64 * j, 0));
+            _mm512_store_si512(group + 256, v64u_load_nibbles(pairs + 64 * j, 1));
+        }
+}
+
+/* sums = one panel times all blocks. */
+V16_INLINE void panel_rows(const enum weight_type type, const struct quant_pair *x, int blocks,
+                           int pairs, const uint8_t *panel, float (*sums)[PANEL])
+{
+    uint8_t unpacked[PAIRS][2 * GROUP * PANEL] __attribute__((aligned(64)));
+    const size_t pair_bytes = quant_pair_bytes(type);
+    memset(sums, 0, (size_t)blocks * QUANT_BLOCK * sizeof *sums);
+    for (int first = 0; first < pairs; first += PAIRS, panel += PAIRS * pair_bytes) {
+        struct stretch s = {.codes = panel,
+                            .code_step = pair_bytes,
+                            .scales = panel + 2 * quant_group_bytes(type),
+                            .scale_step = pair_bytes,
+                            .ahead = panel + PAIRS * pair_bytes,
+                            .pairs = (size_t)(pairs - first < PAIRS ? pairs - first : PAIRS)};
+        if (type == WEIGHT_Q4) {
+            unpack(panel, s.pairs, unpacked);
+            s.codes = unpacked[0];
+            s.code_step = sizeof *unpacked;
+        }
+        for (int b = 0; b < blocks; b++) {
+            s.x = x + b * pairs + first;
+            stretch_add(&s, sums + b * QUANT_BLOCK, pair_bytes);
+        }
     }
 }
 
-V16_INLINE void linear(enum weight_type type, const struct quant_rows *x, int rows, const void *w,
-                       int first, int last, const float *residual, float *y, size_t y_stride)
+V16_INLINE void linear(const enum weight_type type, const struct quant_pair *x, int rows, int pairs,
+                       const void *w, int first, int last, const float *residual, float *y,
+                       size_t y_stride)
 {
     if (rows <= FEW) {
-        kernels_vnni.linear_quant[type](x, rows, w, first, last, residual, y, y_stride);
+        kernels_vnni.linear_quant[type](x, rows, pairs, w, first, last, residual, y, y_stride);
         return;
     }
-    struct product p;
-    p.groups = (size_t)x->groups;
-    size_t panel_bytes = quant_panel_bytes(type, x->groups * GROUP);
-    int whole = rows < TILE_ROWS ? rows : TILE_ROWS;
-    configure(whole);
-    for (int panel = first; panel < last; panel++)
-        for (int r = 0; r < rows; r += TILE_ROWS) {
-            /* The last block of many begins early, on rows that were done before. */
-            size_t from = (size_t)(r + whole <= rows ? r : rows - whole);
-            size_t at = from * y_stride + (size_t)panel * PANEL;
-            p.codes = x->codes + from * p.groups * GROUP;
-            p.scale = x->scale + from * p.groups;
-            p.offset = x->offset + from * p.groups;
-            panel_rows(&p, whole, (const uint8_t *)w + (size_t)panel * panel_bytes,
-                       type == WEIGHT_Q8 ? GROUP * PANEL : GROUP * PANEL / 2, type == WEIGHT_Q4);
-            for (int i = r - (int)from; i < whole; i++) {
-                size_t to = at + (size_t)i * y_stride;
-                v16 sum = v16_load(p.sum[i]);
-                v16_store(y + to, residual ? v16_add(v16_load(residual + to), sum) : sum);
-            }
+    float sums[QUANT_ROWS][PANEL] __attribute__((aligned(64)));
+    const size_t panel_bytes = (size_t)pairs * quant_pair_bytes(type);
+    configure();
+    for (int panel = first; panel < last; panel++) {
+        panel_rows(type, x, (rows + QUANT_BLOCK - 1) / QUANT_BLOCK, pairs,
+                   (const uint8_t *)w + (size_t)panel * panel_bytes, sums);
+        for (int r = 0; r < rows; r++) {
+            size_t at = (size_t)r * y_stride + (size_t)panel * PANEL;
+            v16 sum = v16_load(sums[r]);
+            v16_store(y + at, residual ? v16_add(v16_load(residual + at), sum) : sum);
         }
+    }
     _tile_release();
 }
 
-static void linear_q8(const struct quant_rows *x, int rows, const void *w, int first, int last,
-                      const float *residual, float *y, size_t y_stride)
+static void linear_q8(const struct quant_pair *x, int rows, int pairs, const void *w, int first,
+                      int last, const float *residual, float *y, size_t y_stride)
 {
-    linear(WEIGHT_Q8, x, rows, w, first, last, residual, y, y_stride);
+    linear(WEIGHT_Q8, x, rows, pairs, w, first, last, residual, y, y_stride);
 }
 
-static void linear_q4(const struct quant_rows *x, int rows, const void *w, int first, int last,
-                      const float *residual, float *y, size_t y_stride)
+static void linear_q4(const struct quant_pair *x, int rows, int pairs, const void *w, int first,
+                      int last, const float *residual, float *y, size_t y_stride)
 {
-    linear(WEIGHT_Q4, x, rows, w, first, last, residual, y, y_stride);
+    linear(WEIGHT_Q4, x, rows, pairs, w, first, last, residual, y, y_stride);
 }
 
 void amx_int8_take(struct kernels *table)

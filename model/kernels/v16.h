@@ -10,12 +10,14 @@
  *   scale_exponent(a,t) a * 2^n, where n stands in the low bits of t's mantissa
  *   load_f16            16 f16 values widened to floats
  *   magnitude(a, b)     the largest absolute value; a NaN counts as larger than all
- *   store_i8            rounded to the nearest, ties to even; the values must lie within -127..127
+ *   round               to the nearest whole numbers, ties to even
  *
- * And whole numbers: v16i, sixteen of 32 bits, v64u, sixty-four bytes.
+ * And whole numbers: v16i, sixteen of 32 bits; v64u, sixty-four bytes; v4s, four signed bytes.
  *
- *   v64u_load_nibbles   the low halves of 64 bytes, and the high halves
- *   v16i_dot(s, w, x)   lane i: s + the sum over j of w[4 i + j] x[j], x four signed bytes */
+ *   v16i_store_i8       as bytes; the numbers must lie within -127..127
+ *   v64u_load_nibbles   the low or the high halves of 64 bytes
+ *   v16i_dot(s, w, x)   lane i: s + the sum over j of w[4 i + j] x[j]
+ *   v16_ahead           a hint that the cache line at p will be read */
 #ifndef MODEL_KERNELS_V16_H
 #define MODEL_KERNELS_V16_H
 

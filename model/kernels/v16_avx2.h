@@ -114,18 +114,36 @@ V16_INLINE float v16_magnitude(v16 x, v16 y)
     return _mm_cvtss_f32(_mm_castsi128_ps(c));
 }
 
-V16_INLINE void v16_store_i8(int8_t *p, v16 x)
+typedef struct {
+    __m256i a, b;
+} v16i;
+
+V16_INLINE v16i v16_round(v16 x)
 {
-    __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b));
+    return (v16i){_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)};
+}
+
+V16_INLINE void v16i_store_i8(int8_t *p, v16i x)
+{
+    __m256i words = _mm256_packs_epi32(x.a, x.b);
     words = _mm256_permute4x64_epi64(words, 0xD8);
     __m128i bytes =
         _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
     _mm_storeu_si128((__m128i *)p, bytes);
 }
 
-typedef struct {
-    __m256i a, b;
-} v16i;
+V16_INLINE v16i v16i_add(v16i x, v16i y)
+{
+    return (v16i){_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)};
+}
+
+V16_INLINE int32_t v16i_sum(v16i x)
+{
+    __m256i all = _mm256_add_epi32(x.a, x.b);
+    __m128i c = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    c = _mm_add_epi32(c, _mm_shuffle_epi32(c, 0x4E));
+    return _mm_cvtsi128_si32(_mm_add_epi32(c, _mm_shuffle_epi32(c, 0xB1)));
+}
 
 V16_INLINE v16i v16i_set(int32_t x)
 {
@@ -154,27 +172,39 @@ V16_INLINE v64u v64u_load(const uint8_t *p)
                       _mm256_loadu_si256((const __m256i *)(p + 32)));
 }
 
-V16_INLINE void v64u_load_nibbles(const uint8_t *p, v64u *low, v64u *high)
+V16_INLINE v64u v64u_load_nibbles(const uint8_t *p, int high)
 {
     __m256i a = _mm256_loadu_si256((const __m256i *)p), mask = _mm256_set1_epi8(15);
     __m256i b = _mm256_loadu_si256((const __m256i *)(p + 32));
-    *low = v64u_split(_mm256_and_si256(a, mask), _mm256_and_si256(b, mask));
-    *high = v64u_split(_mm256_and_si256(_mm256_srli_epi16(a, 4), mask),
-                       _mm256_and_si256(_mm256_srli_epi16(b, 4), mask));
+    a = high ? _mm256_srli_epi16(a, 4) : a;
+    b = high ? _mm256_srli_epi16(b, 4) : b;
+    return v64u_split(_mm256_and_si256(a, mask), _mm256_and_si256(b, mask));
 }
 
-V16_INLINE v16i v16i_dot(v16i sum, v64u w, const int8_t *x)
+typedef struct {
+    __m256i even, odd; /* as in v64u */
+} v4s;
+
+V16_INLINE v4s v4s_load(const int8_t *p)
 {
     int32_t four;
-    __builtin_memcpy(&four, x, sizeof four);
+    __builtin_memcpy(&four, p, sizeof four);
     __m256i bytes = _mm256_set1_epi32(four);
-    __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8);
-    __m256i odd = _mm256_srai_epi16(bytes, 8);
+    return (v4s){_mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8), _mm256_srai_epi16(bytes, 8)};
+}
+
+V16_INLINE v16i v16i_dot(v16i sum, v64u w, v4s x)
+{
     __m256i a =
-        _mm256_add_epi32(_mm256_madd_epi16(w.even.a, even), _mm256_madd_epi16(w.odd.a, odd));
+        _mm256_add_epi32(_mm256_madd_epi16(w.even.a, x.even), _mm256_madd_epi16(w.odd.a, x.odd));
     __m256i b =
-        _mm256_add_epi32(_mm256_madd_epi16(w.even.b, even), _mm256_madd_epi16(w.odd.b, odd));
+        _mm256_add_epi32(_mm256_madd_epi16(w.even.b, x.even), _mm256_madd_epi16(w.odd.b, x.odd));
     return (v16i){_mm256_add_epi32(sum.a, a), _mm256_add_epi32(sum.b, b)};
+}
+
+V16_INLINE void v16_ahead(const void *p)
+{
+    _mm_prefetch(p, _MM_HINT_T0);
 }
 
 #endif

@@ -97,12 +97,32 @@ V16_INLINE float v16_magnitude(v16 a, v16 b)
     return f;
 }
 
-V16_INLINE void v16_store_i8(int8_t *p, v16 a)
+typedef __m512i v16i;
+
+V16_INLINE v16i v16_round(v16 a)
 {
-    _mm_storeu_si128((__m128i *)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a)));
+    return _mm512_cvtps_epi32(a);
 }
 
-typedef __m512i v16i;
+V16_INLINE void v16i_store_i8(int8_t *p, v16i a)
+{
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(a));
+}
+
+V16_INLINE v16i v16i_add(v16i a, v16i b)
+{
+    return _mm512_add_epi32(a, b);
+}
+
+V16_INLINE int32_t v16i_sum(v16i a)
+{
+    return _mm512_reduce_add_epi32(a);
+}
+
+V16_INLINE void v16_ahead(const void *p)
+{
+    _mm_prefetch(p, _MM_HINT_T0);
+}
 
 V16_INLINE v16i v16i_set(int32_t x)
 {
@@ -125,17 +145,25 @@ V16_INLINE v64u v64u_load(const uint8_t *p)
     return w;
 }
 
-V16_INLINE void v64u_load_nibbles(const uint8_t *p, v64u *low, v64u *high)
+V16_INLINE v64u v64u_load_nibbles(const uint8_t *p, int high)
 {
-    __m512i bytes = _mm512_loadu_si512(p), mask = _mm512_set1_epi8(15);
-    *low = _mm512_and_si512(bytes, mask);
-    *high = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), mask);
+    __m512i bytes = _mm512_loadu_si512(p);
+    return _mm512_and_si512(high ? _mm512_srli_epi16(bytes, 4) : bytes, _mm512_set1_epi8(15));
 }
 
-V16_INLINE v16i v16i_dot(v16i sum, v64u w, const int8_t *x)
+typedef __m512i v4s;
+
+V16_INLINE v4s v4s_load(const int8_t *p)
 {
-    /* Not the intrinsic: gcc 12 copies the sum before each, and does not broadcast from memory. */
-    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*(const int8_t(*)[4])x));
+    int32_t four;
+    __builtin_memcpy(&four, p, sizeof four);
+    return _mm512_set1_epi32(four);
+}
+
+V16_INLINE v16i v16i_dot(v16i sum, v64u w, v4s x)
+{
+    /* Not the intrinsic: gcc 12 copies the sum before each. */
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
     return sum;
 }
 
@@ -156,22 +184,29 @@ V16_INLINE v64u v64u_load(const uint8_t *p)
     return v64u_split(_mm512_loadu_si512(p));
 }
 
-V16_INLINE void v64u_load_nibbles(const uint8_t *p, v64u *low, v64u *high)
+V16_INLINE v64u v64u_load_nibbles(const uint8_t *p, int high)
 {
-    __m512i bytes = _mm512_loadu_si512(p), mask = _mm512_set1_epi8(15);
-    *low = v64u_split(_mm512_and_si512(bytes, mask));
-    *high = v64u_split(_mm512_and_si512(_mm512_srli_epi16(bytes, 4), mask));
+    __m512i bytes = _mm512_loadu_si512(p);
+    bytes = high ? _mm512_srli_epi16(bytes, 4) : bytes;
+    return v64u_split(_mm512_and_si512(bytes, _mm512_set1_epi8(15)));
 }
 
-V16_INLINE v16i v16i_dot(v16i sum, v64u w, const int8_t *x)
+typedef struct {
+    __m512i even, odd; /* as in v64u */
+} v4s;
+
+V16_INLINE v4s v4s_load(const int8_t *p)
 {
     int32_t four;
-    __builtin_memcpy(&four, x, sizeof four);
+    __builtin_memcpy(&four, p, sizeof four);
     __m512i bytes = _mm512_set1_epi32(four);
-    __m512i even = _mm512_srai_epi16(_mm512_slli_epi16(bytes, 8), 8);
-    __m512i odd = _mm512_srai_epi16(bytes, 8);
-    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(w.even, even));
-    return _mm512_add_epi32(sum, _mm512_madd_epi16(w.odd, odd));
+    return (v4s){_mm512_srai_epi16(_mm512_slli_epi16(bytes, 8), 8), _mm512_srai_epi16(bytes, 8)};
+}
+
+V16_INLINE v16i v16i_dot(v16i sum, v64u w, v4s x)
+{
+    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(w.even, x.even));
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(w.odd, x.odd));
 }
 
 #endif

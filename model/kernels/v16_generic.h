@@ -143,15 +143,38 @@ V16_INLINE float v16_magnitude(v16 a, v16 b)
     return f;
 }
 
-V16_INLINE void v16_store_i8(int8_t *p, v16 a)
-{
-    for (int i = 0; i < 16; i++)
-        p[i] = (int8_t)rintf(a.f[i]);
-}
-
 typedef struct {
     int32_t i[16];
 } v16i;
+
+V16_INLINE v16i v16_round(v16 a)
+{
+    v16i r;
+    for (int i = 0; i < 16; i++)
+        r.i[i] = (int32_t)rintf(a.f[i]);
+    return r;
+}
+
+V16_INLINE void v16i_store_i8(int8_t *p, v16i a)
+{
+    for (int i = 0; i < 16; i++)
+        p[i] = (int8_t)a.i[i];
+}
+
+V16_INLINE v16i v16i_add(v16i a, v16i b)
+{
+    for (int i = 0; i < 16; i++)
+        a.i[i] += b.i[i];
+    return a;
+}
+
+V16_INLINE int32_t v16i_sum(v16i a)
+{
+    int32_t sum = 0;
+    for (int i = 0; i < 16; i++)
+        sum += a.i[i];
+    return sum;
+}
 
 V16_INLINE v16i v16i_set(int32_t x)
 {
@@ -180,20 +203,32 @@ V16_INLINE v64u v64u_load(const uint8_t *p)
     return r;
 }
 
-V16_INLINE void v64u_load_nibbles(const uint8_t *p, v64u *low, v64u *high)
+V16_INLINE v64u v64u_load_nibbles(const uint8_t *p, int high)
 {
-    for (int i = 0; i < 64; i++) {
-        low->b[i] = p[i] & 15;
-        high->b[i] = p[i] >> 4;
-    }
+    v64u r;
+    for (int i = 0; i < 64; i++)
+        r.b[i] = high ? p[i] >> 4 : p[i] & 15;
+    return r;
 }
 
-V16_INLINE v16i v16i_dot(v16i sum, v64u w, const int8_t *x)
+typedef const int8_t *v4s;
+
+V16_INLINE v4s v4s_load(const int8_t *p)
+{
+    return p;
+}
+
+V16_INLINE v16i v16i_dot(v16i sum, v64u w, v4s x)
 {
     for (int i = 0; i < 16; i++)
         for (int j = 0; j < 4; j++)
             sum.i[i] += w.b[4 * i + j] * x[j];
     return sum;
+}
+
+V16_INLINE void v16_ahead(const void *p)
+{
+    __builtin_prefetch(p);
 }
 
 #endif

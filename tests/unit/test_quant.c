@@ -53,11 +53,26 @@ static void f16_rounds_to_the_nearest(void **state)
 
 #define WIDTH 208
 
-struct codes {
-    int8_t code[7 * GROUP];
-    float scale[7];
-    int32_t offset[7];
+#define PAIRS 4
+
+struct codes { /* of one row */
+    int8_t code[PAIRS * 2 * GROUP];
+    float scale[PAIRS * 2];
+    int32_t offset[PAIRS * 2];
 };
+
+static void quantize(const float *x, int inputs, int bias, int row, struct codes *c)
+{
+    struct quant_pair pairs[PAIRS];
+    memset(pairs, 0xff, sizeof pairs);
+    memset(c, 0, sizeof *c);
+    kernels.quantize(x, inputs, bias, pairs, row);
+    for (int i = 0; i < quant_pairs(inputs); i++) {
+        memcpy(c->code + i * 2 * GROUP, pairs[i].codes[row], 2 * GROUP);
+        memcpy(c->scale + i * 2, pairs[i].of[row].scale, sizeof pairs[i].of[row].scale);
+        memcpy(c->offset + i * 2, pairs[i].of[row].offset, sizeof pairs[i].of[row].offset);
+    }
+}
 
 static void row_draw(struct draws *d, float *x, int inputs)
 {
@@ -83,13 +98,12 @@ static void rows_have_the_nearest_codes(void **state)
             struct codes c;
             if (kernels_init(paths[p], &err))
                 continue;
-            memset(&c, 0, sizeof c);
-            kernels.quantize(x, inputs, bias, c.code, c.scale, c.offset);
+            quantize(x, inputs, bias, draw_below(&d, QUANT_BLOCK), &c);
             if (p == 0)
                 first = c;
             assert_memory_equal(&first, &c, sizeof c);
         }
-        for (int g = 0; g < quant_groups(inputs); g++) {
+        for (int g = 0; g < 2 * quant_pairs(inputs); g++) {
             int sum = 0;
             for (int k = 0; k < GROUP; k++) {
                 int at = g * GROUP + k;
@@ -113,7 +127,7 @@ static void what_is_no_number_stays_visible(void **state)
             float x[32] = {1, 2, 3};
             struct codes c;
             x[20] = i == 0 ? NAN : i == 1 ? INFINITY : -3e38f;
-            kernels.quantize(x, 32, 128, c.code, c.scale, c.offset);
+            quantize(x, 32, 128, i, &c);
             assert_true(isnan(c.scale[0]) || i == 2);
         }
     }
@@ -188,18 +202,18 @@ static void product_run(struct product *p, int lanes)
 static double packed_weight(const struct product *p, int o, int k)
 {
     bool q8 = p->l.type == WEIGHT_Q8;
-    size_t groups = (size_t)quant_groups(p->inputs), g = (size_t)(k / GROUP);
-    size_t group_bytes = q8 ? 512 : 256;
+    size_t g = (size_t)(k / GROUP), group_bytes = q8 ? 512 : 256;
     const uint8_t *panel = (const uint8_t *)p->l.packed +
                            (size_t)(o / PANEL) * quant_panel_bytes(p->l.type, p->inputs);
-    const uint16_t *scales = (const uint16_t *)(panel + groups * group_bytes);
-    const uint8_t *codes = panel + g * group_bytes;
+    const uint8_t *pair = panel + g / 2 * (2 * group_bytes + 64);
+    const uint16_t *scales = (const uint16_t *)(pair + 2 * group_bytes);
+    const uint8_t *codes = pair + g % 2 * group_bytes;
     int i = k % GROUP / 4 * 64 + o % PANEL * 4 + k % 4, code;
     if (q8)
         code = codes[i] - Q8_BIAS;
     else
         code = (i < 256 ? codes[i] & 15 : codes[i - 256] >> 4) - Q4_BIAS;
-    return code * (double)f16_to_float(scales[g * PANEL + (size_t)(o % PANEL)]);
+    return code * (double)f16_to_float(scales[g % 2 * PANEL + (size_t)(o % PANEL)]);
 }
 
 static void weights_have_the_nearest_codes(void **state)
@@ -230,7 +244,7 @@ static void expect_right(const struct product *p)
 {
     for (int r = 0; r < p->rows; r++) {
         struct codes c;
-        kernels.quantize(p->x + r * WIDTH, p->inputs, 0, c.code, c.scale, c.offset);
+        quantize(p->x + r * WIDTH, p->inputs, 0, r % QUANT_BLOCK, &c);
         double right[STRIDE_MOST];
         for (int o = 0; o < p->outputs; o++) {
             right[o] = p->residual ? p->r[(size_t)r * p->y_stride + (size_t)o] : 0;
