@@ -3,7 +3,9 @@
 #   make                 the programs that have a main, in build/
 #   make run PORT=8080   serve the demo model on 127.0.0.1
 #   make test            every test; SAN=address,undefined or SAN=thread for the sanitizers
-#   make bench           measure the demo model;   make fuzz   FUZZ_SECONDS=30 for each fuzzer
+#   make bench           measure, and write docs/speed.md with its plot: leave the machine idle;
+#                        BENCH_FLAGS=--quick for a short look, BENCH_FLAGS=--help for the options
+#   make fuzz            FUZZ_SECONDS=30 for each fuzzer
 #   make format          clang-format over the sources;   make clean
 #
 # CC=clang and SAN=... have build folders of their own. WERROR=1 makes warnings fatal.
@@ -111,7 +113,7 @@ run: all
 	$(BUILD)/headway-server --model weights/demo --host 127.0.0.1 --port $(PORT)
 
 bench: all
-	$(BUILD)/headway-bench --model weights/demo
+	BUILD=$(BUILD) python3 tools/bench_page.py $(BENCH_FLAGS)
 
 # The thread sanitizer wants its fixed addresses free, and cannot see into OpenBLAS's threads.
 ifneq ($(findstring thread,$(SAN)),)

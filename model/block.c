@@ -20,8 +20,8 @@ void block_acts_take(struct block_acts *acts, struct arena *arena, const struct 
     acts->mid = arena_take(arena, n * dim, sizeof(float));
     acts->norm2 = arena_take(arena, n * dim, sizeof(float));
     acts->scale2 = arena_take(arena, n, sizeof(float));
-    acts->gate_up = arena_take(arena, n * 2 * hidden, sizeof(float));
-    acts->act = arena_take(arena, n * hidden, sizeof(float));
+    acts->gate_up = training ? arena_take(arena, n * 2 * hidden, sizeof(float)) : NULL;
+    acts->act = arena_take(arena, linear_act_bytes(rows, c->hidden), 1);
 }
 
 void rows_norm(struct lane *lane, const struct config *config, const float *x, const float *gain,
@@ -127,28 +127,50 @@ void attend_cached(struct lane *lane, const struct pass *pass, int block, struct
     attend_rows(lane, pass, block, acts, full, n_full);
 }
 
-/* y = W norm(x). Rows are normalised by whoever needs them next: the trainer's lanes share rows in
- * the product too; few rows are normalised by every lane for itself, which is quicker than to
- * meet; many are shared. */
-static void norm_linear(struct lane *lane, const struct config *c, const float *x,
-                        const float *gain, int rows, float *normed, float *scale,
-                        const struct linear *linear, float *y)
+/* Normalises rows for a product. Whoever needs them next does it: the trainer's lanes share rows in
+ * the product too; few rows are normalised by every lane for itself, which is quicker than to meet,
+ * in its scratch; many are shared. *normed comes as where they go and leaves as where they are.
+ * Returns the lane for the product: `behind` is one with the rest of the scratch. */
+static struct lane *normalise(struct lane *lane, const struct config *c, const float *x,
+                              const float *gain, int rows, bool dense, float **normed, float *scale,
+                              struct lane *behind)
 {
     size_t dim = (size_t)c->dim;
-    if (!linear->dense && rows <= LANE_ROWS && lane->n > 1) {
-        struct lane behind = *lane; /* its scratch, behind what is written here */
-        normed = lane->scratch;
-        behind.scratch = normed + LANE_ROWS * dim;
+    if (!dense && rows <= LANE_ROWS && lane->n > 1) {
+        *normed = lane->scratch;
+        *behind = *lane;
+        behind->scratch = *normed + LANE_ROWS * dim;
         for (int r = 0; r < rows; r++)
             kernels.rmsnorm(x + (size_t)r * dim, gain, c->dim, c->norm_eps,
-                            normed + (size_t)r * dim);
-        linear_forward(&behind, linear, normed, dim, rows, NULL, y, (size_t)linear->outputs);
-        return;
+                            *normed + (size_t)r * dim);
+        return behind;
     }
-    rows_norm(lane, c, x, gain, rows, normed, scale);
-    if (!linear->dense)
+    rows_norm(lane, c, x, gain, rows, *normed, scale);
+    if (!dense)
         lane_barrier(lane);
-    linear_forward(lane, linear, normed, dim, rows, NULL, y, (size_t)linear->outputs);
+    return lane;
+}
+
+/* y = mid + W2 swiglu(W13 norm(mid)) */
+static void feed_forward(struct lane *lane, const struct config *c, const struct block *b,
+                         struct block_acts *acts, int rows, float *y)
+{
+    struct lane behind, *product;
+    size_t dim = (size_t)c->dim, hidden = (size_t)c->hidden;
+    float *normed = acts->norm2;
+    product = normalise(lane, c, acts->mid, b->ffn_norm, rows, b->w13.dense, &normed, acts->scale2,
+                        &behind);
+    if (b->w13.dense) {
+        linear_forward(product, &b->w13, normed, dim, rows, NULL, acts->gate_up, 2 * hidden);
+        rows_swiglu(lane, c, acts->gate_up, rows, acts->act);
+        lane_barrier(lane);
+        linear_forward(lane, &b->w2, acts->act, hidden, rows, acts->mid, y, dim);
+    } else {
+        linear_swiglu(product, &b->w13, normed, dim, rows, &b->w2, acts->act);
+        lane_barrier(lane);
+        linear_forward_act(lane, &b->w2, acts->act, rows, acts->mid, y, dim);
+    }
+    lane_barrier(lane);
 }
 
 void block_forward(struct lane *lane, const struct pass *pass, int index, struct block_acts *acts,
@@ -156,11 +178,16 @@ void block_forward(struct lane *lane, const struct pass *pass, int index, struct
 {
     const struct config *c = &pass->model->config;
     const struct block *b = &pass->model->blocks[index];
-    size_t dim = (size_t)c->dim, hidden = (size_t)c->hidden;
+    struct lane behind, *product;
+    size_t dim = (size_t)c->dim;
+    float *normed = acts->norm1;
     if (!full)
         n_full = pass->n;
 
-    norm_linear(lane, c, x, b->attn_norm, pass->n, acts->norm1, acts->scale1, &b->wqkv, acts->qkv);
+    product =
+        normalise(lane, c, x, b->attn_norm, pass->n, b->wqkv.dense, &normed, acts->scale1, &behind);
+    linear_forward(product, &b->wqkv, normed, dim, pass->n, NULL, acts->qkv,
+                   (size_t)b->wqkv.outputs);
     lane_barrier(lane);
     pass->attend(lane, pass, index, acts, full, n_full);
     lane_barrier(lane);
@@ -176,12 +203,5 @@ void block_forward(struct lane *lane, const struct pass *pass, int index, struct
     }
     linear_forward(lane, &b->wo, acts->att, dim, n_full, residual, acts->mid, dim);
     lane_barrier(lane);
-    norm_linear(lane, c, acts->mid, b->ffn_norm, n_full, acts->norm2, acts->scale2, &b->w13,
-                acts->gate_up);
-    if (!b->w13.dense)
-        lane_barrier(lane);
-    rows_swiglu(lane, c, acts->gate_up, n_full, acts->act);
-    lane_barrier(lane);
-    linear_forward(lane, &b->w2, acts->act, hidden, n_full, acts->mid, y, dim);
-    lane_barrier(lane);
+    feed_forward(lane, c, b, acts, n_full, y);
 }

@@ -31,6 +31,10 @@ extern linear_dense_fn *linear_dense;
  * ERR_MEMORY. */
 int linear_pack(struct linear *linear, enum weight_type type, const struct matrix *matrices, int n,
                 struct err *err);
+/* Packs two matrices of one shape (F, inputs), gate and up, F a multiple of PANEL, panel by panel
+ * in turns: for linear_swiglu. ERR_MEMORY. */
+int linear_pack_gated(struct linear *linear, enum weight_type type, const struct matrix *matrices,
+                      struct err *err);
 /* Random weights of mean 0 and a standard deviation of 1 / sqrt(inputs), made in their packed form
  * (headway-bench). inputs: a multiple of GROUP, outputs: of PANEL. ERR_MEMORY. */
 int linear_random(struct linear *linear, enum weight_type type, int outputs, int inputs,
@@ -43,8 +47,8 @@ size_t linear_bytes(const struct linear *linear);
 /* Floats a row of the result takes: outputs, rounded up to whole panels. */
 size_t linear_stride(const struct linear *linear);
 
-/* Working memory that linear_forward needs in lane->scratch for quantised weights of up to so many
- * inputs: rows are quantised QUANT_ROWS at a time, by every lane for itself. */
+/* Working memory that packed weights of up to so many inputs need in lane->scratch: rows are
+ * quantised QUANT_ROWS at a time, by every lane for itself. */
 size_t linear_scratch_bytes(int inputs);
 
 /* y[r] = (residual ? residual[r] : 0) + W x[r] for all rows. y and residual have y_stride floats
@@ -52,5 +56,18 @@ size_t linear_scratch_bytes(int inputs);
  * outputs; no barrier before or after. */
 void linear_forward(struct lane *lane, const struct linear *linear, const float *x, size_t x_stride,
                     int rows, const float *residual, float *y, size_t y_stride);
+
+/* The inner part of a feed-forward network, act[r] = silu(gate x[r]) * (up x[r]), with weights of
+ * linear_pack_gated. act is in the form that `next`, the matrix of F inputs which is to read it,
+ * multiplies with: codes, or floats (rows, F); it has room for linear_act_bytes(rows, F). That way
+ * the products themselves, 2F floats per row, never leave the cache. Lanes share the channels; no
+ * barrier before or after. */
+void linear_swiglu(struct lane *lane, const struct linear *linear, const float *x, size_t x_stride,
+                   int rows, const struct linear *next, void *act);
+size_t linear_act_bytes(int rows, int width);
+
+/* linear_forward for rows that linear_swiglu has written. */
+void linear_forward_act(struct lane *lane, const struct linear *linear, const void *act, int rows,
+                        const float *residual, float *y, size_t y_stride);
 
 #endif

@@ -61,10 +61,11 @@ size_t linear_bytes(const struct linear *linear)
     }
 }
 
-int linear_pack(struct linear *linear, enum weight_type type, const struct matrix *matrices, int n,
-                struct err *err)
+/* Row r of matrix i becomes output first[i] + r, or, in turns, of every second panel. */
+static int pack(struct linear *linear, enum weight_type type, const struct matrix *matrices, int n,
+                bool turns, struct err *err)
 {
-    size_t outputs = 0, inputs = matrices[0].inputs, o = 0;
+    size_t outputs = 0, inputs = matrices[0].inputs, first = 0;
     for (int i = 0; i < n; i++)
         outputs += matrices[i].rows;
     *linear = (struct linear){.inputs = (int)inputs, .outputs = (int)outputs, .type = type};
@@ -76,16 +77,29 @@ int linear_pack(struct linear *linear, enum weight_type type, const struct matri
         return err_set(err, ERR_MEMORY, "%s: %zu bytes for its packed weights could not be had",
                        matrices[0].data->name, size);
     }
-    void (*pack)(struct linear *, const float *, size_t) = type == WEIGHT_F32    ? pack_f32
-                                                           : type == WEIGHT_BF16 ? pack_bf16
-                                                                                 : pack_quant;
-    for (int i = 0; i < n; i++)
+    void (*put)(struct linear *, const float *, size_t) = type == WEIGHT_F32    ? pack_f32
+                                                          : type == WEIGHT_BF16 ? pack_bf16
+                                                                                : pack_quant;
+    for (int i = 0; i < n; first += matrices[i++].rows)
         for (size_t r = 0; r < matrices[i].rows; r++) {
             matrix_row(&matrices[i], r, row);
-            pack(linear, row, o++);
+            put(linear, row, turns ? (r / PANEL * 2 + (size_t)i) * PANEL + r % PANEL : first + r);
         }
     free(row);
     return 0;
+}
+
+int linear_pack(struct linear *linear, enum weight_type type, const struct matrix *matrices, int n,
+                struct err *err)
+{
+    return pack(linear, type, matrices, n, false, err);
+}
+
+int linear_pack_gated(struct linear *linear, enum weight_type type, const struct matrix *matrices,
+                      struct err *err)
+{
+    assert(matrices[0].rows % PANEL == 0 && matrices[0].rows == matrices[1].rows);
+    return pack(linear, type, matrices, 2, true, err);
 }
 
 /* ---- random weights ---- */

@@ -94,7 +94,8 @@ int model_over(struct model *m, const struct config *config, float *values, floa
 /* ---- from a file: serving ---- */
 
 /* Looks n consecutive tensors of the list up and packs them into one matrix. */
-static int pack(struct model *m, int first, int n, struct linear *linear, struct err *err)
+static int pack(struct model *m, int first, int n, bool gated, struct linear *linear,
+                struct err *err)
 {
     struct matrix matrices[3];
     for (int i = 0; i < n; i++) {
@@ -105,7 +106,8 @@ static int pack(struct model *m, int first, int n, struct linear *linear, struct
     }
     bool stored = m->weights == WEIGHT_STORED;
     enum weight_type type = stored ? matrices[0].type : (enum weight_type)m->weights;
-    return linear_pack(linear, type, matrices, n, err);
+    return gated ? linear_pack_gated(linear, type, matrices, err)
+                 : linear_pack(linear, type, matrices, n, err);
 }
 
 /* Copies a gain to the next free place of m->gains. */
@@ -128,10 +130,10 @@ static int load_block(struct model *m, int i, float **gains, struct err *err)
     int t = m->params.blocks + i * BLOCK_PARAMS, rc;
     if ((rc = gain(m, t + BLOCK_ATTN_NORM, gains, &b->attn_norm, err)) ||
         (rc = gain(m, t + BLOCK_FFN_NORM, gains, &b->ffn_norm, err)) ||
-        (rc = pack(m, t + BLOCK_WQ, 3, &b->wqkv, err)) ||
-        (rc = pack(m, t + BLOCK_WO, 1, &b->wo, err)) ||
-        (rc = pack(m, t + BLOCK_W1, 2, &b->w13, err)) ||
-        (rc = pack(m, t + BLOCK_W2, 1, &b->w2, err)))
+        (rc = pack(m, t + BLOCK_WQ, 3, false, &b->wqkv, err)) ||
+        (rc = pack(m, t + BLOCK_WO, 1, false, &b->wo, err)) ||
+        (rc = pack(m, t + BLOCK_W1, 2, true, &b->w13, err)) ||
+        (rc = pack(m, t + BLOCK_W2, 1, false, &b->w2, err)))
         return rc;
     return 0;
 }
@@ -154,11 +156,11 @@ static int load(struct model *m, struct err *err)
     for (int i = 0; i < m->n_blocks && !rc; i++)
         rc = load_block(m, i, &next, err);
     for (int i = 0; m->head_linear && i < c->n_predict && !rc; i++)
-        rc = pack(m, p->head_linear + i, 1, &m->head_linear[i], err);
+        rc = pack(m, p->head_linear + i, 1, false, &m->head_linear[i], err);
     if (!rc)
         rc = gain(m, p->norm, &next, &m->norm, err);
     if (!rc && head_kind_tensors(c->kind) != HEAD_UNEMBEDDING)
-        rc = pack(m, c->tied ? p->embed : p->output, 1, &m->output, err);
+        rc = pack(m, c->tied ? p->embed : p->output, 1, false, &m->output, err);
     return rc;
 }
 

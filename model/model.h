@@ -33,7 +33,7 @@ struct block {
     const float *attn_norm, *ffn_norm; /* (D) */
     struct linear wqkv;                /* ((H+2G)K, D): queries, keys, values */
     struct linear wo;                  /* (D, HK) */
-    struct linear w13;                 /* (2F, D): gate, up */
+    struct linear w13;                 /* (2F, D): gate, up; packed in turns (linear.h) */
     struct linear w2;                  /* (D, F) */
 };
 
@@ -98,8 +98,8 @@ struct block_acts {
     float *mid;     /* (T, D) after attention and residual */
     float *norm2;   /* (T, D) */
     float *scale2;  /* (T) */
-    float *gate_up; /* (T, 2F) */
-    float *act;     /* (T, F) */
+    float *gate_up; /* (T, 2F), trainer only */
+    void *act;      /* (T, F); the trainer's are floats, serving's what w2 reads (linear.h) */
 };
 /* Carves the arrays out of an arena. */
 void block_acts_take(struct block_acts *acts, struct arena *arena, const struct config *config,

@@ -91,9 +91,11 @@ struct kernels {
     linear_kernel *linear[WEIGHT_TYPES];             /* f32, bf16 */
     linear_quant_kernel *linear_quant[WEIGHT_TYPES]; /* q8, q4 */
 
-    /* Quantises one row of `inputs` floats, a multiple of 16, for weights of that bias, as row
-     * `row` of the block at `pairs`. */
-    void (*quantize)(const float *x, int inputs, int bias, struct quant_pair *pairs, int row);
+    /* Quantises rows of `inputs` floats, a multiple of 16, for weights of that bias, as groups
+     * first..last-1 of rows 0..rows-1 of the blocks at `to` (blocks, pairs). Groups past the
+     * inputs become 0. */
+    void (*quantize)(const float *x, size_t x_stride, int rows, int inputs, int bias, int first,
+                     int last, struct quant_pair *to, int pairs);
 
     /* y = x / rms(x) * gain; returns 1 / rms(x). width is a multiple of 16. */
     float (*rmsnorm)(const float *x, const float *gain, int width, float eps, float *y);

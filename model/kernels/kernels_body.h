@@ -228,25 +228,31 @@ V16_INLINE void quant_tile(const struct quant_pair *x, int row, int pairs, const
 LINEAR_QUANT(linear_q8, WEIGHT_Q8, codes_q8)
 LINEAR_QUANT(linear_q4, WEIGHT_Q4, codes_q4)
 
-static void quantize(const float *x, int inputs, int bias, struct quant_pair *pairs, int row)
+V16_INLINE void quantize_group(const float *x, int left, int bias, struct quant_pair *pair, int row,
+                               int half)
 {
-    for (int g = 0; g < 2 * quant_pairs(inputs); g++, x += GROUP) {
-        struct quant_pair *pair = pairs + g / 2;
-        int8_t *codes = pair->codes[row] + g % 2 * GROUP;
-        int left = inputs - g * GROUP;
-        v16 zero = v16_set(0.0f), a = left > 0 ? v16_load(x) : zero;
-        v16 b = left > PANEL ? v16_load(x + PANEL) : zero;
-        float most = v16_magnitude(a, b);
-        /* Not a number, or too large to have a scale: codes of 0 with a scale that says so. */
-        bool sane = most <= 1e38f;
-        v16 factor = v16_set(sane && most > 1e-30f ? 127.0f / most : 0.0f);
-        v16i first = v16_round(sane ? v16_mul(a, factor) : zero);
-        v16i second = v16_round(sane ? v16_mul(b, factor) : zero);
-        v16i_store_i8(codes, first);
-        v16i_store_i8(codes + PANEL, second);
-        pair->of[row].scale[g % 2] = sane ? most / 127.0f : NAN;
-        pair->of[row].offset[g % 2] = -bias * v16i_sum(v16i_add(first, second));
-    }
+    int8_t *codes = pair->codes[row] + half * GROUP;
+    v16 zero = v16_set(0.0f), a = left > 0 ? v16_load(x) : zero;
+    v16 b = left > PANEL ? v16_load(x + PANEL) : zero;
+    float most = v16_magnitude(a, b);
+    /* Not a number, or too large to have a scale: codes of 0 with a scale that says so. */
+    bool sane = most <= 1e38f;
+    v16 factor = v16_set(sane && most > 1e-30f ? 127.0f / most : 0.0f);
+    v16i first = v16_round(sane ? v16_mul(a, factor) : zero);
+    v16i second = v16_round(sane ? v16_mul(b, factor) : zero);
+    v16i_store_i8(codes, first);
+    v16i_store_i8(codes + PANEL, second);
+    pair->of[row].scale[half] = sane ? most / 127.0f : NAN;
+    pair->of[row].offset[half] = -bias * v16i_sum(v16i_add(first, second));
+}
+
+static void quantize(const float *x, size_t x_stride, int rows, int inputs, int bias, int first,
+                     int last, struct quant_pair *to, int pairs)
+{
+    for (int r = 0; r < rows; r++, x += x_stride)
+        for (int g = first, k = 0; g < last; g++, k += GROUP)
+            quantize_group(x + k, inputs - k, bias, &to[r / QUANT_BLOCK * pairs + g / 2],
+                           r % QUANT_BLOCK, g % 2);
 }
 
 /* ---- rows ---- */

@@ -1,6 +1,7 @@
 #!/bin/bash
 # headway-bench --shape from outside: passes of random weights are timed and written as the JSON that
-# DESIGN.md promises; what it cannot do is refused with a sentence.
+# DESIGN.md promises; what it cannot do is refused with a sentence. Then the page of `make bench`:
+# it shows the figures that were measured, and can be made again without measuring.
 set -u
 cd "$(dirname "$0")/../.."
 bench=${BUILD:-build}/headway-bench
@@ -77,3 +78,59 @@ spread(prompt, "tokens_per_s")
 END
 grep -q "^ *16 " "$dir/out" || fail "no table"
 echo "passes are timed"
+
+# page OPTION...: tools/bench_page.py without its output.
+page() {
+    python3 tools/bench_page.py "$@" >"$dir/out" 2>"$dir/err"
+}
+
+# There is no q5: the page says so and has the rest.
+page --quick --bench "$bench" --types q8,q5 --rows 1,2 --context 16 --prompt 16 --repeat 1 \
+    --tokens 4 --out "$dir/page" || fail "no page"
+page --from "$dir/page/speed.json" --out "$dir/again" || fail "--from makes no page"
+diff -r "$dir/page" "$dir/again" >"$dir/err" || fail "--from makes another page"
+python3 - "$dir/page" "$dir/other.json" 2>"$dir/err" <<'END' || fail "the page is wrong"
+import json, pathlib, sys
+import xml.etree.ElementTree
+
+folder = pathlib.Path(sys.argv[1])
+data = json.loads((folder / "speed.json").read_text())
+lines = (folder / "speed.md").read_text().splitlines()
+
+one, two = data["passes"]
+assert (one["rows"], two["rows"]) == (1, 2)
+assert f"| 110m q8 | 16 | 1 | {one['ms']:.2f} | 1.00 | {two['relative']:.2f} |" in lines, lines
+fractions = " | ".join(f"{p['bandwidth_fraction']:.2f}" for p in (one, two))
+assert f"| 110m q8 | 16 | 1 | {fractions} |" in lines, lines
+refused = [line for line in lines if "not measured" in line]
+assert len(refused) == 1 and "110m q5" in refused[0] and "--type" in refused[0], refused
+
+kinds = json.load(open("weights/demo/prompts.json"))
+drafts = json.load(open("weights/demo/config.json"))["heads"]["n"]  # 0 to n - 1, and auto
+assert len(data["decode"]) == len(kinds) * (drafts + 1)
+for c in data["decode"]:
+    name = "auto" if c["drafts"] < 0 else c["drafts"]
+    rows = [line for line in lines if line.startswith(f"| {c['text']} | {name} |")]
+    assert len(rows) == 1 and f"| {c['speedup']:.2f} |" in rows[0], (c, rows)
+
+# Two panels of passes and one of decoding, all of the same height. Each begins at 0, so that
+# heights compare as the figures do.
+tree = xml.etree.ElementTree.parse(folder / "speed.svg")
+curves = [[tuple(map(float, point.split(","))) for point in e.get("points").split()]
+          for e in tree.iter() if e.tag.endswith("}polyline")]
+assert [len(c) for c in curves] == [2, 2] + [drafts] * len(kinds), curves
+bottom = max(float(e.get("y1")) for e in tree.iter() if e.tag.endswith("}line"))
+for curve, field in zip(curves, ("relative", "bandwidth_fraction")):
+    (_, y1), (_, y2) = curve
+    assert abs((bottom - y2) / (bottom - y1) - two[field] / one[field]) < 0.01, (curve, field)
+
+two["relative"] = two["relative_max"] = 1.75
+pathlib.Path(sys.argv[2]).write_text(json.dumps(data))
+END
+page --from "$dir/other.json" --out "$dir/again" &&
+    grep -q "| 1.00 | 1.75 |" "$dir/again/speed.md" ||
+    fail "the page does not follow the figures"
+cmp -s "$dir/page/speed.svg" "$dir/again/speed.svg" && fail "the plot does not follow the figures"
+page --from "$dir/json" --out "$dir/none" && fail "a page of figures that are not for it"
+[ "$(wc -l <"$dir/err")" = 1 ] && [ ! -e "$dir/none" ] || fail "not refused with one sentence"
+echo "the page is made"

@@ -52,7 +52,6 @@ static void f16_rounds_to_the_nearest(void **state)
 /* ---- rows ---- */
 
 #define WIDTH 208
-
 #define PAIRS 4
 
 struct codes { /* of one row */
@@ -64,9 +63,11 @@ struct codes { /* of one row */
 static void quantize(const float *x, int inputs, int bias, int row, struct codes *c)
 {
     struct quant_pair pairs[PAIRS];
+    float rows[QUANT_BLOCK * WIDTH] = {0};
     memset(pairs, 0xff, sizeof pairs);
     memset(c, 0, sizeof *c);
-    kernels.quantize(x, inputs, bias, pairs, row);
+    memcpy(rows + row * WIDTH, x, (size_t)inputs * sizeof *x);
+    kernels.quantize(rows, WIDTH, row + 1, inputs, bias, 0, 2 * quant_pairs(inputs), pairs, PAIRS);
     for (int i = 0; i < quant_pairs(inputs); i++) {
         memcpy(c->code + i * 2 * GROUP, pairs[i].codes[row], 2 * GROUP);
         memcpy(c->scale + i * 2, pairs[i].of[row].scale, sizeof pairs[i].of[row].scale);

@@ -1,0 +1,400 @@
+#!/usr/bin/env python3
+"""Measures with headway-bench, and writes a page about it: speed.json, speed.svg and speed.md.
+
+    tools/bench_page.py [--quick] [--shapes 110m,1b,7b] [--types q8,q4] [--rows 1,2,4] ...
+    tools/bench_page.py --from docs/speed.json
+
+`make bench BENCH_FLAGS="..."` calls it. First come the passes of random weights, one run of
+headway-bench for each shape and type, then the demo model's table of speculation. A run that is
+refused, say for want of memory, is noted on the page. Leave the machine idle: the whole takes many
+minutes; --quick shows in seconds what the page looks like. --from makes the page again from figures
+that were measured before. BUILD names the build folder.
+
+Owns what is measured and what the page says; the parts of the plot come from train/study_plot.py.
+"""
+import argparse
+import datetime
+import itertools
+import json
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "train"))
+
+import study_plot as plot
+from study import processor, write_json
+from study_page import AUTO, Failure, table
+
+FULL = {"shapes": "110m,1b", "types": "q8,q4", "rows": "1,2,3,4,5,6,7,8,12,16",
+        "context": "256,2048", "batch": "1,4,16", "prompt": 512, "repeat": 5,
+        "model": "weights/demo", "limit": 0, "tokens": 128, "threads": 0, "isa": "auto"}
+QUICK = {**FULL, "shapes": "110m", "types": "q8", "rows": "1,2,4,8", "context": "256",
+         "batch": "1", "prompt": 64, "repeat": 2, "limit": 1, "tokens": 32}
+LISTS = ("runs", "passes", "prompts", "decode")
+
+
+# ---- measuring ----
+
+
+def bench(o, name, options, folder):
+    """One run of headway-bench: its notes for the page, and its JSON, or None if it was refused."""
+    path = folder / "bench.json"
+    path.unlink(missing_ok=True)
+    options = [*options, "--repeat", o.repeat, "--threads", o.threads, "--isa", o.isa]
+    options = [str(word) for word in options]
+    print("\nheadway-bench", shlex.join(options), flush=True)
+    lines = []
+    with tempfile.TemporaryFile("w+") as messages:
+        with subprocess.Popen([o.bench, *options, "--json", path], cwd=ROOT, text=True,
+                              stdout=subprocess.PIPE, stderr=messages) as process:
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                lines.append(line.strip())
+        messages.seek(0)
+        said = messages.read().strip()
+    print(said, file=sys.stderr, flush=True, end="\n" * bool(said))
+    notes = {"name": name, "options": shlex.join(options), "refused": None,
+             "skipped": [line for line in lines if line.startswith("skipped:")]}
+    # A text that differs makes the exit status 1 as well, but there is a table.
+    if path.exists():
+        return {**notes, "what": next(line for line in lines if " kernels, " in line)}, \
+            json.loads(path.read_text())
+    code = process.returncode
+    reason = f"it was ended by signal {-code}" if code < 0 else f"it ended with {code}"
+    return {**notes, "refused": said.splitlines()[-1] if said else reason}, None
+
+
+def measure(o):
+    begin = time.monotonic()
+    data = {"date": str(datetime.date.today()), "processor": processor(), "cores": os.cpu_count(),
+            "repeat": o.repeat, "flags": flags(o), **{name: [] for name in LISTS}}
+    runs = {f"{shape} {kind}": ["--shape", shape, "--type", kind, "--rows", o.rows, "--context",
+                                o.context, "--batch", o.batch, "--prompt", o.prompt]
+            for shape in o.shapes.split(",") for kind in o.types.split(",") if shape}
+    if o.model:
+        runs[o.model] = ["--model", o.model, "--limit", o.limit, "--tokens", o.tokens]
+    with tempfile.TemporaryDirectory(prefix="headway-bench-") as folder:
+        for name, options in runs.items():
+            notes, result = bench(o, name, options, pathlib.Path(folder))
+            data["runs"].append({**notes, "machine": (result or {}).get("machine")})
+            for part in ("passes", "prompts", "decode"):
+                data[part] += (result or {}).get(part, [])
+    if not data["passes"] and not data["decode"]:
+        raise Failure("nothing could be measured, so no page was written")
+    return {**data, "minutes": round(max(6, time.monotonic() - begin) / 60, 1)}
+
+
+# ---- the tables ----
+
+
+def series(passes):
+    """The passes by shape and type, and within them by context and batch, as they were measured."""
+    found = {}
+    for p in passes:
+        cells = found.setdefault(f"{p['shape']} {p['type']}", {})
+        cells.setdefault((p["context"], p["batch"]), {})[p["rows"]] = p
+    return found
+
+
+def pass_table(passes, field, digits, milliseconds=False):
+    rows_measured = sorted({p["rows"] for p in passes})
+    head = ["model", "context", "batch", *["one row, ms"] * milliseconds,
+            *(f"{k} row{'s' * (k > 1)}" for k in rows_measured)]
+    rows = []
+    for name, cells in series(passes).items():
+        for (context, batch), by_rows in cells.items():
+            figures = [by_rows.get(k, {}).get(field) for k in rows_measured]
+            ms = [f"{by_rows[1]['ms']:.2f}"] if milliseconds else []
+            rows.append([name, str(context), str(batch), *ms,
+                         *("–" if f is None else f"{f:.{digits}f}" for f in figures)])
+    return table(head, rows)
+
+
+def decode_table(cells):
+    head = ["text", "drafts", "tokens per forward", "time per forward", "speed-up",
+            "minimum..maximum", "tokens/s", "acceptance of draft 1, 2, ...", "same text"]
+    return table(head, [[
+        c["text"], "auto" if c["drafts"] == AUTO else str(c["drafts"]),
+        f"{c['tokens_per_forward']:.2f}", f"{c['relative_pass_time']:.2f}", f"{c['speedup']:.2f}",
+        f"{c['speedup_min']:.2f}..{c['speedup_max']:.2f}", f"{c['tokens_per_s']:.0f}",
+        " ".join(f"{rate:.2f}" for rate in c["acceptance"]) or "–",
+        "yes" if c["identical"] else "**NO**"] for c in cells])
+
+
+# ---- the page ----
+
+INTRODUCTION = """# Speed
+
+A draft is verified as a further row of the pass that makes the next token. So speculation pays
+where a pass over several rows costs little more than a pass over one. This page says what it costs
+on one machine, how near a pass comes to what memory and processor give, and how fast the demo model
+decodes."""
+
+PASSES = """## Passes over several rows
+
+A pass goes through the trunk and the next-token head and makes the logits of all its rows: what the
+server does to verify. The weights are random, as many as the list above says. *Context* is the
+number of positions that each sequence has behind it, *batch* the number of sequences in a pass, and
+rows are counted per sequence."""
+
+RELATIVE = """**Time of a pass, relative to the pass with one row per sequence** of the same
+repetition. 1 means that drafts are verified for nothing, and k, for k rows, that nothing is
+gained."""
+
+BANDWIDTH = """**Part of the memory's bandwidth**: the bytes of weights, keys and values, as if each
+were read once, over what the memory gives in the time of the pass. It can be above 1 where caches
+hold some of them."""
+
+ARITHMETIC = """**Part of the processor's arithmetic**: the multiplications and additions of the
+pass, over what the processor's fastest instruction for these weights gives in its time."""
+
+DECODING = """## Decoding with the demo model
+
+Held-out code and prose are decoded greedily, one sequence at a time, with every number of drafts
+and with *auto*, the server's default, which chooses it at every step. Plain decoding (no drafts)
+and speculative decoding take turns in one process, and every text is compared with the plain one.
+*Time per forward* includes drafting and is relative to a plain forward; tokens per forward over it
+is the *speed-up*. *Acceptance* of a draft counts the steps in which those before it were
+accepted."""
+
+REPEAT = """makes the programs, measures, and writes this page, the plot and
+[speed.json](speed.json), which has all figures with their extremes. It took {minutes:g} minutes
+here. Leave the machine idle meanwhile. `python3 tools/bench_page.py --from docs/speed.json` makes
+the page without measuring, and `--help` lists the options."""
+
+
+def run_note(run, prompts):
+    """What a run was of, what the machine gave, and what is missing."""
+    if run["refused"]:
+        return f"- {run['name']} was not measured: {run['refused']}."
+    parts, m = [run["what"]], run["machine"]
+    if m:
+        parts.append(f"memory gives {m['bandwidth_gb_s']:.1f} GB/s "
+                     f"({m['bandwidth_gb_s_min']:.1f}..{m['bandwidth_gb_s_max']:.1f})")
+        if m["peak_gops"]:
+            parts.append(f"the processor {m['peak_gops']:.0f} Gop/s ({m['peak_instruction']})")
+        parts += [f"a prompt of {p['prompt']} tokens is read at {p['tokens_per_s']:.0f} tokens/s "
+                  f"({p['tokens_per_s_min']:.0f}..{p['tokens_per_s_max']:.0f})"
+                  for p in prompts if run["name"] == f"{p['shape']} {p['type']}"]
+    return "\n".join([f"- {'; '.join(parts)}.", *(f"  - {note}" for note in run["skipped"])])
+
+
+def page(data):
+    repeat = data["repeat"]
+    how = (f"Figures are medians over {repeat} repetitions, bars in the plot go from the smallest "
+           "to the largest." if repeat > 1 else "One repetition only.")
+    parts = [INTRODUCTION,
+             f"Measured {data['date']} on {data['processor']}, {data['cores']} cores:",
+             "\n".join(run_note(run, data["prompts"]) for run in data["runs"]),
+             how, "![Speed of passes and of decoding](speed.svg)"]
+    if data["passes"]:
+        parts += [PASSES, RELATIVE, pass_table(data["passes"], "relative", 2, milliseconds=True),
+                  BANDWIDTH, pass_table(data["passes"], "bandwidth_fraction", 2)]
+        if any(p["arithmetic_fraction"] is not None for p in data["passes"]):
+            parts += [ARITHMETIC, pass_table(data["passes"], "arithmetic_fraction", 3)]
+    if data["decode"]:
+        parts += [DECODING, decode_table(data["decode"])]
+    command = "make bench"
+    if data["flags"]:
+        command += f' BENCH_FLAGS="{shlex.join(data["flags"])}"'
+    parts += ["## How to repeat it", f"```sh\n{command}\n```",
+              REPEAT.format(minutes=data["minutes"])]
+    return "\n\n".join(parts) + "\n"
+
+
+# ---- the plot ----
+
+HEIGHT, TOP, PANEL_WIDTH, PANEL_HEIGHT = 520, 140, 280, 310
+LEFT, DISTANCE = 70, 365  # of the first panel, and from one to the next
+
+
+def curve(p, points, look, joined=True):
+    """Points are (x, median, smallest, largest)."""
+    places = " ".join(f"{p.x(x):.1f},{p.y(y):.1f}" for x, y, _, _ in points)
+    if joined:
+        p.out.append(f'<polyline points="{places}" fill="none" stroke="{look[0]}" '
+                     'stroke-width="1.6" stroke-opacity="0.75"/>')
+    for x, y, low, high in points:
+        p.out += [plot.line(p.x(x), p.y(low), p.x(x), p.y(high), look[0], 1.4),
+                  plot.mark(p.x(x), p.y(y), look, 4)]
+
+
+def panel(place, title, xs, highest, label_x, label_y):
+    """A panel whose y begins at 0, so that heights compare as the quantities do."""
+    p = plot.Panel(LEFT + DISTANCE * place, TOP, PANEL_WIDTH, PANEL_HEIGHT, title)
+    p.range_x(*plot.padded(xs, 0.04))
+    p.range_y(0, 1.08 * max(1, highest))
+    p.ticks_y()
+    p.frame()
+    p.level(1)
+    p.label_x(label_x)
+    p.label_y(label_y)
+    return p
+
+
+def row_ticks(p, rows):
+    """The numbers that have room: 7 and 8 stand too near each other if there are many rows."""
+    last = -1e9
+    for k in rows:
+        if p.x(k) - last >= 15:
+            p.tick_x(k, str(k))
+            last = p.x(k)
+
+
+def draw_passes(place, title, chosen, field, label_y, extremes):
+    xs = sorted({k for _, by_rows, _ in chosen for k in by_rows})
+    highest = max(c[extremes[1]] for _, by_rows, _ in chosen for c in by_rows.values())
+    p = panel(place, title, xs, highest, "rows of a pass, k", label_y)
+    row_ticks(p, xs)
+    for _, by_rows, look in chosen:
+        curve(p, [(k, c[field], *(c[name] for name in extremes))
+                  for k, c in sorted(by_rows.items())], look)
+    return p
+
+
+def draw_time(place, chosen):
+    p = draw_passes(place, "Time of a pass over k rows", chosen, "relative",
+                    "relative to the pass over one row", ("relative_min", "relative_max"))
+    end = min(p.high_x, p.high_y)
+    p.out.append(plot.line(p.x(1), p.y(1), p.x(end), p.y(end), plot.FAINT, 1.2,
+                           'stroke-dasharray="2 3"'))
+    return p.out
+
+
+def draw_bandwidth(place, chosen):
+    field = "bandwidth_fraction"
+    return draw_passes(place, "Part of the memory's bandwidth", chosen, field,
+                       "part of the bandwidth that a pass uses", (field, field)).out
+
+
+def draw_decoding(place, cells, texts):
+    auto = max(c["drafts"] for c in cells) + 1
+    p = panel(place, "Decoding, demo model", range(auto + 1), max(c["speedup_max"] for c in cells),
+              "drafts per step", "speed-up over plain decoding")
+    for k in range(auto + 1):
+        p.tick_x(k, "auto" if k == auto else str(k))
+    for words, look in texts:
+        points = [(auto if c["drafts"] == AUTO else c["drafts"], c["speedup"], c["speedup_min"],
+                   c["speedup_max"]) for c in cells if c["text"] == words]
+        curve(p, [point for point in points if point[0] < auto], look)
+        curve(p, [point for point in points if point[0] == auto], look, joined=False)
+    return p.out
+
+
+def legend(left, top, entries):
+    out = []
+    for words, look in entries:
+        out += [plot.mark(left + 6, top - 4, look), plot.text(left + 18, top, words)]
+        left += 34 + 8 * len(words)
+    return out
+
+
+def draw(data):
+    """Passes at the smallest context and batch size, a curve per model, and the demo model."""
+    panels, body = 0, []
+    if data["passes"]:
+        smallest = min((p["context"], p["batch"]) for p in data["passes"])
+        looks = itertools.cycle(plot.LOOKS)
+        chosen = [(name, cells[smallest], next(looks))
+                  for name, cells in series(data["passes"]).items() if smallest in cells]
+        context, batch = smallest
+        sequences = "one sequence" if batch == 1 else f"{batch} sequences"
+        body += [*legend(LEFT, 64, [(name, look) for name, _, look in chosen]),
+                 plot.text(LEFT, 88, f"Passes: {sequences}, context {context}. Dotted: k passes "
+                           "over one row. Bars: smallest to largest.", 12, colour=plot.FAINT),
+                 *draw_time(0, chosen), *draw_bandwidth(1, chosen)]
+        panels = 2
+    if data["decode"]:
+        kinds = dict.fromkeys(c["text"] for c in data["decode"])
+        texts = list(zip(kinds, reversed(plot.LOOKS)))
+        body += [*legend(LEFT + DISTANCE * panels, 64, texts),
+                 *draw_decoding(panels, data["decode"], texts)]
+        panels += 1
+    width = LEFT + DISTANCE * (panels - 1) + PANEL_WIDTH + 40
+    return "\n".join([
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" '
+        f'width="{width}" height="{HEIGHT}" font-family="DejaVu Sans, Helvetica, sans-serif">',
+        f'<rect width="{width}" height="{HEIGHT}" fill="white"/>',
+        plot.text(LEFT, 34, "Speed", 18, extra='font-weight="600"'),
+        *body, "</svg>"]) + "\n"
+
+
+# ---- options ----
+
+
+def flags(o):
+    """The options that were not left out."""
+    defaults = QUICK if o.quick else FULL
+    changed = [[f"--{name}", str(getattr(o, name))] for name in FULL
+               if getattr(o, name) != defaults[name]]
+    return ["--quick"] * o.quick + [word for pair in changed for word in pair]
+
+
+def parse(arguments):
+    p = argparse.ArgumentParser(usage="tools/bench_page.py [options]", description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--quick", action="store_true", help="few passes of 110m in q8, few prompts")
+    p.add_argument("--from", dest="source", type=pathlib.Path, metavar="FILE",
+                   help="a speed.json: make its page without measuring")
+    p.add_argument("--out", type=pathlib.Path, default=ROOT / "docs", help="folder of the page")
+    p.add_argument("--bench", type=pathlib.Path,
+                   help="the program; default: headway-bench in the build folder")
+    p.add_argument("--shapes", help="of 110m, 1b and 7b; empty: no passes")
+    p.add_argument("--types", help="of the weights: f32, bf16, q8, q4")
+    for name in ("rows", "context", "batch"):
+        p.add_argument(f"--{name}", help="as headway-bench")
+    p.add_argument("--prompt", type=int, help="tokens of the prompt that is read; 0: none")
+    p.add_argument("--repeat", type=int, help="repetitions of everything")
+    p.add_argument("--model", help="folder, seen from the project's root; empty: none")
+    p.add_argument("--limit", type=int, help="prompts of each kind that it decodes; 0: all")
+    p.add_argument("--tokens", type=int, help="that it decodes per prompt")
+    p.add_argument("--threads", type=int, help="0: all")
+    p.add_argument("--isa", help="kernels, as headway-bench")
+    p.set_defaults(**(QUICK if p.parse_args(arguments).quick else FULL))
+    o = p.parse_args(arguments)
+    if o.repeat < 1:
+        p.error("--repeat must be at least 1")
+    built = ROOT / os.environ.get("BUILD", "build") / "headway-bench"
+    o.bench = (o.bench or built).resolve()
+    return o
+
+
+def read(path):
+    try:
+        data = json.loads(path.read_text())
+    except ValueError as e:
+        raise Failure(f"{path} is not JSON: {e}") from e
+    if not isinstance(data, dict) or not {*LISTS, "date", "flags", "minutes"} <= set(data):
+        raise Failure(f"{path} was not written by this program")
+    return data
+
+
+def main():
+    o = parse(sys.argv[1:])
+    out = o.out / "speed.json"
+    write_json(out, read(o.source) if o.source else measure(o))
+    data = read(out)  # so that --from gives the very same page
+    (o.out / "speed.svg").write_text(draw(data))
+    (o.out / "speed.md").write_text(page(data))
+    print(f"\n{o.out / 'speed.md'} written")
+    different = [f"{c['text']}, {c['drafts']} drafts" for c in data["decode"]
+                 if not c["identical"]]
+    if different:
+        raise Failure(f"speculative and plain text differ: {'; '.join(different)}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Failure as e:
+        sys.exit(f"bench_page.py: {e}")
+    except OSError as e:
+        sys.exit(f"bench_page.py: {e.filename}: {e.strerror}")
+    except KeyboardInterrupt:
+        sys.exit("bench_page.py: stopped; nothing was written")
