@@ -1,8 +1,8 @@
 /* The kernels themselves, written in v16. Included by kernels_generic.c, kernels_avx2.c and
  * kernels_avx512.c after their v16 header; KERNELS names the table, KERNELS_NAME its string,
  * TILE_PANELS(rows) says how many panels a tile of that many rows holds in registers,
- * QUANT_TILE_ROWS (at most 16) and QUANT_PANELS(rows), 1 or 2, the same of quantised weights, and
- * ATTENTION_QUERIES how many queries go over the keys together. */
+ * QUANT_PANELS and QUANT_ROWS_AT_ONCE the same of quantised weights, and ATTENTION_QUERIES how many
+ * queries go over the keys together. */
 #include <math.h>
 #include <stdbool.h>
 
@@ -100,39 +100,43 @@ LINEAR(linear_bf16, weights_bf16)
 
 /* ---- quantised weights ---- */
 
-/* Memory answers late: lines are asked for this many bytes before they are needed, one with each
- * step of the arithmetic, so that it never has to answer many at once. */
-#define AHEAD 4416
-
-/* Half h of step j = 0..3 over a group: the bytes of vector j, or j + 4. */
+/* Half h of step j = 0..3 over a group: vector j, or j + 4. */
 V16_INLINE v64u codes_q8(const uint8_t *group, int j, int h)
 {
-    v16_ahead(group + AHEAD + 128 * j + 64 * h);
     return v64u_load(group + 64 * (j + 4 * h));
 }
 
 V16_INLINE v64u codes_q4(const uint8_t *group, int j, int h)
 {
-    if (h == 0)
-        v16_ahead(group + AHEAD + 64 * j);
     return v64u_load_nibbles(group + 64 * j, h);
 }
 
+/* Memory answers late: lines are asked for this many bytes before they are needed, one with each
+ * step of the arithmetic, so that it never has to answer many at once. */
+#define AHEAD 2240
+
 /* Group i of a pair, of R rows from `row` on and P panels: sum += dot * scales. All dots stay in
- * registers. */
+ * registers. ahead: bytes of a later group to ask for. */
 V16_INLINE void quant_group_tile(const struct quant_pair *x, int row, int i, const uint8_t *group,
                                  const uint8_t *scales, size_t panel_bytes, v16 *sum, const int R,
-                                 const int P, v64u (*load)(const uint8_t *, int, int))
+                                 const int P, const size_t ahead,
+                                 v64u (*load)(const uint8_t *, int, int))
 {
-    v16i dot[QUANT_TILE_ROWS * 2];
+    v16i dot[QUANT_ROWS_AT_ONCE * QUANT_PANELS];
     for (int r = 0; r < R; r++)
         for (int p = 0; p < P; p++)
             dot[r * P + p] = v16i_set(x->of[row + r].offset[i]);
     for (int j = 0; j < 4; j++)
         for (int h = 0; h < 2; h++) {
-            v64u w[2];
-            for (int p = 0; p < P; p++)
-                w[p] = load(group + (size_t)p * panel_bytes, j, h);
+            v64u w[QUANT_PANELS];
+            for (int p = 0; p < P; p++) {
+                const uint8_t *at = group + (size_t)p * panel_bytes;
+                if (ahead == 8 * 64)
+                    v16_ahead(at + AHEAD + (2 * j + h) * 64);
+                else if (ahead == 4 * 64 && h == 0)
+                    v16_ahead(at + AHEAD + j * 64);
+                w[p] = load(at, j, h);
+            }
             for (int r = 0; r < R; r++) {
                 v4s four = v4s_load(x->codes[row + r] + i * GROUP + 4 * (j + 4 * h));
                 for (int p = 0; p < P; p++)
@@ -148,15 +152,18 @@ V16_INLINE void quant_group_tile(const struct quant_pair *x, int row, int i, con
     }
 }
 
-/* R rows of the block at x, from `row` on, times P panels. */
-V16_INLINE void quant_tile(const struct quant_pair *x, int row, int pairs, const uint8_t *panel,
+/* R rows of the block at x times P panels. Sums of many rows stand in memory; a part of the rows
+ * at a time is multiplied. */
+V16_INLINE void quant_tile(const struct quant_pair *x, int pairs, const uint8_t *panel,
                            const float *residual, float *y, size_t y_stride, const int R,
                            const int P, const enum weight_type type,
                            v64u (*load)(const uint8_t *, int, int))
 {
     const size_t group_bytes = quant_group_bytes(type), pair_bytes = quant_pair_bytes(type);
     const size_t panel_bytes = (size_t)pairs * pair_bytes;
-    v16 sum[QUANT_TILE_ROWS * 2];
+    const int most = QUANT_ROWS_AT_ONCE, parts = (R + most - 1) / most;
+    const int part = (R + parts - 1) / parts; /* rows */
+    v16 sum[QUANT_BLOCK * QUANT_PANELS];
     for (int i = 0; i < R * P; i++)
         sum[i] = v16_set(0.0f);
     for (const struct quant_pair *end = x + pairs; x < end; x++, panel += pair_bytes) {
@@ -164,9 +171,12 @@ V16_INLINE void quant_tile(const struct quant_pair *x, int row, int pairs, const
         for (int p = 0; p < P; p++)
             v16_ahead(scales + (size_t)p * panel_bytes + AHEAD);
         for (int i = 0; i < 2; i++)
-            quant_group_tile(x, row, i, panel + (size_t)i * group_bytes,
-                             scales + (size_t)i * PANEL * sizeof(uint16_t), panel_bytes, sum, R, P,
-                             load);
+#pragma GCC unroll 16
+            for (int r = 0; r < R; r += part)
+                quant_group_tile(x, r, i, panel + (size_t)i * group_bytes,
+                                 scales + (size_t)i * PANEL * sizeof(uint16_t), panel_bytes,
+                                 sum + r * P, R - r < part ? R - r : part, P, r ? 0 : group_bytes,
+                                 load);
     }
     for (int r = 0; r < R; r++)
         for (int p = 0; p < P; p++) {
@@ -176,34 +186,28 @@ V16_INLINE void quant_tile(const struct quant_pair *x, int row, int pairs, const
         }
 }
 
-/* Numbers of rows that no tile has make no code. */
 #define QUANT_CASE(R, type, load)                                                                  \
     case R:                                                                                        \
-        if (R > QUANT_TILE_ROWS)                                                                   \
-            break;                                                                                 \
-        if (QUANT_PANELS(R) == 2 && n == 2)                                                        \
-            quant_tile(block, r % QUANT_BLOCK, pairs, panel, add, y + at, y_stride, R, 2, type,    \
-                       load);                                                                      \
+        if (n == QUANT_PANELS)                                                                     \
+            quant_tile(block, pairs, panel, add, y + at, y_stride, R, QUANT_PANELS, type, load);   \
         else                                                                                       \
-            quant_tile(block, r % QUANT_BLOCK, pairs, panel, add, y + at, y_stride, R, 1, type,    \
-                       load);                                                                      \
+            quant_tile(block, pairs, panel, add, y + at, y_stride, R, 1, type, load);              \
         break;
 
-/* Panels one by one or two by two; they stay in the cache while all rows pass over them. */
+/* QUANT_PANELS panels at a time, or one; they stay in the cache while all rows pass over them. */
 #define LINEAR_QUANT(name, type, load)                                                             \
     static void name(const struct quant_pair *x, int rows, int pairs, const void *w, int first,    \
                      int last, const float *residual, float *y, size_t y_stride)                   \
     {                                                                                              \
         size_t panel_bytes = (size_t)pairs * quant_pair_bytes(type);                               \
-        int at_once = QUANT_PANELS(rows < QUANT_TILE_ROWS ? rows : QUANT_TILE_ROWS);               \
         for (int p = first, n; p < last; p += n) {                                                 \
-            n = last - p < at_once ? 1 : at_once;                                                  \
+            n = last - p < QUANT_PANELS ? 1 : QUANT_PANELS;                                        \
             const uint8_t *panel = (const uint8_t *)w + (size_t)p * panel_bytes;                   \
-            for (int r = 0; r < rows; r += QUANT_TILE_ROWS) {                                      \
+            for (int r = 0; r < rows; r += QUANT_BLOCK) {                                          \
                 size_t at = (size_t)r * y_stride + (size_t)p * PANEL;                              \
                 const struct quant_pair *block = x + r / QUANT_BLOCK * pairs;                      \
                 const float *add = residual ? residual + at : NULL;                                \
-                switch (rows - r < QUANT_TILE_ROWS ? rows - r : QUANT_TILE_ROWS) {                 \
+                switch (rows - r < QUANT_BLOCK ? rows - r : QUANT_BLOCK) {                         \
                     QUANT_CASE(1, type, load)                                                      \
                     QUANT_CASE(2, type, load)                                                      \
                     QUANT_CASE(3, type, load)                                                      \

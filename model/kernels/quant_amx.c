@@ -15,7 +15,7 @@
 #include "model/kernels/v16_avx512.h"
 
 #define PAIRS 8 /* of groups that all rows pass over together */
-#define FEW 12  /* rows that are quicker without the unit, which takes 16 in the time of one */
+#define FEW 16  /* rows that are quicker without the unit */
 
 bool amx_int8_available(void)
 {
