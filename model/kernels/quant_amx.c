@@ -15,7 +15,8 @@
 #include "model/kernels/v16_avx512.h"
 
 #define PAIRS 8 /* of groups that all rows pass over together */
-#define FEW 16  /* rows that are quicker without the unit */
+/* Rows that are quicker without the unit. */
+#define FEW(type) ((type) == WEIGHT_Q8 ? 16 : 12)
 
 bool amx_int8_available(void)
 {
@@ -151,7 +152,7 @@ V16_INLINE void linear(const enum weight_type type, const struct quant_pair *x, 
                        const void *w, int first, int last, const float *residual, float *y,
                        size_t y_stride)
 {
-    if (rows <= FEW) {
+    if (rows <= FEW(type)) {
         kernels_vnni.linear_quant[type](x, rows, pairs, w, first, last, residual, y, y_stride);
         return;
     }
