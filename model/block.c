@@ -6,6 +6,8 @@
 #include "model/model.h"
 
 #define QUERIES 16 /* of which attention hears at once */
+/* Of the next matrix, asked for while attention calculates: half of a small second-level cache. */
+#define AHEAD_BYTES ((size_t)512 << 10)
 
 void block_acts_take(struct block_acts *acts, struct arena *arena, const struct config *c, int rows,
                      bool training)
@@ -83,6 +85,7 @@ static void attend_rows(struct lane *lane, const struct pass *pass, int block,
     size_t k = (size_t)c->head_dim, width = (size_t)c->n_heads * k;
     size_t stride = width + 2 * (size_t)c->n_kv_heads * k;
     float scale = 1.0f / sqrtf((float)c->head_dim);
+    struct ahead ahead = linear_ahead(lane, &pass->model->blocks[block].wo, AHEAD_BYTES);
     lane_share(lane, n_full * c->n_heads, 1, &begin, &end);
     for (int first = 0, next; first < n_full; first = next) {
         const struct kv *kv = pass->rows[full ? full[first] : first].kv;
@@ -100,7 +103,7 @@ static void attend_rows(struct lane *lane, const struct pass *pass, int block,
                                                         pass->rows[r].pos + 1};
                 if (n == QUERIES || i + 1 == last || i + 1 == end) {
                     kernels.attention(queries, n, kv_keys(kv, block, g), kv_values(kv, block, g),
-                                      c->head_dim, scale);
+                                      c->head_dim, scale, &ahead);
                     n = 0;
                 }
             }

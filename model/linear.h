@@ -51,6 +51,10 @@ size_t linear_stride(const struct linear *linear);
  * quantised QUANT_ROWS at a time, by every lane for itself. */
 size_t linear_scratch_bytes(int inputs);
 
+/* The beginning of what linear_forward of this lane will read, up to `most` bytes; nothing of plain
+ * matrices. */
+struct ahead linear_ahead(const struct lane *lane, const struct linear *linear, size_t most);
+
 /* y[r] = (residual ? residual[r] : 0) + W x[r] for all rows. y and residual have y_stride floats
  * per row, at least linear_stride for packed weights. A residual may be y itself. Lanes share the
  * outputs; no barrier before or after. */

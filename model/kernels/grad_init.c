@@ -9,11 +9,12 @@ struct grad_kernels grad_kernels;
 
 void grad_kernels_init(void)
 {
-    grad_kernels = grad_generic;
 #if defined(__x86_64__)
     if (!strcmp(kernels.name, "avx2"))
         grad_kernels = grad_avx2;
-    if (!strcmp(kernels.name, "avx512"))
+    else if (strcmp(kernels.name, "generic") != 0) /* avx512, and what adds to it */
         grad_kernels = grad_avx512;
+    else
 #endif
+        grad_kernels = grad_generic;
 }

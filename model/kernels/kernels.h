@@ -80,6 +80,12 @@ typedef void linear_quant_kernel(const struct quant_pair *x, int rows, int pairs
                                  int first, int last, const float *residual, float *y,
                                  size_t y_stride);
 
+/* Memory that will be read soon. Kernels that calculate more than they read ask for it line by line
+ * meanwhile, and move `at` on. */
+struct ahead {
+    const char *at, *end;
+};
+
 struct attention_query {
     const float *q; /* (head_dim) */
     float *out;     /* (head_dim) */
@@ -112,7 +118,7 @@ struct kernels {
      * blocks of 16 positions, element (pos, d) at [(pos / 16) * head_dim + d] * 16 + pos % 16.
      * v: (pos, head_dim). */
     void (*attention)(const struct attention_query *queries, int n_queries, const float *k,
-                      const float *v, int head_dim, float scale);
+                      const float *v, int head_dim, float scale, struct ahead *ahead);
 
     /* log(sum(exp(x))) over width values, any width. */
     float (*logsumexp)(const float *x, int width);

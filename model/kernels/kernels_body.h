@@ -377,6 +377,9 @@ V16_INLINE void mix_all(const struct attention_query *queries, float p[][ATTENTI
         mix(queries, p, v, from, to, d, head_dim, keep, Q, 1);
 }
 
+/* Asked for at a time: fewer than the requests that a core can have under way. */
+#define AHEAD_LINES 8
+
 struct running {
     float top, sum;
 };
@@ -384,7 +387,7 @@ struct running {
 /* One chunk of positions, from `start` on, for Q queries that all see some of it. */
 V16_INLINE void chunk(const struct attention_query *queries, struct running *running,
                       const float *k, const float *v, int start, int head_dim, float scale,
-                      const int Q)
+                      struct ahead *ahead, const int Q)
 {
     float p[ATTENTION_QUERIES][ATTENTION_CHUNK], keep[ATTENTION_QUERIES];
     const float one = 1;
@@ -397,6 +400,7 @@ V16_INLINE void chunk(const struct attention_query *queries, struct running *run
         least = count[i] < least ? count[i] : least;
         most = count[i] > most ? count[i] : most;
     }
+    ahead_lines(ahead, AHEAD_LINES);
     switch ((most + 15) / 16) {
     case 1:
         scores(queries, k, head_dim, scale, Q, 1, p);
@@ -410,15 +414,18 @@ V16_INLINE void chunk(const struct attention_query *queries, struct running *run
     default:
         scores(queries, k, head_dim, scale, Q, 4, p);
     }
-    for (int i = 0; i < Q; i++)
+    for (int i = 0; i < Q; i++) {
+        ahead_lines(ahead, AHEAD_LINES);
         keep[i] = weigh(p[i], count[i], &running[i].top, &running[i].sum, start == 0);
+    }
+    ahead_lines(ahead, AHEAD_LINES);
     mix_all(queries, p, v, 0, least, head_dim, keep, Q);
     for (int i = 0; i < Q && most > least; i++) /* what the others do not see */
         mix_all(queries + i, p + i, v, least, count[i], head_dim, &one, 1);
 }
 
 V16_INLINE void attend(const struct attention_query *queries, const float *k, const float *v,
-                       int head_dim, float scale, const int Q)
+                       int head_dim, float scale, struct ahead *ahead, const int Q)
 {
     struct running running[ATTENTION_QUERIES];
     int shortest = queries[0].n, longest = shortest;
@@ -431,12 +438,12 @@ V16_INLINE void attend(const struct attention_query *queries, const float *k, co
     }
     for (int start = 0; start < longest; start += ATTENTION_CHUNK) {
         if (start < shortest) {
-            chunk(queries, running, k, v, start, head_dim, scale, Q);
+            chunk(queries, running, k, v, start, head_dim, scale, ahead, Q);
             continue;
         }
         for (int i = 0; i < Q; i++)
             if (start < queries[i].n)
-                chunk(queries + i, running + i, k, v, start, head_dim, scale, 1);
+                chunk(queries + i, running + i, k, v, start, head_dim, scale, ahead, 1);
     }
     for (int i = 0; i < Q; i++)
         for (int d = 0; d < head_dim; d += 16) {
@@ -446,15 +453,15 @@ V16_INLINE void attend(const struct attention_query *queries, const float *k, co
 }
 
 static void attention(const struct attention_query *queries, int n_queries, const float *k,
-                      const float *v, int head_dim, float scale)
+                      const float *v, int head_dim, float scale, struct ahead *ahead)
 {
     int i = 0;
     for (; ATTENTION_QUERIES >= 4 && i + 4 <= n_queries; i += 4)
-        attend(queries + i, k, v, head_dim, scale, ATTENTION_QUERIES >= 4 ? 4 : 1);
+        attend(queries + i, k, v, head_dim, scale, ahead, ATTENTION_QUERIES >= 4 ? 4 : 1);
     for (; ATTENTION_QUERIES >= 2 && i + 2 <= n_queries; i += 2)
-        attend(queries + i, k, v, head_dim, scale, ATTENTION_QUERIES >= 2 ? 2 : 1);
+        attend(queries + i, k, v, head_dim, scale, ahead, ATTENTION_QUERIES >= 2 ? 2 : 1);
     for (; i < n_queries; i++)
-        attend(queries + i, k, v, head_dim, scale, 1);
+        attend(queries + i, k, v, head_dim, scale, ahead, 1);
 }
 
 static float logsumexp(const float *x, int width)

@@ -9,6 +9,7 @@
  *   load_bf16_pairs     16 pairs of bf16 values widened to floats: the first of each, the second
  *   scale_exponent(a,t) a * 2^n, where n stands in the low bits of t's mantissa
  *   load_f16            16 f16 values widened to floats
+ *   sum, largest        of the lanes: halves are joined pairwise, 16 to 8 to 4 to 2 to 1
  *   magnitude(a, b)     the largest absolute value; a NaN counts as larger than all
  *   round               to the nearest whole numbers, ties to even
  *
@@ -17,29 +18,17 @@
  *   v16i_store_i8       as bytes; the numbers must lie within -127..127
  *   v64u_load_nibbles   the low or the high halves of 64 bytes
  *   v16i_dot(s, w, x)   lane i: s + the sum over j of w[4 i + j] x[j]
- *   v16_ahead           a hint that the cache line at p will be read */
+ *   v16_ahead           a hint that the cache line at p will be read; v16_ahead_far: not so soon */
 #ifndef MODEL_KERNELS_V16_H
 #define MODEL_KERNELS_V16_H
 
-/* The sum of the lanes in one fixed order: halves are added pairwise, 16 to 8 to 4 to 2 to 1. */
-V16_INLINE float v16_sum(v16 a)
-{
-    float f[16];
-    v16_store(f, a);
-    for (int half = 8; half; half /= 2)
-        for (int i = 0; i < half; i++)
-            f[i] += f[i + half];
-    return f[0];
-}
+#include "model/kernels/kernels.h"
 
-V16_INLINE float v16_largest(v16 a)
+/* Asks for the next few lines of what is to come. */
+V16_INLINE void ahead_lines(struct ahead *ahead, int lines)
 {
-    float f[16];
-    v16_store(f, a);
-    for (int half = 8; half; half /= 2)
-        for (int i = 0; i < half; i++)
-            f[i] = f[i] > f[i + half] ? f[i] : f[i + half];
-    return f[0];
+    for (; lines > 0 && ahead->at < ahead->end; lines--, ahead->at += 64)
+        v16_ahead_far(ahead->at);
 }
 
 /* e^x with an error below 2 ulp; x is clamped to where the result is a normal number, so

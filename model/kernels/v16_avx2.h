@@ -100,6 +100,22 @@ V16_INLINE v16 v16_load_f16(const uint16_t *p)
                  _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)))};
 }
 
+V16_INLINE float v16_sum(v16 x)
+{
+    __m256 e = _mm256_add_ps(x.a, x.b);
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(e), _mm256_extractf128_ps(e, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
+V16_INLINE float v16_largest(v16 x)
+{
+    __m256 e = _mm256_max_ps(x.a, x.b);
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(e), _mm256_extractf128_ps(e, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+
 V16_INLINE float v16_magnitude(v16 x, v16 y)
 {
     __m256i digits = _mm256_set1_epi32(0x7fffffff);
@@ -205,6 +221,11 @@ V16_INLINE v16i v16i_dot(v16i sum, v64u w, v4s x)
 V16_INLINE void v16_ahead(const void *p)
 {
     _mm_prefetch(p, _MM_HINT_T0);
+}
+
+V16_INLINE void v16_ahead_far(const void *p)
+{
+    _mm_prefetch(p, _MM_HINT_T1);
 }
 
 #endif

@@ -87,6 +87,22 @@ V16_INLINE v16 v16_load_f16(const uint16_t *p)
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
+V16_INLINE float v16_sum(v16 x)
+{
+    __m256 e = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(e), _mm256_extractf128_ps(e, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
+V16_INLINE float v16_largest(v16 x)
+{
+    __m256 e = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(e), _mm256_extractf128_ps(e, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+
 V16_INLINE float v16_magnitude(v16 a, v16 b)
 {
     __m512i all = _mm512_max_epu32(_mm512_castps_si512(_mm512_abs_ps(a)),
@@ -122,6 +138,11 @@ V16_INLINE int32_t v16i_sum(v16i a)
 V16_INLINE void v16_ahead(const void *p)
 {
     _mm_prefetch(p, _MM_HINT_T0);
+}
+
+V16_INLINE void v16_ahead_far(const void *p)
+{
+    _mm_prefetch(p, _MM_HINT_T1);
 }
 
 V16_INLINE v16i v16i_set(int32_t x)

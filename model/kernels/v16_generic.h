@@ -129,6 +129,22 @@ V16_INLINE v16 v16_load_f16(const uint16_t *p)
     return r;
 }
 
+V16_INLINE float v16_sum(v16 a)
+{
+    for (int half = 8; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            a.f[i] += a.f[i + half];
+    return a.f[0];
+}
+
+V16_INLINE float v16_largest(v16 a)
+{
+    for (int half = 8; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            a.f[i] = a.f[i] > a.f[i + half] ? a.f[i] : a.f[i + half];
+    return a.f[0];
+}
+
 V16_INLINE float v16_magnitude(v16 a, v16 b)
 {
     uint32_t most = 0;
@@ -229,6 +245,11 @@ V16_INLINE v16i v16i_dot(v16i sum, v64u w, v4s x)
 V16_INLINE void v16_ahead(const void *p)
 {
     __builtin_prefetch(p);
+}
+
+V16_INLINE void v16_ahead_far(const void *p)
+{
+    __builtin_prefetch(p, 0, 2);
 }
 
 #endif

@@ -418,7 +418,7 @@ static void attention_run(const struct attention *a, const struct path *path, in
         queries[i] = (struct attention_query){a->q + (first + i) * a->size, out + i * a->size,
                                               seen > 1 ? seen : 1};
     }
-    path->k.attention(queries, n, a->k, a->v, a->size, a->scale);
+    path->k.attention(queries, n, a->k, a->v, a->size, a->scale, &(struct ahead){NULL, NULL});
 }
 
 /* Whatever heads stand beside it, a head's result is the same, on every path. */

@@ -523,11 +523,20 @@ static void every_path_gives_the_same_bits(void **state)
     }
 }
 
+/* Slow gradients give the same bits, so nothing else would show them. */
+static void every_path_has_gradients_of_its_own(void **state)
+{
+    (void)state;
+    for (int i = 0; i < n_paths; i++)
+        assert_int_equal(paths[i].g.softmax == grad_generic.softmax, i == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rmsnorm_gives_its_gradient),
         cmocka_unit_test(gain_gives_its_gradient),
+        cmocka_unit_test(every_path_has_gradients_of_its_own),
         cmocka_unit_test(swiglu_gives_its_gradients),
         cmocka_unit_test(rope_gives_its_gradient),
         cmocka_unit_test(softmax_is_right_both_times),

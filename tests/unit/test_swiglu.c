@@ -1,0 +1,126 @@
+/* The feed-forward network in one step, whose inner rows never stand anywhere as floats when they
+ * are to be quantised: the same bits as its parts one after another, for all types of both
+ * matrices, any shape, number of rows and of lanes, on every kernel path. */
+#include "model/linear.h"
+#include "tests/unit/numbers.h"
+#include "tests/unit/unit.h"
+
+#define DIM_MOST 96
+#define HIDDEN_MOST 272
+#define ROWS_MOST 140 /* more than two lots of QUANT_ROWS */
+
+struct network {
+    int dim, hidden, rows;
+    float *w[3]; /* gate, up (hidden, dim); down (dim, hidden) */
+    struct linear gated, gate, up, down;
+    float x[ROWS_MOST * DIM_MOST], y[ROWS_MOST * DIM_MOST];
+    char act[ROWS_MOST * HIDDEN_MOST * 8];
+};
+
+static struct matrix matrix_draw(struct draws *d, float **w, struct tensor *t, int rows, int inputs)
+{
+    size_t count = (size_t)rows * (size_t)inputs;
+    *w = malloc(count * sizeof **w);
+    assert_non_null(*w);
+    draw_normals(d, 0.1, *w, count);
+    *t = (struct tensor){.name = "w",
+                         .dtype = DTYPE_F32,
+                         .n_dims = 2,
+                         .shape = {(size_t)rows, (size_t)inputs},
+                         .size = count * sizeof **w,
+                         .data = *w};
+    return (struct matrix){t, NULL, WEIGHT_F32, (size_t)rows, (size_t)inputs};
+}
+
+static void network_draw(struct network *n, struct draws *d)
+{
+    struct err err;
+    struct tensor t[3];
+    enum weight_type first = (enum weight_type)draw_below(d, WEIGHT_TYPES);
+    enum weight_type second = (enum weight_type)draw_below(d, WEIGHT_TYPES);
+    n->dim = 16 * (1 + draw_below(d, DIM_MOST / 16));
+    n->hidden = 16 * (1 + draw_below(d, HIDDEN_MOST / 16));
+    n->rows = 1 + draw_below(d, draw_below(d, 3) ? 20 : ROWS_MOST);
+    struct matrix m[] = {matrix_draw(d, &n->w[0], &t[0], n->hidden, n->dim),
+                         matrix_draw(d, &n->w[1], &t[1], n->hidden, n->dim),
+                         matrix_draw(d, &n->w[2], &t[2], n->dim, n->hidden)};
+    assert_ok(linear_pack_gated(&n->gated, first, m, &err), err);
+    assert_ok(linear_pack(&n->gate, first, &m[0], 1, &err), err);
+    assert_ok(linear_pack(&n->up, first, &m[1], 1, &err), err);
+    assert_ok(linear_pack(&n->down, second, &m[2], 1, &err), err);
+    draw_normals(d, 1, n->x, ROWS_MOST * DIM_MOST);
+}
+
+static void network_free(struct network *n)
+{
+    linear_release(&n->gated);
+    linear_release(&n->gate);
+    linear_release(&n->up);
+    linear_release(&n->down);
+    for (int i = 0; i < 3; i++)
+        free(n->w[i]);
+}
+
+static void network_lane(struct lane *lane, void *arg)
+{
+    struct network *n = arg;
+    size_t dim = (size_t)n->dim;
+    linear_swiglu(lane, &n->gated, n->x, dim, n->rows, &n->down, n->act);
+    lane_barrier(lane);
+    linear_forward_act(lane, &n->down, n->act, n->rows, n->x, n->y, dim);
+}
+
+static void parts_lane(struct lane *lane, void *arg)
+{
+    static float gate[ROWS_MOST * HIDDEN_MOST], up[ROWS_MOST * HIDDEN_MOST];
+    struct network *n = arg;
+    size_t dim = (size_t)n->dim, hidden = (size_t)n->hidden;
+    linear_forward(lane, &n->gate, n->x, dim, n->rows, NULL, gate, hidden);
+    linear_forward(lane, &n->up, n->x, dim, n->rows, NULL, up, hidden);
+    for (size_t r = 0; r < (size_t)n->rows; r++)
+        kernels.swiglu(gate + r * hidden, up + r * hidden, n->hidden, gate + r * hidden);
+    linear_forward(lane, &n->down, gate, hidden, n->rows, n->x, n->y, dim);
+}
+
+static void run(struct network *n, int lanes, void (*fn)(struct lane *, void *))
+{
+    struct err err;
+    struct team team;
+    assert_ok(team_init(&team, lanes, &err), err);
+    assert_ok(team_reserve(&team, linear_scratch_bytes(HIDDEN_MOST), &err), err);
+    memset(n->y, 0xff, sizeof n->y);
+    memset(n->act, 0xff, sizeof n->act);
+    team_run(&team, fn, n);
+    team_release(&team);
+}
+
+static void one_step_gives_the_bits_of_its_parts(void **state)
+{
+    static const char *const paths[] = {"generic", "avx2", "avx512", "vnni", "amx"};
+    static struct network n;
+    static float parts[ROWS_MOST * DIM_MOST];
+    struct err err;
+    (void)state;
+    for (uint64_t seed = 1; seed <= 150; seed++) {
+        struct draws d = {seed, 0};
+        network_draw(&n, &d);
+        assert_true(linear_act_bytes(n.rows, n.hidden) <= sizeof n.act);
+        if (kernels_init(paths[seed % 5], &err))
+            assert_ok(kernels_init("auto", &err), err);
+        run(&n, 1, parts_lane);
+        memcpy(parts, n.y, sizeof parts);
+        for (size_t i = 0; i < (size_t)n.rows * (size_t)n.dim; i++)
+            assert_true(isfinite(parts[i]));
+        run(&n, 1 + draw_below(&d, 4), network_lane);
+        assert_true(same_bits(parts, n.y, ROWS_MOST * DIM_MOST));
+        for (size_t i = linear_act_bytes(n.rows, n.hidden); i < sizeof n.act; i++)
+            assert_int_equal(n.act[i], (char)0xff); /* nothing is written behind */
+        network_free(&n);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(one_step_gives_the_bits_of_its_parts)};
+    return cmocka_run_group_tests_name("swiglu", tests, NULL, NULL);
+}
