@@ -83,14 +83,16 @@ $(BUILD)/%.o: %.c Makefile | $(DEPS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(call isa,$<) -c $< -o $@
 
-# ---- linking: the server has neither gradients nor OpenBLAS ----
+# ---- linking: the server has neither gradients nor a library for them ----
+
+SGEMM := $(if $(filter x86_64,$(shell uname -m)),-ldnnl -lgomp,-lopenblas)
 
 link = $(CC) $(LDFLAGS) $(filter %.o %.a,$^) -o $@
 
 $(BUILD)/headway-server: $(BUILD)/server/main.o $(SERVER) $(SERVING)
 	$(link) -lmicrohttpd -ljansson -luv -lm -lpthread
 $(BUILD)/headway-train: $(BUILD)/train/main.o $(TRAIN) $(BASE) $(WEIGHTS) $(MODEL) $(HEADS) $(GRAD)
-	$(link) -lopenblas -ljansson -lm -lpthread
+	$(link) $(SGEMM) -ljansson -lm -lpthread
 $(BUILD)/headway-bench: $(BUILD)/tools/bench.o $(BENCH) $(SERVING)
 	$(link) -ljansson -lm -lpthread
 $(BUILD)/headway-convert: $(BUILD)/tools/convert.o $(CONVERT) $(SERVING)
@@ -101,7 +103,7 @@ $(BUILD)/every.a: $(EVERY)
 	@rm -f $@
 	ar rcs $@ $^
 
-TEST_LIBS := -lmicrohttpd -lopenblas -ljansson -luv -lm -lpthread
+TEST_LIBS := -lmicrohttpd $(SGEMM) -ljansson -luv -lm -lpthread
 $(TESTS): %: %.o $(BUILD)/every.a
 	$(link) -lcmocka $(TEST_LIBS)
 $(FUZZERS): %: %.o $(BUILD)/every.a
@@ -115,9 +117,9 @@ run: all
 bench: all
 	BUILD=$(BUILD) python3 tools/bench_page.py $(BENCH_FLAGS)
 
-# The thread sanitizer wants its fixed addresses free, and cannot see into OpenBLAS's threads.
+# The thread sanitizer wants its fixed addresses free, and cannot see into other libraries' threads.
 ifneq ($(findstring thread,$(SAN)),)
-RUNNER := OPENBLAS_NUM_THREADS=1 $(shell setarch -R true 2>/dev/null && echo setarch -R)
+RUNNER := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(shell setarch -R true 2>/dev/null && echo setarch -R)
 endif
 
 # The line at the end, "N passed, N failed", counts programs.
@@ -141,8 +143,9 @@ fuzz: $(FUZZERS)
 	        -print_final_stats=1 -artifact_prefix=$$f- $$f.corpus $$seeds || exit 1; \
 	done
 
-PACKAGES := gcc libc6-dev libmicrohttpd-dev libjansson-dev libopenblas-dev libuv1-dev \
-            libcmocka-dev python3 curl $(if $(findstring clang,$(CC)),clang libclang-rt-dev)
+PACKAGES := gcc libc6-dev libmicrohttpd-dev libjansson-dev libuv1-dev libcmocka-dev \
+            $(if $(findstring dnnl,$(SGEMM)),libdnnl-dev,libopenblas-dev) python3 curl \
+            $(if $(findstring clang,$(CC)),clang libclang-rt-dev)
 deps: $(BUILD)/deps.stamp
 $(BUILD)/deps.stamp:
 	@mkdir -p $(@D)

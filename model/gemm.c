@@ -1,14 +1,21 @@
 /* The trainer's matrix products: which library, and how lanes share them. */
 #include "model/gemm.h"
 
-#include <cblas.h>
 #include <limits.h>
 #include <string.h>
 
+/* oneDNN is a fifth to a half faster than OpenBLAS on AVX-512; Debian has it for amd64 alone. */
+#if defined(__x86_64__)
+#include <oneapi/dnnl/dnnl.h>
+void omp_set_num_threads(int n); /* of the calling thread; clang comes without omp.h */
+#else
+#include <cblas.h>
+#endif
+
 static enum gemm_precision precision;
 
-/* How many rows, or rows of a weight's gradient, OpenBLAS multiplies at a time. Its sums depend on
- * the shape of a product and on where an element stands in it, so both are fixed here and do not
+/* How many rows, or rows of a weight's gradient, the library multiplies at a time. Its sums depend
+ * on the shape of a product and on where an element stands in it, so both are fixed here and do not
  * follow from how lanes share the work. The matrix unit's sums depend on the element alone. */
 #define PIECE_ROWS 64
 #define PIECE_WEIGHTS 96
@@ -70,6 +77,21 @@ static void dense_forward(struct lane *lane, const struct linear *l, const float
                  y_stride);
 }
 
+/* The lanes are the threads: the library shall have none of its own. */
+static void sgemm(bool ta, bool tb, int m, int n, int k, const float *a, size_t lda, const float *b,
+                  size_t ldb, float beta, float *c, size_t ldc)
+{
+#if defined(__x86_64__)
+    omp_set_num_threads(1);
+    dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, 1.0f, a, (dnnl_dim_t)lda, b,
+               (dnnl_dim_t)ldb, beta, c, (dnnl_dim_t)ldc);
+#else
+    openblas_set_num_threads(1);
+    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n,
+                k, 1.0f, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
+#endif
+}
+
 int gemm_init(const char *name, struct err *err)
 {
     bool automatic = !strcmp(name, "auto"), bf16 = !strcmp(name, "bf16");
@@ -79,7 +101,6 @@ int gemm_init(const char *name, struct err *err)
         return err_set(err, ERR_INVALID,
                        "this processor has no bf16 matrix unit (AMX): use --precision f32");
     precision = bf16 || (automatic && gemm_amx_available()) ? GEMM_BF16 : GEMM_F32;
-    openblas_set_num_threads(1); /* the lanes are the threads */
     linear_dense = dense_forward;
     return 0;
 }
@@ -98,8 +119,7 @@ void gemm(struct lane *lane, bool ta, bool tb, int m, int n, int k, const float 
         gemm_amx(lane, ta, tb, m, n, k, a, lda, b, ldb, accumulate, c, ldc);
         return;
     }
-    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n,
-                k, 1.0f, a, (int)lda, b, (int)ldb, accumulate ? 1.0f : 0.0f, c, (int)ldc);
+    sgemm(ta, tb, m, n, k, a, lda, b, ldb, accumulate ? 1.0f : 0.0f, c, ldc);
 }
 
 void linear_backward_input(struct lane *lane, const struct linear *l, const float *dy,

@@ -1,7 +1,7 @@
-/* Matrix products for the trainer: in f32 by OpenBLAS, or with inputs rounded to bf16 and sums in
+/* Matrix products for the trainer: in f32 by a library, or with inputs rounded to bf16 and sums in
  * f32 on the processor's matrix unit (AMX). Both give the same bits for the same shapes whatever
  * the number of lanes, because lanes split outputs, each product runs on one lane, and the shapes
- * that OpenBLAS sees do not depend on the lanes. Not linked into the server. */
+ * that the library sees do not depend on the lanes. Not linked into the server. */
 #ifndef MODEL_GEMM_H
 #define MODEL_GEMM_H
 
