@@ -29,8 +29,9 @@ static bool quantised(const struct linear *l)
 
 /* ---- a lane's scratch: quantised rows, then rows of one unit of linear_swiglu ---- */
 
-#define UNIT_PANELS 4 /* gate, up, gate, up: they make a group of what the next matrix reads */
-#define UNIT_STRIDE (UNIT_PANELS * PANEL)
+#define GATED_PANELS 4 /* gate, up, gate, up: they make a group of what the next matrix reads */
+#define UNIT_GROUPS 2  /* at a time: enough panels for the kernels of one row */
+#define UNIT_STRIDE (UNIT_GROUPS * GATED_PANELS * PANEL)
 
 static size_t pairs_bytes(int inputs)
 {
@@ -115,19 +116,20 @@ static void unit_swiglu(float *unit, int rows, int panels)
             kernels.swiglu(unit + p * PANEL, unit + (p + 1) * PANEL, PANEL, unit + p / 2 * PANEL);
 }
 
-/* Unit u of rows first.. of act. */
-static void unit_put(const struct linear *next, const float *unit, int u, int first, int rows,
+/* Channels of act from group g on, of rows first.. */
+static void unit_put(const struct linear *next, const float *unit, int g, int first, int rows,
                      int width, void *act)
 {
     int groups = quant_groups(next->inputs), pairs = quant_pairs(next->inputs);
     if (quantised(next)) {
         struct quant_pair *to = (struct quant_pair *)act + first / QUANT_BLOCK * pairs;
-        kernels.quantize(unit, UNIT_STRIDE, rows, width, bias_of(next), u,
-                         u + 1 < groups ? u + 1 : 2 * pairs, to, pairs);
+        int last = g + quant_groups(width);
+        kernels.quantize(unit, UNIT_STRIDE, rows, width, bias_of(next), g,
+                         last < groups ? last : 2 * pairs, to, pairs);
         return;
     }
     for (int r = 0; r < rows; r++, unit += UNIT_STRIDE)
-        memcpy((float *)act + (size_t)(first + r) * (size_t)next->inputs + (size_t)u * GROUP, unit,
+        memcpy((float *)act + (size_t)(first + r) * (size_t)next->inputs + (size_t)g * GROUP, unit,
                (size_t)width * sizeof(float));
 }
 
@@ -138,19 +140,19 @@ void linear_swiglu(struct lane *lane, const struct linear *linear, const float *
     const size_t panel_bytes = linear_bytes(linear) / (size_t)panels;
     float *unit = (float *)((char *)lane->scratch + pairs_bytes(linear->inputs));
     int begin, end;
-    lane_share(lane, (panels + UNIT_PANELS - 1) / UNIT_PANELS, 1, &begin, &end);
+    lane_share(lane, panels, GATED_PANELS, &begin, &end);
     for (int first = 0; begin < end && first < rows; first += QUANT_ROWS) {
         const float *from = x + (size_t)first * x_stride;
         int n = rows - first < QUANT_ROWS ? rows - first : QUANT_ROWS;
         const struct quant_pair *pairs = quantize(lane, linear, from, x_stride, n);
-        for (int u = begin; u < end; u++) {
-            int panel = u * UNIT_PANELS;
-            int take = panels - panel < UNIT_PANELS ? panels - panel : UNIT_PANELS;
+        for (int panel = begin, take; panel < end; panel += take) {
+            int most = UNIT_GROUPS * GATED_PANELS;
+            take = end - panel < most ? end - panel : most;
             multiply(linear, from, x_stride, pairs, n,
                      (const char *)linear->packed + (size_t)panel * panel_bytes, 0, take, NULL,
                      unit, UNIT_STRIDE);
             unit_swiglu(unit, n, take);
-            unit_put(next, unit, u, first, n, take / 2 * PANEL, act);
+            unit_put(next, unit, panel / GATED_PANELS, first, n, take / 2 * PANEL, act);
         }
     }
 }
