@@ -5,7 +5,6 @@
 #include "model/kv.h"
 #include "model/model.h"
 
-#define QUERIES 16 /* of which attention hears at once */
 /* Of the next matrix, asked for while attention calculates: half of a small second-level cache. */
 #define AHEAD_BYTES ((size_t)512 << 10)
 
@@ -93,7 +92,7 @@ static void attend_rows(struct lane *lane, const struct pass *pass, int block,
         while (next < n_full && pass->rows[full ? full[next] : next].kv == kv)
             next++;
         for (int g = 0; g < c->n_kv_heads; g++) {
-            struct attention_query queries[QUERIES];
+            struct attention_query queries[ATTENTION_MOST];
             int n = 0, last = at + (next - first) * per_group;
             for (int i = at > begin ? at : begin; i < last && i < end; i++) {
                 int to = first + (i - at) / per_group, r = full ? full[to] : to;
@@ -101,7 +100,7 @@ static void attend_rows(struct lane *lane, const struct pass *pass, int block,
                 queries[n++] = (struct attention_query){acts->qkv + (size_t)r * stride + head,
                                                         acts->att + (size_t)to * width + head,
                                                         pass->rows[r].pos + 1};
-                if (n == QUERIES || i + 1 == last || i + 1 == end) {
+                if (n == ATTENTION_MOST || i + 1 == last || i + 1 == end) {
                     kernels.attention(queries, n, kv_keys(kv, block, g), kv_values(kv, block, g),
                                       c->head_dim, scale, &ahead);
                     n = 0;

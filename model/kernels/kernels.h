@@ -113,10 +113,10 @@ struct kernels {
     /* y = silu(gate) * up; width is a multiple of 16. */
     void (*swiglu)(const float *gate, const float *up, int width, float *y);
 
-    /* Queries that share one key/value head of one sequence, each over the cached positions
-     * 0..n-1 of its own n, in chunks of ATTENTION_CHUNK from position 0 with a running maximum. k:
-     * blocks of 16 positions, element (pos, d) at [(pos / 16) * head_dim + d] * 16 + pos % 16.
-     * v: (pos, head_dim). */
+    /* At most ATTENTION_MOST queries that share one key/value head of one sequence, each over the
+     * cached positions 0..n-1 of its own n, in chunks of ATTENTION_CHUNK from position 0 with a
+     * running maximum. k: blocks of 16 positions, element (pos, d) at [(pos / 16) * head_dim + d] *
+     * 16 + pos % 16. v: (pos, head_dim). */
     void (*attention)(const struct attention_query *queries, int n_queries, const float *k,
                       const float *v, int head_dim, float scale, struct ahead *ahead);
 
@@ -125,6 +125,7 @@ struct kernels {
 };
 
 #define ATTENTION_CHUNK 64
+#define ATTENTION_MOST 16
 
 extern struct kernels kernels;
 extern const struct kernels kernels_generic, kernels_avx2, kernels_avx512, kernels_vnni;

@@ -424,44 +424,51 @@ V16_INLINE void chunk(const struct attention_query *queries, struct running *run
         mix_all(queries + i, p + i, v, least, count[i], head_dim, &one, 1);
 }
 
-V16_INLINE void attend(const struct attention_query *queries, const float *k, const float *v,
-                       int head_dim, float scale, struct ahead *ahead, const int Q)
+/* One chunk for up to Q queries at `queries`, of which some may end before it. */
+V16_INLINE void chunk_some(const struct attention_query *queries, struct running *running,
+                           const float *k, const float *v, int start, int head_dim, float scale,
+                           struct ahead *ahead, const int Q)
 {
-    struct running running[ATTENTION_QUERIES];
-    int shortest = queries[0].n, longest = shortest;
-    for (int i = 0; i < Q; i++) {
+    int seeing = 0;
+    for (int i = 0; i < Q; i++)
+        seeing += start < queries[i].n;
+    if (seeing == Q) {
+        chunk(queries, running, k, v, start, head_dim, scale, ahead, Q);
+        return;
+    }
+    for (int i = 0; i < Q; i++)
+        if (start < queries[i].n)
+            chunk(queries + i, running + i, k, v, start, head_dim, scale, ahead, 1);
+}
+
+/* Chunk by chunk, so that its keys and values are in the nearest cache for all queries. */
+static void attention(const struct attention_query *queries, int n_queries, const float *k,
+                      const float *v, int head_dim, float scale, struct ahead *ahead)
+{
+    struct running running[ATTENTION_MOST];
+    int longest = 0;
+    for (int i = 0; i < n_queries; i++) {
         running[i] = (struct running){-INFINITY, 0};
-        shortest = queries[i].n < shortest ? queries[i].n : shortest;
         longest = queries[i].n > longest ? queries[i].n : longest;
         for (int d = 0; d < head_dim; d++)
             queries[i].out[d] = 0;
     }
     for (int start = 0; start < longest; start += ATTENTION_CHUNK) {
-        if (start < shortest) {
-            chunk(queries, running, k, v, start, head_dim, scale, ahead, Q);
-            continue;
-        }
-        for (int i = 0; i < Q; i++)
-            if (start < queries[i].n)
-                chunk(queries + i, running + i, k, v, start, head_dim, scale, ahead, 1);
+        int i = 0;
+        for (; ATTENTION_QUERIES >= 4 && i + 4 <= n_queries; i += 4)
+            chunk_some(queries + i, running + i, k, v, start, head_dim, scale, ahead,
+                       ATTENTION_QUERIES >= 4 ? 4 : 1);
+        for (; ATTENTION_QUERIES >= 2 && i + 2 <= n_queries; i += 2)
+            chunk_some(queries + i, running + i, k, v, start, head_dim, scale, ahead,
+                       ATTENTION_QUERIES >= 2 ? 2 : 1);
+        for (; i < n_queries; i++)
+            chunk_some(queries + i, running + i, k, v, start, head_dim, scale, ahead, 1);
     }
-    for (int i = 0; i < Q; i++)
+    for (int i = 0; i < n_queries; i++)
         for (int d = 0; d < head_dim; d += 16) {
             float *at = queries[i].out + d;
             v16_store(at, v16_div(v16_load(at), v16_set(running[i].sum)));
         }
-}
-
-static void attention(const struct attention_query *queries, int n_queries, const float *k,
-                      const float *v, int head_dim, float scale, struct ahead *ahead)
-{
-    int i = 0;
-    for (; ATTENTION_QUERIES >= 4 && i + 4 <= n_queries; i += 4)
-        attend(queries + i, k, v, head_dim, scale, ahead, ATTENTION_QUERIES >= 4 ? 4 : 1);
-    for (; ATTENTION_QUERIES >= 2 && i + 2 <= n_queries; i += 2)
-        attend(queries + i, k, v, head_dim, scale, ahead, ATTENTION_QUERIES >= 2 ? 2 : 1);
-    for (; i < n_queries; i++)
-        attend(queries + i, k, v, head_dim, scale, ahead, 1);
 }
 
 static float logsumexp(const float *x, int width)
