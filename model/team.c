@@ -13,7 +13,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-/* About 20 microseconds: longer than the row-wise parts of a pass, shorter than a time slice. */
+/* 50 to 200 microseconds, as long as a pause takes: longer than what lane 0 does between two passes
+ * of a small model, much shorter than a time slice. */
 #define SPINS 4000
 
 static void relax(void)

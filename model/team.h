@@ -36,8 +36,9 @@ struct team {
     void *arg;
     /* Lanes arrive at a barrier by counting `arrived` up; the last one resets it and moves `phase`
      * on, which the others wait for: first spinning, then sleeping in the kernel. */
-    _Atomic unsigned arrived, phase;
-    _Atomic unsigned sleepers;
+    _Atomic unsigned arrived, sleepers;
+    char apart[64]; /* who waits for the phase shall not slow down who arrives */
+    _Atomic unsigned phase;
     _Atomic bool stop;
 };
 
