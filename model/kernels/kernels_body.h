@@ -186,16 +186,50 @@ V16_INLINE void quant_tile(const struct quant_pair *x, int pairs, const uint8_t 
         }
 }
 
-#define QUANT_CASE(R, type, load)                                                                  \
-    case R:                                                                                        \
-        if (n == QUANT_PANELS)                                                                     \
-            quant_tile(block, pairs, panel, add, y + at, y_stride, R, QUANT_PANELS, type, load);   \
-        else                                                                                       \
-            quant_tile(block, pairs, panel, add, y + at, y_stride, R, 1, type, load);              \
-        break;
+/* A function for each number of rows, of one panel and of QUANT_PANELS: compilers take far longer
+ * over all of them in one. */
+typedef void quant_tile_fn(const struct quant_pair *x, int pairs, const uint8_t *panel,
+                           const float *residual, float *y, size_t y_stride);
+
+#define QUANT_TILES(R, name, type, load)                                                           \
+    static __attribute__((noinline)) void name##_one_##R(                                          \
+        const struct quant_pair *x, int pairs, const uint8_t *panel, const float *residual,        \
+        float *y, size_t y_stride)                                                                 \
+    {                                                                                              \
+        quant_tile(x, pairs, panel, residual, y, y_stride, R, 1, type, load);                      \
+    }                                                                                              \
+    static __attribute__((noinline)) void name##_all_##R(                                          \
+        const struct quant_pair *x, int pairs, const uint8_t *panel, const float *residual,        \
+        float *y, size_t y_stride)                                                                 \
+    {                                                                                              \
+        quant_tile(x, pairs, panel, residual, y, y_stride, R, QUANT_PANELS, type, load);           \
+    }
+#define QUANT_ENTRY(R, name) {name##_one_##R, name##_all_##R},
 
 /* QUANT_PANELS panels at a time, or one; they stay in the cache while all rows pass over them. */
 #define LINEAR_QUANT(name, type, load)                                                             \
+    QUANT_TILES(1, name, type, load)                                                               \
+    QUANT_TILES(2, name, type, load)                                                               \
+    QUANT_TILES(3, name, type, load)                                                               \
+    QUANT_TILES(4, name, type, load)                                                               \
+    QUANT_TILES(5, name, type, load)                                                               \
+    QUANT_TILES(6, name, type, load)                                                               \
+    QUANT_TILES(7, name, type, load)                                                               \
+    QUANT_TILES(8, name, type, load)                                                               \
+    QUANT_TILES(9, name, type, load)                                                               \
+    QUANT_TILES(10, name, type, load)                                                              \
+    QUANT_TILES(11, name, type, load)                                                              \
+    QUANT_TILES(12, name, type, load)                                                              \
+    QUANT_TILES(13, name, type, load)                                                              \
+    QUANT_TILES(14, name, type, load)                                                              \
+    QUANT_TILES(15, name, type, load)                                                              \
+    QUANT_TILES(16, name, type, load)                                                              \
+    static quant_tile_fn *const name##_tiles[QUANT_BLOCK][2] = {                                   \
+        QUANT_ENTRY(1, name) QUANT_ENTRY(2, name) QUANT_ENTRY(3, name) QUANT_ENTRY(4, name)        \
+            QUANT_ENTRY(5, name) QUANT_ENTRY(6, name) QUANT_ENTRY(7, name) QUANT_ENTRY(8, name)    \
+                QUANT_ENTRY(9, name) QUANT_ENTRY(10, name) QUANT_ENTRY(11, name)                   \
+                    QUANT_ENTRY(12, name) QUANT_ENTRY(13, name) QUANT_ENTRY(14, name)              \
+                        QUANT_ENTRY(15, name) QUANT_ENTRY(16, name)};                              \
     static void name(const struct quant_pair *x, int rows, int pairs, const void *w, int first,    \
                      int last, const float *residual, float *y, size_t y_stride)                   \
     {                                                                                              \
@@ -205,26 +239,10 @@ V16_INLINE void quant_tile(const struct quant_pair *x, int pairs, const uint8_t 
             const uint8_t *panel = (const uint8_t *)w + (size_t)p * panel_bytes;                   \
             for (int r = 0; r < rows; r += QUANT_BLOCK) {                                          \
                 size_t at = (size_t)r * y_stride + (size_t)p * PANEL;                              \
-                const struct quant_pair *block = x + r / QUANT_BLOCK * pairs;                      \
-                const float *add = residual ? residual + at : NULL;                                \
-                switch (rows - r < QUANT_BLOCK ? rows - r : QUANT_BLOCK) {                         \
-                    QUANT_CASE(1, type, load)                                                      \
-                    QUANT_CASE(2, type, load)                                                      \
-                    QUANT_CASE(3, type, load)                                                      \
-                    QUANT_CASE(4, type, load)                                                      \
-                    QUANT_CASE(5, type, load)                                                      \
-                    QUANT_CASE(6, type, load)                                                      \
-                    QUANT_CASE(7, type, load)                                                      \
-                    QUANT_CASE(8, type, load)                                                      \
-                    QUANT_CASE(9, type, load)                                                      \
-                    QUANT_CASE(10, type, load)                                                     \
-                    QUANT_CASE(11, type, load)                                                     \
-                    QUANT_CASE(12, type, load)                                                     \
-                    QUANT_CASE(13, type, load)                                                     \
-                    QUANT_CASE(14, type, load)                                                     \
-                    QUANT_CASE(15, type, load)                                                     \
-                    QUANT_CASE(16, type, load)                                                     \
-                }                                                                                  \
+                int some = rows - r < QUANT_BLOCK ? rows - r : QUANT_BLOCK;                        \
+                name##_tiles[some - 1][n == QUANT_PANELS](x + r / QUANT_BLOCK * pairs, pairs,      \
+                                                          panel, residual ? residual + at : NULL,  \
+                                                          y + at, y_stride);                       \
             }                                                                                      \
         }                                                                                          \
     }
