@@ -31,6 +31,7 @@ struct engine_options {
     int prompt_chunk;    /* prompt rows a step may carry, 0 = the default */
     const char *isa;     /* kernels: "auto", "generic", "avx2", "avx512", "vnni"; NULL = auto */
     const char *weights; /* type of matrices: "stored" (or NULL), "f32", "bf16", "q8", "q4" */
+    const char *kv;      /* type of cached keys and values: "bf16" (or NULL), "f32" */
     void (*notify)(void *arg); /* events wait in the mailbox */
     void *notify_arg;
 };

@@ -61,9 +61,12 @@ static void take(struct scheduler *s)
 int scheduler_init(struct scheduler *s, const struct scheduler_options *o, struct err *err)
 {
     memset(s, 0, sizeof *s);
+    enum weight_type kv = WEIGHT_F32;
     int weights, rc = kernels_init(o->isa, err);
     if (!rc)
         rc = weight_type_parse(o->weights ? o->weights : "stored", &weights, err);
+    if (!rc)
+        rc = kv_type_parse(o->kv, &kv, err);
     if (!rc)
         rc = model_open(&s->model, o->model, weights, o->context, err);
     if (rc)
@@ -88,7 +91,7 @@ int scheduler_init(struct scheduler *s, const struct scheduler_options *o, struc
     if (!rc && !(rc = arena_init(&s->arena, err)))
         take(s);
     for (int i = 0; i < s->max_sequences && !rc; i++)
-        rc = kv_init(&s->sequences[i].kv, c, s->model.n_blocks, s->context, err);
+        rc = kv_init(&s->sequences[i].kv, c, s->model.n_blocks, s->context, kv, err);
     if (!rc) {
         draft_rates_init(&s->rates);
         step_measure_costs(s);

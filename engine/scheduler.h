@@ -65,7 +65,7 @@ struct sequence {
 struct scheduler_options {
     const char *model;
     int threads, max_sequences, context, prompt_chunk; /* 0 = default, as in engine_options */
-    const char *isa, *weights;
+    const char *isa, *weights, *kv;
 };
 
 struct scheduler {

@@ -31,6 +31,20 @@ static struct columns columns(const struct config *c, int h)
                             (heads + kv + g) * size};
 }
 
+/* Turns queries and keys of this lane's share of the rows by their positions. */
+static void rows_rope(struct lane *lane, const struct pass *pass, float *qkv, size_t stride)
+{
+    const struct model *m = pass->model;
+    const struct config *c = &m->config;
+    int begin, end;
+    lane_share(lane, pass->n, 1, &begin, &end);
+    for (int r = begin; r < end; r++) {
+        size_t at = (size_t)pass->rows[r].pos * (size_t)c->head_dim;
+        kernels.rope(qkv + (size_t)r * stride, m->rope_cos + at, m->rope_sin + at,
+                     c->n_heads + c->n_kv_heads, c->head_dim);
+    }
+}
+
 void attend_whole(struct lane *lane, const struct pass *pass, int block, struct block_acts *acts,
                   const int *full, int n_full)
 {

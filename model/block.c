@@ -49,19 +49,6 @@ void rows_gather(struct lane *lane, const struct config *config, const float *x,
         memcpy(y + (size_t)i * dim, x + (size_t)(full ? full[i] : i) * dim, dim * sizeof(float));
 }
 
-void rows_rope(struct lane *lane, const struct pass *pass, float *qkv, size_t stride)
-{
-    const struct model *m = pass->model;
-    const struct config *c = &m->config;
-    int begin, end;
-    lane_share(lane, pass->n, 1, &begin, &end);
-    for (int r = begin; r < end; r++) {
-        size_t at = (size_t)pass->rows[r].pos * (size_t)c->head_dim;
-        kernels.rope(qkv + (size_t)r * stride, m->rope_cos + at, m->rope_sin + at,
-                     c->n_heads + c->n_kv_heads, c->head_dim);
-    }
-}
-
 static void rows_swiglu(struct lane *lane, const struct config *c, const float *gate_up, int rows,
                         float *act)
 {
@@ -101,8 +88,9 @@ static void attend_rows(struct lane *lane, const struct pass *pass, int block,
                                                         acts->att + (size_t)to * width + head,
                                                         pass->rows[r].pos + 1};
                 if (n == ATTENTION_MOST || i + 1 == last || i + 1 == end) {
-                    kernels.attention(queries, n, kv_keys(kv, block, g), kv_values(kv, block, g),
-                                      c->head_dim, scale, &ahead);
+                    kernels.attention[kv->type](queries, n, kv_keys(kv, block, g),
+                                                kv_values(kv, block, g), c->head_dim, scale,
+                                                &ahead);
                     n = 0;
                 }
             }
@@ -111,20 +99,37 @@ static void attend_rows(struct lane *lane, const struct pass *pass, int block,
     }
 }
 
+/* Lanes share the heads of queries, keys and values, each for all rows: neighbouring positions of a
+ * cache share its lines. */
+static void turn_and_cache(struct lane *lane, const struct pass *pass, int block, float *qkv)
+{
+    const struct model *m = pass->model;
+    const struct config *c = &m->config;
+    int begin, end, queries = c->n_heads, keys = c->n_kv_heads;
+    size_t size = (size_t)c->head_dim, stride = (size_t)(queries + 2 * keys) * size;
+    lane_share(lane, queries + 2 * keys, 1, &begin, &end);
+    for (int r = 0; r < pass->n; r++) {
+        const struct row *row = &pass->rows[r];
+        size_t at = (size_t)row->pos * size;
+        float *heads = qkv + (size_t)r * stride;
+        int turned = end < queries + keys ? end : queries + keys;
+        if (begin < turned)
+            kernels.rope(heads + (size_t)begin * size, m->rope_cos + at, m->rope_sin + at,
+                         turned - begin, c->head_dim);
+        for (int h = begin > queries ? begin : queries; h < end; h++) {
+            const float *head = heads + (size_t)h * size;
+            if (h < queries + keys)
+                kv_put_key(row->kv, block, h - queries, row->pos, head);
+            else
+                kv_put_value(row->kv, block, h - queries - keys, row->pos, head);
+        }
+    }
+}
+
 void attend_cached(struct lane *lane, const struct pass *pass, int block, struct block_acts *acts,
                    const int *full, int n_full)
 {
-    const struct config *c = &pass->model->config;
-    int begin, end;
-    size_t k = (size_t)c->head_dim, q_width = (size_t)c->n_heads * k;
-    size_t kv_width = (size_t)c->n_kv_heads * k, stride = q_width + 2 * kv_width;
-    rows_rope(lane, pass, acts->qkv, stride);
-    lane_share(lane, pass->n, 1, &begin, &end); /* the rows that this lane has just turned */
-    for (int r = begin; r < end; r++)
-        for (int g = 0; g < c->n_kv_heads; g++) {
-            const float *key = acts->qkv + (size_t)r * stride + q_width + (size_t)g * k;
-            kv_put(pass->rows[r].kv, block, g, pass->rows[r].pos, key, key + kv_width);
-        }
+    turn_and_cache(lane, pass, block, acts->qkv);
     lane_barrier(lane);
     attend_rows(lane, pass, block, acts, full, n_full);
 }

@@ -2,8 +2,7 @@
  * owner's knowledge: positions past it may hold values of rejected drafts, which the next rows
  * overwrite before anything reads them.
  *
- * Keys of one head: blocks of 16 positions, element (pos, d) at [(pos/16) K + d] 16 + pos%16, so
- * that scores of 16 positions are summed side by side. Values: (positions, K). Floats. */
+ * Keys and values are f32 or bf16, laid out for the attention kernels (kernels.h). */
 #ifndef MODEL_KV_H
 #define MODEL_KV_H
 
@@ -11,33 +10,46 @@
 
 #include "base/err.h"
 #include "weights/config.h"
+#include "weights/quant.h"
 
 struct kv {
-    float *data;    /* zero-filled; pages are taken from the system when first written */
-    size_t size;    /* bytes */
+    char *data;    /* zero-filled; pages are taken from the system when first written */
+    size_t size;   /* bytes */
+    size_t keys;   /* bytes of the keys of a head in a block */
+    size_t values; /* of its values */
+    enum weight_type type;
     int positions;  /* room, a multiple of 16 */
     int n_kv_heads; /* G */
     int head_dim;   /* K */
 };
 
-/* Room for `positions` positions of `n_blocks` blocks. ERR_MEMORY. */
+#define KV_TYPE_NAMES "bf16|f32"
+
+/* One of KV_TYPE_NAMES, or NULL for the first. ERR_INVALID. */
+int kv_type_parse(const char *name, enum weight_type *type, struct err *err);
+
+/* Bytes of the keys and values of one position, all blocks. */
+size_t kv_position_bytes(const struct config *config, int n_blocks, enum weight_type type);
+
+/* Room for `positions` positions of `n_blocks` blocks; type: f32 or bf16. ERR_MEMORY. */
 int kv_init(struct kv *kv, const struct config *config, int n_blocks, int positions,
-            struct err *err);
+            enum weight_type type, struct err *err);
 void kv_release(struct kv *kv);
 
-/* Keys and values of head g in a block: positions * K floats each. */
-static inline float *kv_keys(const struct kv *kv, int block, int g)
+/* Keys and values of head g in a block. */
+static inline void *kv_keys(const struct kv *kv, int block, int g)
 {
-    size_t head = (size_t)kv->positions * (size_t)kv->head_dim;
-    return kv->data + ((size_t)block * (size_t)kv->n_kv_heads + (size_t)g) * 2 * head;
+    size_t head = (size_t)block * (size_t)kv->n_kv_heads + (size_t)g;
+    return kv->data + head * (kv->keys + kv->values);
 }
 
-static inline float *kv_values(const struct kv *kv, int block, int g)
+static inline void *kv_values(const struct kv *kv, int block, int g)
 {
-    return kv_keys(kv, block, g) + (size_t)kv->positions * (size_t)kv->head_dim;
+    return (char *)kv_keys(kv, block, g) + kv->keys;
 }
 
-/* Writes position pos of head g: key and value (K floats each). */
-void kv_put(struct kv *kv, int block, int g, int pos, const float *key, const float *value);
+/* Write position pos of head g: K floats. */
+void kv_put_key(struct kv *kv, int block, int g, int pos, const float *key);
+void kv_put_value(struct kv *kv, int block, int g, int pos, const float *value);
 
 #endif

@@ -150,10 +150,6 @@ void rows_norm(struct lane *lane, const struct config *config, const float *x, c
 void rows_gather(struct lane *lane, const struct config *config, const float *x, const int *full,
                  int n, float *y);
 
-/* Turns queries and keys of this lane's share of the rows by their positions. qkv: `stride` floats
- * per row. No barrier. */
-void rows_rope(struct lane *lane, const struct pass *pass, float *qkv, size_t stride);
-
 /* Serving: every lane has working memory (team_reserve) for so many normalised rows and, behind
  * them, for linear_forward. */
 #define LANE_ROWS 16

@@ -24,33 +24,38 @@ static void relax(void)
 #endif
 }
 
-static void phase_wait(struct team *team, unsigned old)
+/* Waits until *round has come to `count`: first spinning, then sleeping in the kernel. */
+static void round_wait(struct team *team, _Atomic unsigned *round, unsigned count)
 {
+    unsigned now;
     for (int i = 0; i < SPINS; i++) {
-        if (atomic_load_explicit(&team->phase, memory_order_acquire) != old)
+        if ((int)(atomic_load_explicit(round, memory_order_acquire) - count) >= 0)
             return;
         relax();
     }
     atomic_fetch_add(&team->sleepers, 1);
-    while (atomic_load(&team->phase) == old)
-        syscall(SYS_futex, &team->phase, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
+    while ((int)((now = atomic_load(round)) - count) < 0)
+        syscall(SYS_futex, round, FUTEX_WAIT_PRIVATE, now, NULL, NULL, 0);
     atomic_fetch_sub(&team->sleepers, 1);
 }
 
+/* A dissemination barrier: in round i a lane tells the lane 2^i after it that it is there, and with
+ * it all whom it has heard of, and waits for the lane 2^i before it. Two lanes need one round, in
+ * which each writes one line and reads one. */
 void lane_barrier(struct lane *lane)
 {
     struct team *team = lane->team;
+    struct meeting *own = &team->meetings[lane->id];
     if (team->n == 1)
         return;
-    unsigned old = atomic_load_explicit(&team->phase, memory_order_relaxed);
-    if (atomic_fetch_add(&team->arrived, 1) + 1 < (unsigned)team->n) {
-        phase_wait(team, old);
-        return;
+    own->count++;
+    for (int i = 0, step = 1; step < team->n; i++, step *= 2) {
+        atomic_store(&own->round[i], own->count);
+        if (atomic_load(&team->sleepers))
+            syscall(SYS_futex, &own->round[i], FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+        int before = (lane->id + team->n - step) % team->n;
+        round_wait(team, &team->meetings[before].round[i], own->count);
     }
-    atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
-    atomic_store(&team->phase, old + 1);
-    if (atomic_load(&team->sleepers))
-        syscall(SYS_futex, &team->phase, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
 /* A worker waits at the barrier for work, does it, and meets the others at a second barrier. */
@@ -58,13 +63,17 @@ static void *worker(void *arg)
 {
     struct lane *lane = arg;
     struct team *team = lane->team;
-    for (;;) {
+    pthread_mutex_lock(&team->start);
+    bool complete = team->complete;
+    pthread_mutex_unlock(&team->start);
+    while (complete) {
         lane_barrier(lane);
         if (atomic_load(&team->stop))
-            return NULL;
+            break;
         team->fn(lane, team->arg);
         lane_barrier(lane);
     }
+    return NULL;
 }
 
 int team_init(struct team *team, int n, struct err *err)
@@ -78,19 +87,20 @@ int team_init(struct team *team, int n, struct err *err)
     team->n = n;
     for (int i = 0; i < n; i++)
         team->lanes[i] = (struct lane){.team = team, .id = i, .n = n};
-    for (int i = 1; i < n; i++) {
-        int rc = pthread_create(&team->threads[i], NULL, worker, &team->lanes[i]);
-        if (rc) {
-            /* The workers wait for n lanes that will never come: none has touched `fn`, so counting
-             * the team down to those that exist lets them go. */
-            team->n = i;
-            team_release(team);
-            return err_set(err, ERR_IO,
-                           "thread %d of %d could not be started (%s): use --threads %d", i + 1, n,
-                           strerror(rc), i);
-        }
-    }
-    return 0;
+    pthread_mutex_init(&team->start, NULL);
+    pthread_mutex_lock(&team->start);
+    int rc = 0, made = 1;
+    for (; made < n && !rc; made += !rc)
+        rc = pthread_create(&team->threads[made], NULL, worker, &team->lanes[made]);
+    team->complete = !rc;
+    pthread_mutex_unlock(&team->start);
+    if (!rc)
+        return 0;
+    for (int i = 1; i < made; i++)
+        pthread_join(team->threads[i], NULL);
+    memset(team, 0, sizeof *team);
+    return err_set(err, ERR_IO, "thread %d of %d could not be started (%s): use --threads %d",
+                   made + 1, n, strerror(rc), made);
 }
 
 void team_release(struct team *team)

@@ -17,8 +17,15 @@
 #include "base/err.h"
 
 #define TEAM_MAX 64
+#define TEAM_ROUNDS 6 /* log2(TEAM_MAX) */
 
 struct team;
+
+/* Where a lane says how far it is, in a cache line of its own. */
+struct meeting {
+    _Alignas(64) _Atomic unsigned round[TEAM_ROUNDS]; /* barriers whose round the lane has reached */
+    unsigned count;                                   /* barriers it has come to */
+};
 
 struct lane {
     struct team *team;
@@ -34,12 +41,11 @@ struct team {
     struct lane lanes[TEAM_MAX];
     void (*fn)(struct lane *lane, void *arg);
     void *arg;
-    /* Lanes arrive at a barrier by counting `arrived` up; the last one resets it and moves `phase`
-     * on, which the others wait for: first spinning, then sleeping in the kernel. */
-    _Atomic unsigned arrived, sleepers;
-    char apart[64]; /* who waits for the phase shall not slow down who arrives */
-    _Atomic unsigned phase;
+    pthread_mutex_t start; /* held until all threads are there, or one could not be had */
+    bool complete;         /* all are there */
+    _Atomic unsigned sleepers;
     _Atomic bool stop;
+    struct meeting meetings[TEAM_MAX];
 };
 
 /* n threads in all, 1..TEAM_MAX; 0 = as many as this process may use. ERR_IO. */

@@ -47,6 +47,7 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
         {"isa", OPT_CHOICE, &s->engine.isa, 0, 0, "auto|generic|avx2|avx512|vnni|amx", "kernels"},
         {"type", OPT_CHOICE, &s->engine.weights, 0, 0, "stored|f32|bf16|q8|q4",
          "of the matrices in memory; other than stored: converted while loading"},
+        {"kv", OPT_CHOICE, &s->engine.kv, 0, 0, "bf16|f32", "of cached keys and values in memory"},
         {"max-sequences", OPT_INT, &s->engine.max_sequences, 1, 1024, NULL,
          "texts decoded at the same time"},
         {"max-queue", OPT_INT, &s->engine.max_queue, 1, 100000, NULL,

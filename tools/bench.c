@@ -34,7 +34,7 @@ static const char about[] = "headway-bench measures speculative decoding on a mo
 #define CONTEXT_MAX 131072
 
 struct options {
-    const char *model, *json, *prompts, *batch, *isa, *type, *shape, *rows, *context, *held_out;
+    const char *model, *json, *prompts, *batch, *isa, *type, *kv, *shape, *rows, *context, *held_out;
     int tokens, threads, repeat, limit, prompt, windows;
 };
 
@@ -267,7 +267,7 @@ static int run(struct bench *b, json_t *json, bool *identical, struct err *err)
     b->decode = json_array();
     json_object_set_new(json, "decode", b->decode);
     struct scheduler_options so = {b->o.model, b->o.threads, list_largest(&batch), 0, 0,
-                                   b->o.isa,   b->o.type};
+                                   b->o.isa,   b->o.type, b->o.kv};
     if ((rc = scheduler_init(&b->s, &so, err)))
         return rc;
     if (b->o.tokens >= b->s.context - 2)
@@ -299,7 +299,7 @@ static int run(struct bench *b, json_t *json, bool *identical, struct err *err)
 
 static int run_quality(struct bench *b, json_t *json, struct err *err)
 {
-    struct scheduler_options so = {b->o.model, b->o.threads, 1, 0, 0, b->o.isa, b->o.type};
+    struct scheduler_options so = {b->o.model, b->o.threads, 1, 0, 0, b->o.isa, b->o.type, b->o.kv};
     int rc = scheduler_init(&b->s, &so, err);
     return rc ? rc : quality_measure(&b->s, b->o.held_out, b->o.windows, json, err);
 }
@@ -308,6 +308,7 @@ static int run_shape(const struct options *o, json_t *json, struct err *err)
 {
     struct shape_options s = {.shape = o->shape,
                               .type = o->type,
+                              .kv = o->kv,
                               .isa = o->isa,
                               .threads = o->threads,
                               .repeat = o->repeat,
@@ -361,6 +362,7 @@ int main(int argc, char **argv)
         {"isa", OPT_CHOICE, &o->isa, 0, 0, "auto|generic|avx2|avx512|vnni|amx", "kernels"},
         {"type", OPT_CHOICE, &o->type, 0, 0, WEIGHT_TYPE_NAMES,
          "of the matrices in memory; with --shape, stored means q8"},
+        {"kv", OPT_CHOICE, &o->kv, 0, 0, KV_TYPE_NAMES, "type of cached keys and values"},
         {"json", OPT_STRING, &o->json, 0, 0, 0, "also write the table to this file"},
         {0}};
     bool identical = true;

@@ -49,6 +49,7 @@ struct shape_bench {
     int n_sequences;
 
     size_t weight_bytes, products; /* of a pass; multiplications with weights of one row */
+    enum weight_type kv_type;
     size_t kv_bytes;               /* keys and values of a position, all blocks */
     struct area *areas;            /* what is read for the bandwidth */
     int n_areas;
@@ -134,6 +135,8 @@ static int load(struct shape_bench *b, struct err *err)
     int type, rc = kernels_init(o->isa, err);
     if (!rc)
         rc = weight_type_parse(o->type, &type, err);
+    if (!rc)
+        rc = kv_type_parse(o->kv, &b->kv_type, err);
     if (rc)
         return rc;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
@@ -147,8 +150,7 @@ static int load(struct shape_bench *b, struct err *err)
         (rc = team_reserve(&b->team, model_lane_bytes(&b->model), err)))
         return rc;
     b->head = head_type(config.kind);
-    b->kv_bytes = (size_t)b->model.n_blocks * (size_t)config.n_kv_heads * (size_t)config.head_dim *
-                  2 * sizeof(float);
+    b->kv_bytes = kv_position_bytes(&config, b->model.n_blocks, b->kv_type);
     take(b);
     if ((rc = arena_init(&b->arena, err)))
         return rc;
@@ -202,7 +204,8 @@ static int plan_cells(struct shape_bench *b, struct err *err)
             }
         }
     for (int i = 0; i < b->n_sequences; i++) {
-        int rc = kv_init(&b->kv[i], &b->model.config, b->model.n_blocks, positions(o), err);
+        int rc = kv_init(&b->kv[i], &b->model.config, b->model.n_blocks, positions(o),
+                         b->kv_type, err);
         if (rc)
             return rc;
     }
@@ -219,13 +222,14 @@ static void fill_lane(struct lane *lane, void *arg)
     lane_share(lane, b->model.n_blocks * c->n_kv_heads, 1, &begin, &end);
     for (int i = 0; i < b->n_sequences; i++)
         for (int j = begin; j < end; j++) {
-            float *keys = kv_keys(&b->kv[i], j / c->n_kv_heads, j % c->n_kv_heads);
-            float *values = kv_values(&b->kv[i], j / c->n_kv_heads, j % c->n_kv_heads);
-            size_t n = (size_t)((b->cached[i] + 15) / 16 * 16) * (size_t)c->head_dim;
-            for (size_t k = 0; k < n; k++) {
-                state = state * 6364136223846793005u + 1442695040888963407u; /* Knuth's MMIX */
-                keys[k] = (float)(int32_t)(state >> 32) * 0x1p-31f;
-                values[k] = (float)(int16_t)(state >> 16) * 0x1p-15f;
+            float head[HEAD_DIM_MAX];
+            for (int pos = 0; pos < (b->cached[i] + 15) / 16 * 16; pos++) {
+                for (int k = 0; k < c->head_dim; k++) {
+                    state = state * 6364136223846793005u + 1442695040888963407u; /* Knuth's MMIX */
+                    head[k] = (float)(int32_t)(state >> 32) * 0x1p-31f;
+                }
+                kv_put_key(&b->kv[i], j / c->n_kv_heads, j % c->n_kv_heads, pos, head);
+                kv_put_value(&b->kv[i], j / c->n_kv_heads, j % c->n_kv_heads, pos, head);
             }
         }
 }
@@ -366,8 +370,9 @@ static void report_machine(const struct shape_bench *b, json_t *json)
 {
     struct spread m = spread_of(b->bandwidth, b->o->repeat), p = spread_of(b->peak, b->o->repeat);
     const char *instruction = peak_instruction(b->model.output.type);
-    printf("%s: %zu parameters, %s weights of %.0f MB, %s kernels, %d threads\n", b->o->shape,
-           b->model.params.count, b->type, (double)b->weight_bytes * 1e-6, kernels.name, b->team.n);
+    printf("%s: %zu parameters, %s weights of %.0f MB, %s keys and values, %s kernels, %d threads\n",
+           b->o->shape, b->model.params.count, b->type, (double)b->weight_bytes * 1e-6,
+           weight_type_name(b->kv_type), kernels.name, b->team.n);
     printf("memory: %.1f GB/s (%.1f..%.1f); arithmetic", m.median * 1e-9, m.min * 1e-9,
            m.max * 1e-9);
     if (instruction)
@@ -376,11 +381,12 @@ static void report_machine(const struct shape_bench *b, json_t *json)
     else
         printf(": n/a\n\n");
     json_object_set_new(json, "machine",
-                        json_pack("{s:f, s:f, s:f, s:o, s:s?, s:i, s:s}", "bandwidth_gb_s",
+                        json_pack("{s:f, s:f, s:f, s:o, s:s?, s:i, s:s, s:s}", "bandwidth_gb_s",
                                   m.median * 1e-9, "bandwidth_gb_s_min", m.min * 1e-9,
                                   "bandwidth_gb_s_max", m.max * 1e-9, "peak_gops",
                                   known(p.median * 1e-9), "peak_instruction", instruction,
-                                  "threads", b->team.n, "isa", kernels.name));
+                                  "threads", b->team.n, "isa", kernels.name, "kv",
+                                  weight_type_name(b->kv_type)));
 }
 
 static void report_prompt(const struct shape_bench *b, json_t *prompts)

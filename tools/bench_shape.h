@@ -17,6 +17,7 @@
 struct shape_options {
     const char *shape;   /* one of SHAPE_NAMES */
     const char *type;    /* of the weights; "stored" is q8 */
+    const char *kv;      /* type of keys and values, as kv_type_parse */
     const char *isa;     /* as kernels_init */
     int threads;         /* 0 = all */
     int repeat;          /* repetitions: in each, everything is measured once, in turn */

@@ -105,7 +105,7 @@ static int check_shapes(const struct config *c, struct err *err)
                        "field 'dim' is %d, but must be a multiple of 16 and of n_heads (%d)",
                        c->dim, c->n_heads);
     int head_dim = c->dim / c->n_heads;
-    if (head_dim % 16 || head_dim > 256)
+    if (head_dim % 16 || head_dim > HEAD_DIM_MAX)
         return err_set(err, ERR_INVALID,
                        "field 'n_heads' is %d, which makes heads of dim / n_heads = %d numbers, "
                        "but that must be a multiple of 16 and at most 256",

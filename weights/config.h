@@ -32,6 +32,7 @@ enum head_kind { HEAD_KIND_TABLE(HEAD_KIND_CONSTANT) HEAD_KINDS };
 #define HEAD_KIND_NAMES HEAD_KIND_TABLE(HEAD_KIND_NAME)
 
 #define HEADS_MAX 32
+#define HEAD_DIM_MAX 256
 
 /* Shape letters: D width, H heads, G key/value heads, K head size, F hidden, V vocab, L layers,
  * N prediction heads. */
@@ -40,7 +41,7 @@ struct config {
     int n_layers;     /* L, layers of the trunk, without those of the heads; 0..512 */
     int n_heads;      /* H, 1..256 */
     int n_kv_heads;   /* G, divides H */
-    int head_dim;     /* K = D / H, a multiple of 16, at most 256 */
+    int head_dim;     /* K = D / H, a multiple of 16, at most HEAD_DIM_MAX */
     int hidden;       /* F, 16..65536, a multiple of 16 */
     int vocab;        /* V, 2..1048576 */
     int context;      /* positions the model was trained for, 2..1048576 */

@@ -92,6 +92,20 @@ struct attention_query {
     int n;
 };
 
+/* At most ATTENTION_MOST queries that share one key/value head of one sequence, each over the
+ * cached positions 0..n-1 of its own n, in chunks of ATTENTION_CHUNK from position 0 with a running
+ * maximum; sums are f32. k: blocks of 16 positions, each packed like a panel of weights with
+ * positions for output channels and d for inputs. v: position after position,
+ * attention_value_stride(head_dim) elements apart; in bf16 d and d + 16 stand side by side:
+ * element d at d / 32 * 32 + d % 16 * 2 + d / 16 % 2. */
+typedef void attention_kernel(const struct attention_query *queries, int n_queries, const void *k,
+                              const void *v, int head_dim, float scale, struct ahead *ahead);
+
+static inline size_t attention_value_stride(int head_dim)
+{
+    return ((size_t)head_dim + 31) / 32 * 32;
+}
+
 struct kernels {
     const char *name;                                /* "generic", "avx2", "avx512", "vnni" */
     linear_kernel *linear[WEIGHT_TYPES];             /* f32, bf16 */
@@ -113,12 +127,7 @@ struct kernels {
     /* y = silu(gate) * up; width is a multiple of 16. */
     void (*swiglu)(const float *gate, const float *up, int width, float *y);
 
-    /* At most ATTENTION_MOST queries that share one key/value head of one sequence, each over the
-     * cached positions 0..n-1 of its own n, in chunks of ATTENTION_CHUNK from position 0 with a
-     * running maximum. k: blocks of 16 positions, element (pos, d) at [(pos / 16) * head_dim + d] *
-     * 16 + pos % 16. v: (pos, head_dim). */
-    void (*attention)(const struct attention_query *queries, int n_queries, const float *k,
-                      const float *v, int head_dim, float scale, struct ahead *ahead);
+    attention_kernel *attention[WEIGHT_TYPES]; /* by the type of keys and values: f32, bf16 */
 
     /* log(sum(exp(x))) over width values, any width. */
     float (*logsumexp)(const float *x, int width);

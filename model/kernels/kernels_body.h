@@ -11,23 +11,26 @@
 
 #define TILE_ROWS 8
 
-/* Weights of a panel for inputs k and k + 1, k even; i = k * PANEL. */
-V16_INLINE void weights_f32(const void *w, size_t i, v16 *even, v16 *odd)
+/* Two vectors of weights, or of cached keys or values, which stand side by side from element i on:
+ * of a panel those for inputs k and k + 1, k even, i = k * PANEL. */
+typedef void load_pair(const void *w, size_t i, v16 *even, v16 *odd);
+
+V16_INLINE void pair_f32(const void *w, size_t i, v16 *even, v16 *odd)
 {
     *even = v16_load((const float *)w + i);
     *odd = v16_load((const float *)w + i + PANEL);
 }
 
-V16_INLINE void weights_bf16(const void *w, size_t i, v16 *even, v16 *odd)
+V16_INLINE void pair_bf16(const void *w, size_t i, v16 *even, v16 *odd)
 {
     v16_load_bf16_pairs((const uint16_t *)w + i, even, odd);
 }
 
-/* R rows times P panels, all accumulators in registers. R, P and weights are constants after
+/* R rows times P panels, all accumulators in registers. R, P and load are constants after
  * inlining. */
 V16_INLINE void tile(const float *x, size_t x_stride, int inputs, const void *w, int panel,
                      const float *residual, float *y, size_t y_stride, const int R, const int P,
-                     void (*weights)(const void *, size_t, v16 *, v16 *))
+                     load_pair *load)
 {
     v16 acc[TILE_ROWS * 8];
     size_t panel_size = (size_t)inputs * PANEL;
@@ -36,7 +39,7 @@ V16_INLINE void tile(const float *x, size_t x_stride, int inputs, const void *w,
     for (int k = 0; k < inputs; k += 2) {
         v16 even[8], odd[8];
         for (int p = 0; p < P; p++)
-            weights(w, (size_t)(panel + p) * panel_size + (size_t)k * PANEL, &even[p], &odd[p]);
+            load(w, (size_t)(panel + p) * panel_size + (size_t)k * PANEL, &even[p], &odd[p]);
         for (int r = 0; r < R; r++) {
             const float *xk = x + (size_t)r * x_stride + k;
             v16 x0 = v16_set(xk[0]), x1 = v16_set(xk[1]);
@@ -95,8 +98,8 @@ V16_INLINE void tile(const float *x, size_t x_stride, int inputs, const void *w,
         }                                                                                          \
     }
 
-LINEAR(linear_f32, weights_f32)
-LINEAR(linear_bf16, weights_bf16)
+LINEAR(linear_f32, pair_f32)
+LINEAR(linear_bf16, pair_bf16)
 
 /* ---- quantised weights ---- */
 
@@ -310,25 +313,30 @@ static void swiglu(const float *gate, const float *up, int width, float *y)
     }
 }
 
-#define HEAD_DIM_MAX 256
 #define CHUNK_BLOCKS (ATTENTION_CHUNK / 16)
 
-/* Scores of Q queries against B blocks of 16 positions: Q * B chains of additions side by side,
+/* Scores of Q queries against B blocks of 16 positions, keys from element `at` on: Q * B chains of additions side by side,
  * which hide the latency of each, and each key is read once for all queries. */
-V16_INLINE void scores(const struct attention_query *queries, const float *k, int head_dim,
-                       float scale, const int Q, const int B, float p[][ATTENTION_CHUNK])
+V16_INLINE void scores(const struct attention_query *queries, const void *k, size_t at,
+                       int head_dim, float scale, const int Q, const int B,
+                       float p[][ATTENTION_CHUNK], load_pair *load)
 {
     v16 s[ATTENTION_QUERIES * CHUNK_BLOCKS];
     for (int i = 0; i < Q * B; i++)
         s[i] = v16_set(0.0f);
-    for (int d = 0; d < head_dim; d++) {
-        v16 key[CHUNK_BLOCKS];
-        for (int b = 0; b < B; b++)
-            key[b] = v16_load(k + ((size_t)b * (size_t)head_dim + (size_t)d) * 16);
+    for (int d = 0; d < head_dim; d += 2) {
+        v16 q0[ATTENTION_QUERIES], q1[ATTENTION_QUERIES];
         for (int i = 0; i < Q; i++) {
-            v16 q = v16_set(queries[i].q[d]);
-            for (int b = 0; b < B; b++)
-                s[i * B + b] = v16_fma(q, key[b], s[i * B + b]);
+            q0[i] = v16_set(queries[i].q[d]);
+            q1[i] = v16_set(queries[i].q[d + 1]);
+        }
+        for (int b = 0; b < B; b++) {
+            v16 even, odd;
+            load(k, at + ((size_t)b * (size_t)head_dim + (size_t)d) * 16, &even, &odd);
+            for (int i = 0; i < Q; i++)
+                s[i * B + b] = v16_fma(q0[i], even, s[i * B + b]);
+            for (int i = 0; i < Q; i++)
+                s[i * B + b] = v16_fma(q1[i], odd, s[i * B + b]);
         }
     }
     for (int i = 0; i < Q; i++)
@@ -336,34 +344,52 @@ V16_INLINE void scores(const struct attention_query *queries, const float *k, in
             v16_store(p[i] + b * 16, v16_mul(s[i * B + b], v16_set(scale)));
 }
 
-/* Scores of one query become weights exp(s - top) with the new running maximum; returns the factor
- * on what was summed before and moves top and sum on. */
-static float weigh(float *p, int count, float *top, float *sum, bool first)
+/* Asked for at a time: fewer than the requests that a core can have under way. */
+#define AHEAD_LINES 8
+
+struct running {
+    float top, sum;
+};
+
+/* Scores of Q queries, of which query i sees count[i], become weights exp(s - top) with the new
+ * running maximum. keep: the factors on what was summed before. */
+V16_INLINE void weigh(float p[][ATTENTION_CHUNK], const int *count, struct running *running,
+                      int blocks, bool first, float *keep, struct ahead *ahead, const int Q)
 {
-    float e[16];
-    for (int j = count; j % 16; j++)
-        p[j] = -INFINITY; /* positions of the last block that this row must not see */
-    v16 highest = v16_set(*top);
-    for (int b = 0; b < count; b += 16)
-        highest = v16_max(v16_load(p + b), highest);
-    float new_top = v16_largest(highest);
-    v16 total = v16_set(0.0f);
-    for (int b = 0; b < count; b += 16) {
-        v16_store(p + b, v16_exp(v16_sub(v16_load(p + b), v16_set(new_top))));
-        for (int j = count; j < b + 16; j++)
-            p[j] = 0; /* exp never gives 0 */
-        total = v16_add(total, v16_load(p + b));
+    float moved[16] = {0};
+    for (int i = 0; i < Q; i++) {
+        v16 highest = v16_set(running[i].top);
+        for (int j = count[i]; j < blocks * 16; j++)
+            p[i][j] = -INFINITY;
+        for (int b = 0; b < blocks; b++)
+            highest = v16_max(v16_load(p[i] + b * 16), highest);
+        float top = v16_largest(highest);
+        moved[i] = running[i].top - top;
+        running[i].top = top;
     }
-    v16_store(e, v16_exp(v16_set(*top - new_top)));
-    *sum = first ? v16_sum(total) : fmaf(*sum, e[0], v16_sum(total));
-    *top = new_top;
-    return e[0];
+    v16_store(moved, v16_exp(v16_load(moved)));
+    for (int i = 0; i < Q; i++) {
+        v16 total = v16_set(0.0f);
+        ahead_lines(ahead, AHEAD_LINES);
+        for (int b = 0; b < blocks; b++) {
+            v16 e = v16_exp(v16_sub(v16_load(p[i] + b * 16), v16_set(running[i].top)));
+            v16_store(p[i] + b * 16, e);
+            if (count[i] < (b + 1) * 16) { /* exp never gives 0 */
+                for (int j = count[i] > b * 16 ? count[i] : b * 16; j < (b + 1) * 16; j++)
+                    p[i][j] = 0;
+                e = v16_load(p[i] + b * 16);
+            }
+            total = v16_add(total, e);
+        }
+        keep[i] = moved[i];
+        running[i].sum = first ? v16_sum(total) : fmaf(running[i].sum, keep[i], v16_sum(total));
+    }
 }
 
 /* out[d..] = out[d..] keep + sum over positions of p v, for Q queries and 16 D values. */
 V16_INLINE void mix(const struct attention_query *queries, float p[][ATTENTION_CHUNK],
-                    const float *v, int from, int to, int d, int head_dim, const float *keep,
-                    const int Q, const int D)
+                    const void *v, size_t at, size_t stride, int from, int to, int d,
+                    const float *keep, const int Q, const int D, load_pair *load)
 {
     v16 a[ATTENTION_QUERIES * 4];
     for (int i = 0; i < Q; i++)
@@ -371,8 +397,8 @@ V16_INLINE void mix(const struct attention_query *queries, float p[][ATTENTION_C
             a[i * D + e] = v16_mul(v16_load(queries[i].out + d + e * 16), v16_set(keep[i]));
     for (int j = from; j < to; j++) {
         v16 value[4];
-        for (int e = 0; e < D; e++)
-            value[e] = v16_load(v + (size_t)j * (size_t)head_dim + d + e * 16);
+        for (int e = 0; e < D; e += 2)
+            load(v, at + (size_t)j * stride + (size_t)(d + e * 16), &value[e], &value[e + 1]);
         for (int i = 0; i < Q; i++) {
             v16 weight = v16_set(p[i][j]);
             for (int e = 0; e < D; e++)
@@ -385,33 +411,29 @@ V16_INLINE void mix(const struct attention_query *queries, float p[][ATTENTION_C
 }
 
 V16_INLINE void mix_all(const struct attention_query *queries, float p[][ATTENTION_CHUNK],
-                        const float *v, int from, int to, int head_dim, const float *keep,
-                        const int Q)
+                        const void *v, size_t at, int from, int to, int head_dim, const float *keep,
+                        const int Q, load_pair *load)
 {
     int d = 0;
+    size_t stride = attention_value_stride(head_dim);
     for (; d + 64 <= head_dim; d += 64)
-        mix(queries, p, v, from, to, d, head_dim, keep, Q, 4);
-    for (; d < head_dim; d += 16)
-        mix(queries, p, v, from, to, d, head_dim, keep, Q, 1);
+        mix(queries, p, v, at, stride, from, to, d, keep, Q, 4, load);
+    for (; d + 32 <= head_dim; d += 32)
+        mix(queries, p, v, at, stride, from, to, d, keep, Q, 2, load);
+    if (d < head_dim)
+        mix(queries, p, v, at, stride, from, to, d, keep, Q, 1, load);
 }
 
-/* Asked for at a time: fewer than the requests that a core can have under way. */
-#define AHEAD_LINES 8
-
-struct running {
-    float top, sum;
-};
-
 /* One chunk of positions, from `start` on, for Q queries that all see some of it. */
-V16_INLINE void chunk(const struct attention_query *queries, struct running *running,
-                      const float *k, const float *v, int start, int head_dim, float scale,
-                      struct ahead *ahead, const int Q)
+V16_INLINE void chunk(const struct attention_query *queries, struct running *running, const void *k,
+                      const void *v, int start, int head_dim, float scale, struct ahead *ahead,
+                      const int Q, load_pair *load)
 {
     float p[ATTENTION_QUERIES][ATTENTION_CHUNK], keep[ATTENTION_QUERIES];
     const float one = 1;
     int count[ATTENTION_QUERIES] = {0}, least = ATTENTION_CHUNK, most = 0;
-    k += (size_t)start * (size_t)head_dim;
-    v += (size_t)start * (size_t)head_dim;
+    size_t k_at = (size_t)start * (size_t)head_dim;
+    size_t v_at = (size_t)start * attention_value_stride(head_dim);
     for (int i = 0; i < Q; i++) {
         int left = queries[i].n - start;
         count[i] = left < ATTENTION_CHUNK ? left : ATTENTION_CHUNK;
@@ -419,49 +441,52 @@ V16_INLINE void chunk(const struct attention_query *queries, struct running *run
         most = count[i] > most ? count[i] : most;
     }
     ahead_lines(ahead, AHEAD_LINES);
-    switch ((most + 15) / 16) {
+    int blocks = (most + 15) / 16;
+    switch (blocks) {
     case 1:
-        scores(queries, k, head_dim, scale, Q, 1, p);
+        scores(queries, k, k_at, head_dim, scale, Q, 1, p, load);
         break;
     case 2:
-        scores(queries, k, head_dim, scale, Q, 2, p);
+        scores(queries, k, k_at, head_dim, scale, Q, 2, p, load);
         break;
     case 3:
-        scores(queries, k, head_dim, scale, Q, 3, p);
+        scores(queries, k, k_at, head_dim, scale, Q, 3, p, load);
         break;
     default:
-        scores(queries, k, head_dim, scale, Q, 4, p);
+        scores(queries, k, k_at, head_dim, scale, Q, 4, p, load);
     }
-    for (int i = 0; i < Q; i++) {
-        ahead_lines(ahead, AHEAD_LINES);
-        keep[i] = weigh(p[i], count[i], &running[i].top, &running[i].sum, start == 0);
-    }
+    weigh(p, count, running, blocks, start == 0, keep, ahead, Q);
     ahead_lines(ahead, AHEAD_LINES);
-    mix_all(queries, p, v, 0, least, head_dim, keep, Q);
-    for (int i = 0; i < Q && most > least; i++) /* what the others do not see */
-        mix_all(queries + i, p + i, v, least, count[i], head_dim, &one, 1);
+    mix_all(queries, p, v, v_at, 0, least, head_dim, keep, Q, load);
+    for (int i = 0; i < Q; i++) /* what the others do not see */
+        if (count[i] > least)
+            mix_all(queries + i, p + i, v, v_at, least, count[i], head_dim, &one, 1, load);
 }
 
-/* One chunk for up to Q queries at `queries`, of which some may end before it. */
-V16_INLINE void chunk_some(const struct attention_query *queries, struct running *running,
-                           const float *k, const float *v, int start, int head_dim, float scale,
-                           struct ahead *ahead, const int Q)
+typedef void chunk_fn(const struct attention_query *queries, struct running *running, const void *k,
+                      const void *v, int start, int head_dim, float scale, struct ahead *ahead);
+
+/* One chunk for Q queries, of which some may end before it. */
+static void chunk_some(const struct attention_query *queries, struct running *running,
+                       const void *k, const void *v, int start, int head_dim, float scale,
+                       struct ahead *ahead, int Q, chunk_fn *all, chunk_fn *one)
 {
     int seeing = 0;
     for (int i = 0; i < Q; i++)
         seeing += start < queries[i].n;
     if (seeing == Q) {
-        chunk(queries, running, k, v, start, head_dim, scale, ahead, Q);
+        all(queries, running, k, v, start, head_dim, scale, ahead);
         return;
     }
     for (int i = 0; i < Q; i++)
         if (start < queries[i].n)
-            chunk(queries + i, running + i, k, v, start, head_dim, scale, ahead, 1);
+            one(queries + i, running + i, k, v, start, head_dim, scale, ahead);
 }
 
 /* Chunk by chunk, so that its keys and values are in the nearest cache for all queries. */
-static void attention(const struct attention_query *queries, int n_queries, const float *k,
-                      const float *v, int head_dim, float scale, struct ahead *ahead)
+V16_INLINE void attention(const struct attention_query *queries, int n_queries, const void *k,
+                          const void *v, int head_dim, float scale, struct ahead *ahead,
+                          chunk_fn *four, chunk_fn *two, chunk_fn *one)
 {
     struct running running[ATTENTION_MOST];
     int longest = 0;
@@ -471,23 +496,42 @@ static void attention(const struct attention_query *queries, int n_queries, cons
         for (int d = 0; d < head_dim; d++)
             queries[i].out[d] = 0;
     }
-    for (int start = 0; start < longest; start += ATTENTION_CHUNK) {
-        int i = 0;
-        for (; ATTENTION_QUERIES >= 4 && i + 4 <= n_queries; i += 4)
-            chunk_some(queries + i, running + i, k, v, start, head_dim, scale, ahead,
-                       ATTENTION_QUERIES >= 4 ? 4 : 1);
-        for (; ATTENTION_QUERIES >= 2 && i + 2 <= n_queries; i += 2)
-            chunk_some(queries + i, running + i, k, v, start, head_dim, scale, ahead,
-                       ATTENTION_QUERIES >= 2 ? 2 : 1);
-        for (; i < n_queries; i++)
-            chunk_some(queries + i, running + i, k, v, start, head_dim, scale, ahead, 1);
-    }
+    for (int start = 0; start < longest; start += ATTENTION_CHUNK)
+        for (int i = 0, n; i < n_queries; i += n) {
+            int left = n_queries - i;
+            n = left >= 4 && ATTENTION_QUERIES >= 4 ? 4 : left >= 2 && ATTENTION_QUERIES >= 2 ? 2 : 1;
+            chunk_some(queries + i, running + i, k, v, start, head_dim, scale, ahead, n,
+                       n == 4 ? four : n == 2 ? two : one, one);
+        }
     for (int i = 0; i < n_queries; i++)
         for (int d = 0; d < head_dim; d += 16) {
             float *at = queries[i].out + d;
             v16_store(at, v16_div(v16_load(at), v16_set(running[i].sum)));
         }
 }
+
+#define CHUNK(name, Q, load)                                                                       \
+    static __attribute__((noinline)) void name(                                                    \
+        const struct attention_query *queries, struct running *running, const void *k,             \
+        const void *v, int start, int head_dim, float scale, struct ahead *ahead)                  \
+    {                                                                                              \
+        chunk(queries, running, k, v, start, head_dim, scale, ahead,                               \
+              Q < ATTENTION_QUERIES ? Q : ATTENTION_QUERIES, load);                                \
+    }
+
+#define ATTENTION(name, load)                                                                      \
+    CHUNK(name##_four, 4, load)                                                                    \
+    CHUNK(name##_two, 2, load)                                                                     \
+    CHUNK(name##_one, 1, load)                                                                     \
+    static void name(const struct attention_query *queries, int n_queries, const void *k,          \
+                     const void *v, int head_dim, float scale, struct ahead *ahead)                \
+    {                                                                                              \
+        attention(queries, n_queries, k, v, head_dim, scale, ahead, name##_four, name##_two,       \
+                  name##_one);                                                                     \
+    }
+
+ATTENTION(attention_f32, pair_f32)
+ATTENTION(attention_bf16, pair_bf16)
 
 static float logsumexp(const float *x, int width)
 {
@@ -518,6 +562,6 @@ const struct kernels KERNELS = {
     .rmsnorm = rmsnorm,
     .rope = rope,
     .swiglu = swiglu,
-    .attention = attention,
+    .attention = {[WEIGHT_F32] = attention_f32, [WEIGHT_BF16] = attention_bf16},
     .logsumexp = logsumexp,
 };

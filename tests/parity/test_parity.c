@@ -164,7 +164,8 @@ static void server_init(struct server *s, const struct fixture *f, int lanes)
     server_take(s);
     for (int b = 0; b < f->sequences; b++)
         assert_ok(
-            kv_init(&s->kv[b], &f->config, s->model.n_blocks, f->config.context + SPARE, &err),
+            kv_init(&s->kv[b], &f->config, s->model.n_blocks, f->config.context + SPARE, WEIGHT_F32,
+                    &err),
             err);
 }
 
