@@ -311,7 +311,7 @@ int engine_open(struct engine **out, const struct engine_options *o, struct err 
     e->dirty_end = &e->dirty;
     e->next_id = 1;
     struct scheduler_options so = {o->model,        o->threads, o->max_sequences, o->context,
-                                   o->prompt_chunk, o->isa,     o->weights, o->kv};
+                                   o->prompt_chunk, o->isa,     o->weights,       o->kv};
     int rc = scheduler_init(&e->scheduler, &so, err);
     if (rc) {
         free(e);

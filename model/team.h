@@ -23,8 +23,9 @@ struct team;
 
 /* Where a lane says how far it is, in a cache line of its own. */
 struct meeting {
-    _Alignas(64) _Atomic unsigned round[TEAM_ROUNDS]; /* barriers whose round the lane has reached */
-    unsigned count;                                   /* barriers it has come to */
+    _Alignas(
+        64) _Atomic unsigned round[TEAM_ROUNDS]; /* barriers whose round the lane has reached */
+    unsigned count;                              /* barriers it has come to */
 };
 
 struct lane {

@@ -34,7 +34,8 @@ static const char about[] = "headway-bench measures speculative decoding on a mo
 #define CONTEXT_MAX 131072
 
 struct options {
-    const char *model, *json, *prompts, *batch, *isa, *type, *kv, *shape, *rows, *context, *held_out;
+    const char *model, *json, *prompts, *batch, *isa, *type, *kv, *shape, *rows, *context,
+        *held_out;
     int tokens, threads, repeat, limit, prompt, windows;
 };
 
@@ -266,8 +267,8 @@ static int run(struct bench *b, json_t *json, bool *identical, struct err *err)
         return rc;
     b->decode = json_array();
     json_object_set_new(json, "decode", b->decode);
-    struct scheduler_options so = {b->o.model, b->o.threads, list_largest(&batch), 0, 0,
-                                   b->o.isa,   b->o.type, b->o.kv};
+    struct scheduler_options so = {b->o.model, b->o.threads, list_largest(&batch), 0, 0, b->o.isa,
+                                   b->o.type,  b->o.kv};
     if ((rc = scheduler_init(&b->s, &so, err)))
         return rc;
     if (b->o.tokens >= b->s.context - 2)

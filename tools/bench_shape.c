@@ -50,8 +50,8 @@ struct shape_bench {
 
     size_t weight_bytes, products; /* of a pass; multiplications with weights of one row */
     enum weight_type kv_type;
-    size_t kv_bytes;               /* keys and values of a position, all blocks */
-    struct area *areas;            /* what is read for the bandwidth */
+    size_t kv_bytes;    /* keys and values of a position, all blocks */
+    struct area *areas; /* what is read for the bandwidth */
     int n_areas;
     void *buffer;
 
@@ -204,8 +204,8 @@ static int plan_cells(struct shape_bench *b, struct err *err)
             }
         }
     for (int i = 0; i < b->n_sequences; i++) {
-        int rc = kv_init(&b->kv[i], &b->model.config, b->model.n_blocks, positions(o),
-                         b->kv_type, err);
+        int rc =
+            kv_init(&b->kv[i], &b->model.config, b->model.n_blocks, positions(o), b->kv_type, err);
         if (rc)
             return rc;
     }
@@ -370,9 +370,10 @@ static void report_machine(const struct shape_bench *b, json_t *json)
 {
     struct spread m = spread_of(b->bandwidth, b->o->repeat), p = spread_of(b->peak, b->o->repeat);
     const char *instruction = peak_instruction(b->model.output.type);
-    printf("%s: %zu parameters, %s weights of %.0f MB, %s keys and values, %s kernels, %d threads\n",
-           b->o->shape, b->model.params.count, b->type, (double)b->weight_bytes * 1e-6,
-           weight_type_name(b->kv_type), kernels.name, b->team.n);
+    printf(
+        "%s: %zu parameters, %s weights of %.0f MB, %s keys and values, %s kernels, %d threads\n",
+        b->o->shape, b->model.params.count, b->type, (double)b->weight_bytes * 1e-6,
+        weight_type_name(b->kv_type), kernels.name, b->team.n);
     printf("memory: %.1f GB/s (%.1f..%.1f); arithmetic", m.median * 1e-9, m.min * 1e-9,
            m.max * 1e-9);
     if (instruction)
@@ -380,13 +381,12 @@ static void report_machine(const struct shape_bench *b, json_t *json)
                p.max * 1e-9);
     else
         printf(": n/a\n\n");
-    json_object_set_new(json, "machine",
-                        json_pack("{s:f, s:f, s:f, s:o, s:s?, s:i, s:s, s:s}", "bandwidth_gb_s",
-                                  m.median * 1e-9, "bandwidth_gb_s_min", m.min * 1e-9,
-                                  "bandwidth_gb_s_max", m.max * 1e-9, "peak_gops",
-                                  known(p.median * 1e-9), "peak_instruction", instruction,
-                                  "threads", b->team.n, "isa", kernels.name, "kv",
-                                  weight_type_name(b->kv_type)));
+    json_object_set_new(
+        json, "machine",
+        json_pack("{s:f, s:f, s:f, s:o, s:s?, s:i, s:s, s:s}", "bandwidth_gb_s", m.median * 1e-9,
+                  "bandwidth_gb_s_min", m.min * 1e-9, "bandwidth_gb_s_max", m.max * 1e-9,
+                  "peak_gops", known(p.median * 1e-9), "peak_instruction", instruction, "threads",
+                  b->team.n, "isa", kernels.name, "kv", weight_type_name(b->kv_type)));
 }
 
 static void report_prompt(const struct shape_bench *b, json_t *prompts)

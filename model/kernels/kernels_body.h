@@ -315,8 +315,9 @@ static void swiglu(const float *gate, const float *up, int width, float *y)
 
 #define CHUNK_BLOCKS (ATTENTION_CHUNK / 16)
 
-/* Scores of Q queries against B blocks of 16 positions, keys from element `at` on: Q * B chains of additions side by side,
- * which hide the latency of each, and each key is read once for all queries. */
+/* Scores of Q queries against B blocks of 16 positions, keys from element `at` on: Q * B chains of
+ * additions side by side, which hide the latency of each, and each key is read once for all
+ * queries. */
 V16_INLINE void scores(const struct attention_query *queries, const void *k, size_t at,
                        int head_dim, float scale, const int Q, const int B,
                        float p[][ATTENTION_CHUNK], load_pair *load)
@@ -499,9 +500,14 @@ V16_INLINE void attention(const struct attention_query *queries, int n_queries, 
     for (int start = 0; start < longest; start += ATTENTION_CHUNK)
         for (int i = 0, n; i < n_queries; i += n) {
             int left = n_queries - i;
-            n = left >= 4 && ATTENTION_QUERIES >= 4 ? 4 : left >= 2 && ATTENTION_QUERIES >= 2 ? 2 : 1;
+            n = left >= 4 && ATTENTION_QUERIES >= 4   ? 4
+                : left >= 2 && ATTENTION_QUERIES >= 2 ? 2
+                                                      : 1;
             chunk_some(queries + i, running + i, k, v, start, head_dim, scale, ahead, n,
-                       n == 4 ? four : n == 2 ? two : one, one);
+                       n == 4   ? four
+                       : n == 2 ? two
+                                : one,
+                       one);
         }
     for (int i = 0; i < n_queries; i++)
         for (int d = 0; d < head_dim; d += 16) {

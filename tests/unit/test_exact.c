@@ -292,42 +292,48 @@ static int drafts_case(struct scheduler *fresh, struct scheduler *s, struct dice
     return compared;
 }
 
-/* weights: the type of matrices while loading. isa: NULL for any. */
+/* weights: the type of matrices while loading. isa: NULL for any. Half of the cases have keys and
+ * values in bf16, half in f32. */
 static void property(const char *folder, const char *weights, const char *isa, int wanted,
                      uint64_t seed)
 {
     static struct scheduler plain, one, two;
+    static const char *const kv[] = {"bf16", "f32"};
+    const char *kind = "";
     struct err err;
     struct dice d = {seed, 0};
     struct totals t = {0};
-    struct scheduler_options o = {.model = folder,
-                                  .threads = 1,
-                                  .max_sequences = 1,
-                                  .context = 128,
-                                  .prompt_chunk = 128,
-                                  .weights = weights};
-    assert_ok(scheduler_init(&plain, &o, &err), err);
-    o.max_sequences = SLOTS;
-    assert_ok(scheduler_init(&one, &o, &err), err);
-    o.threads = 2;
-    assert_ok(scheduler_init(&two, &o, &err), err);
-    while (t.cases < wanted)
-        batch_case(&plain, roll(&d, 2) ? &one : &two, &d, isa, &t);
-    printf("%s, %s weights, %s kernels: %d cases identical, %llu tokens, of which %llu were "
-           "accepted drafts\n",
-           head_kind_name(plain.model.config.kind), weights, isa ? isa : "all", t.cases,
-           (unsigned long long)t.tokens, (unsigned long long)t.accepted);
     int drafts = 0;
-    assert_ok(kernels_init("auto", &err), err);
-    for (int i = 0; i < 4 + wanted / 10; i++)
-        drafts += drafts_case(&plain, roll(&d, 2) ? &one : &two, &d);
-    printf("%d drafts as fresh ones\n", drafts);
+    for (int i = 0; i < 2; i++) {
+        struct scheduler_options o = {.model = folder,
+                                      .threads = 1,
+                                      .max_sequences = 1,
+                                      .context = 128,
+                                      .prompt_chunk = 128,
+                                      .weights = weights,
+                                      .kv = kv[i]};
+        assert_ok(scheduler_init(&plain, &o, &err), err);
+        o.max_sequences = SLOTS;
+        assert_ok(scheduler_init(&one, &o, &err), err);
+        o.threads = 2;
+        assert_ok(scheduler_init(&two, &o, &err), err);
+        kind = head_kind_name(plain.model.config.kind);
+        while (t.cases < wanted * (i + 1) / 2)
+            batch_case(&plain, roll(&d, 2) ? &one : &two, &d, isa, &t);
+        assert_ok(kernels_init("auto", &err), err);
+        for (int j = 0; j < 2 + wanted / 20; j++)
+            drafts += drafts_case(&plain, roll(&d, 2) ? &one : &two, &d);
+        scheduler_release(&plain);
+        scheduler_release(&one);
+        scheduler_release(&two);
+    }
+    printf("%s, %s weights, %s kernels: %d cases identical, %llu tokens, of which %llu were "
+           "accepted drafts; %d drafts as fresh ones\n",
+           kind, weights, isa ? isa : "all", t.cases, (unsigned long long)t.tokens,
+           (unsigned long long)t.accepted, drafts);
     assert_true(drafts > 0 || wanted < 100); /* else nothing was tested */
     assert_true(t.accepted > t.tokens / 20); /* else nothing was tested */
     assert_true(t.accepted < t.tokens);
-    scheduler_release(&plain);
-    scheduler_release(&one);
-    scheduler_release(&two);
 }
 
 /* Trains the tiny model until some drafts are right. */

@@ -1,6 +1,7 @@
 /* The kernels: the same bits on every path, rows that know nothing of each other, and the right
  * numbers (against double precision). */
 #include "model/kernels/kernels.h"
+#include "model/kv.h"
 #include "tests/unit/numbers.h"
 #include "tests/unit/paths.h"
 #include "tests/unit/unit.h"
@@ -368,7 +369,8 @@ static void exp_is_clamped_to_normal_numbers(void **state)
 struct attention {
     int n, size, queries, fewer; /* positions seen, head_dim, queries */
     float scale;
-    float *q, *k, *v; /* k in blocks of 16 positions (kernels.h), v (n, size) */
+    float *q, *k, *v; /* k and v as the cache holds them: (n, size) */
+    struct kv kv;
 };
 
 /* Positions of the last block that the row must not see hold rubbish: keys that would win, and
@@ -382,23 +384,36 @@ static void attention_draw(struct attention *a, struct draws *d, bool wild)
     a->fewer = draw_below(d, 2) ? 0 : draw_below(d, 40);
     a->scale = 1 / sqrtf((float)a->size);
     size_t size = (size_t)a->size, room = ((size_t)a->n + 15) / 16 * 16 * size;
-    size_t nq = (size_t)a->queries * size, nv = (size_t)a->n * size;
+    size_t nq = (size_t)a->queries * size;
     a->q = floats(nq);
     a->k = floats(room);
-    a->v = floats(nv);
+    a->v = floats(room);
     if (wild) {
         draw_wild(d, a->q, nq);
         draw_wild(d, a->k, room);
-        draw_wild(d, a->v, nv);
+        draw_wild(d, a->v, room);
     } else {
         draw_normals(d, 2, a->q, nq);
         draw_normals(d, 1, a->k, room);
-        draw_normals(d, 1, a->v, nv);
+        draw_normals(d, 1, a->v, room);
     }
-    for (int pos = a->n; pos % 16; pos++)
-        for (size_t i = 0; i < size; i++)
-            a->k[((size_t)(pos / 16) * size + i) * 16 + (size_t)(pos % 16)] =
-                pos % 2 ? 100 * a->q[i] : NAN;
+    for (size_t pos = (size_t)a->n; pos < room / size; pos++)
+        for (size_t i = 0; i < size; i++) {
+            a->k[pos * size + i] = pos % 2 ? 100 * a->q[i] : NAN;
+            a->v[pos * size + i] = NAN;
+        }
+    struct err err;
+    struct config config = {.n_kv_heads = 1, .head_dim = a->size};
+    enum weight_type type = draw_below(d, 2) ? WEIGHT_BF16 : WEIGHT_F32;
+    assert_ok(kv_init(&a->kv, &config, 1, a->n, type, &err), err);
+    for (size_t pos = 0; pos < room / size; pos++) {
+        kv_put_key(&a->kv, 0, 0, (int)pos, a->k + pos * size);
+        kv_put_value(&a->kv, 0, 0, (int)pos, a->v + pos * size);
+    }
+    for (size_t i = 0; type == WEIGHT_BF16 && i < room; i++) {
+        a->k[i] = bf16_to_float(bf16_from_float(a->k[i]));
+        a->v[i] = bf16_to_float(bf16_from_float(a->v[i]));
+    }
 }
 
 static void attention_free(struct attention *a)
@@ -406,6 +421,7 @@ static void attention_free(struct attention *a)
     free(a->q);
     free(a->k);
     free(a->v);
+    kv_release(&a->kv);
 }
 
 /* Queries first..first+n-1. Query i sees fewer positions than the one before, by `fewer`. */
@@ -418,7 +434,8 @@ static void attention_run(const struct attention *a, const struct path *path, in
         queries[i] = (struct attention_query){a->q + (first + i) * a->size, out + i * a->size,
                                               seen > 1 ? seen : 1};
     }
-    path->k.attention(queries, n, a->k, a->v, a->size, a->scale, &(struct ahead){NULL, NULL});
+    path->k.attention[a->kv.type](queries, n, kv_keys(&a->kv, 0, 0), kv_values(&a->kv, 0, 0),
+                                  a->size, a->scale, &(struct ahead){NULL, NULL});
 }
 
 /* Whatever heads stand beside it, a head's result is the same, on every path. */
@@ -449,7 +466,7 @@ static void attention_right(const struct attention *a, const float *q, double *o
     size_t size = (size_t)a->size;
     for (int j = 0; j < a->n; j++) {
         for (size_t i = 0; i < size; i++)
-            p[j] += (double)q[i] * a->k[((size_t)(j / 16) * size + i) * 16 + (size_t)(j % 16)];
+            p[j] += (double)q[i] * a->k[(size_t)j * size + i];
         p[j] *= a->scale;
         top = fmax(top, p[j]);
     }
