@@ -31,17 +31,17 @@ static struct columns columns(const struct config *c, int h)
                             (heads + kv + g) * size};
 }
 
-/* Turns queries and keys of this lane's share of the rows by their positions. */
-static void rows_rope(struct lane *lane, const struct pass *pass, float *qkv, size_t stride)
+void rows_turn(struct lane *lane, const struct pass *pass, float *qkv, rope_kernel *turn)
 {
     const struct model *m = pass->model;
     const struct config *c = &m->config;
     int begin, end;
+    size_t size = (size_t)c->head_dim, stride = columns(c, 0).stride;
     lane_share(lane, pass->n, 1, &begin, &end);
     for (int r = begin; r < end; r++) {
-        size_t at = (size_t)pass->rows[r].pos * (size_t)c->head_dim;
-        kernels.rope(qkv + (size_t)r * stride, m->rope_cos + at, m->rope_sin + at,
-                     c->n_heads + c->n_kv_heads, c->head_dim);
+        size_t at = (size_t)pass->rows[r].pos * size;
+        turn(qkv + (size_t)r * stride, m->rope_cos + at, m->rope_sin + at,
+             c->n_heads + c->n_kv_heads, c->head_dim);
     }
 }
 
@@ -54,7 +54,7 @@ void attend_whole(struct lane *lane, const struct pass *pass, int block, struct 
     int begin, end, size = c->head_dim, heads = c->n_heads;
     size_t width = padded(batch->context), out = (size_t)heads * (size_t)size;
     float *s = batch->scores[lane->id], scale = 1.0f / sqrtf((float)size);
-    rows_rope(lane, pass, acts->qkv, columns(c, 0).stride);
+    rows_turn(lane, pass, acts->qkv, kernels.rope);
     lane_barrier(lane);
     lane_share(lane, batch->sequences * heads, 1, &begin, &end);
     for (int task = begin; task < end; task++) {

@@ -28,20 +28,6 @@ void rows_norm_backward(struct lane *lane, const struct config *config, const fl
     lane_barrier(lane);
 }
 
-static void rows_rope_backward(struct lane *lane, const struct pass *pass, float *qkv,
-                               size_t stride)
-{
-    const struct model *m = pass->model;
-    const struct config *c = &m->config;
-    int begin, end;
-    lane_share(lane, pass->n, 1, &begin, &end);
-    for (int r = begin; r < end; r++) {
-        size_t at = (size_t)pass->rows[r].pos * (size_t)c->head_dim;
-        grad_kernels.rope(qkv + (size_t)r * stride, m->rope_cos + at, m->rope_sin + at,
-                          c->n_heads + c->n_kv_heads, c->head_dim);
-    }
-}
-
 static void rows_swiglu_backward(struct lane *lane, const struct config *c, const float *gate_up,
                                  const float *dact, int rows, float *dgate_up)
 {
@@ -82,7 +68,7 @@ void block_backward(struct lane *lane, const struct pass *pass, int index, struc
     lane_barrier(lane);
     attend_whole_backward(lane, pass, acts, work->datt, work->dqkv);
     lane_barrier(lane);
-    rows_rope_backward(lane, pass, work->dqkv, qkv);
+    rows_turn(lane, pass, work->dqkv, grad_kernels.rope);
     lane_barrier(lane);
     linear_backward_input(lane, &b->wqkv, work->dqkv, qkv, n, false, work->dnorm, dim);
     linear_backward_weight(lane, &b->wqkv, acts->norm1, dim, work->dqkv, qkv, n);

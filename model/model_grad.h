@@ -32,6 +32,11 @@ void batch_take(struct batch *batch, struct arena *arena, int lanes);
 /* The attend_fn of the trainer: whole sequences, scores as matrix products. pass->attend_arg is the
  * struct batch. Writes acts->lse too. */
 attend_fn attend_whole;
+
+/* Turns queries and keys of this lane's share of the rows by their positions with kernels.rope, or
+ * their gradients back with grad_kernels.rope. qkv: the whole rows. No barrier. */
+void rows_turn(struct lane *lane, const struct pass *pass, float *qkv, rope_kernel *turn);
+
 void attend_whole_backward(struct lane *lane, const struct pass *pass, struct block_acts *acts,
                            const float *datt, float *dqkv);
 

@@ -105,37 +105,24 @@ struct instruction {
 };
 
 #if defined(__x86_64__)
-__attribute__((target("avx2,fma"))) static void run_fma256(size_t rounds)
-{
-    __m256 s[SUMS_AVX2], x = _mm256_set1_ps(0.5f), y = _mm256_set1_ps((float)rounds);
-    for (int j = 0; j < SUMS_AVX2; j++)
-        s[j] = _mm256_set1_ps((float)j);
-    for (size_t i = 0; i < rounds; i++) {
-#pragma GCC unroll 16
-        for (int j = 0; j < SUMS_AVX2; j++)
-            s[j] = _mm256_fmadd_ps(s[j], x, y);
+/* op: what the names of the vector's operations begin with. */
+#define RUN_FMA(name, features, vector, op, sums)                                                  \
+    __attribute__((target(features))) static void name(size_t rounds)                              \
+    {                                                                                              \
+        vector s[sums], x = op##_set1_ps(0.5f), y = op##_set1_ps((float)rounds);                   \
+        for (int j = 0; j < sums; j++)                                                             \
+            s[j] = op##_set1_ps((float)j);                                                         \
+        for (size_t i = 0; i < rounds; i++) {                                                      \
+            _Pragma("GCC unroll 16") for (int j = 0; j < sums; j++) s[j] =                         \
+                op##_fmadd_ps(s[j], x, y);                                                         \
+        }                                                                                          \
+        vector all = s[0];                                                                         \
+        for (int j = 1; j < sums; j++)                                                             \
+            all = op##_add_ps(all, s[j]);                                                          \
+        keep(&all);                                                                                \
     }
-    __m256 all = s[0];
-    for (int j = 1; j < SUMS_AVX2; j++)
-        all = _mm256_add_ps(all, s[j]);
-    keep(&all);
-}
-
-__attribute__((target("avx512f"))) static void run_fma512(size_t rounds)
-{
-    __m512 s[SUMS], x = _mm512_set1_ps(0.5f), y = _mm512_set1_ps((float)rounds);
-    for (int j = 0; j < SUMS; j++)
-        s[j] = _mm512_set1_ps((float)j);
-    for (size_t i = 0; i < rounds; i++) {
-#pragma GCC unroll 16
-        for (int j = 0; j < SUMS; j++)
-            s[j] = _mm512_fmadd_ps(s[j], x, y);
-    }
-    __m512 all = s[0];
-    for (int j = 1; j < SUMS; j++)
-        all = _mm512_add_ps(all, s[j]);
-    keep(&all);
-}
+RUN_FMA(run_fma256, "avx2,fma", __m256, _mm256, SUMS_AVX2)
+RUN_FMA(run_fma512, "avx512f", __m512, _mm512, SUMS)
 
 /* In assembly, because GCC 12 copies the sums around when it is the intrinsic. */
 __attribute__((target("avx512f,avx512vnni"))) static void run_dpbusd(size_t rounds)

@@ -10,9 +10,7 @@
 #include "tools/bench_numbers.h"
 
 #define SHAPE_NAMES "110m|1b|7b"
-#define SHAPE_ROWS_MOST                                                                            \
-    256 /* of a pass: cells with more are skipped, a prompt is read in chunks                      \
-         */
+#define SHAPE_ROWS_MOST 256 /* of a pass: cells with more are skipped; a prompt's chunk */
 
 struct shape_options {
     const char *shape;   /* one of SHAPE_NAMES */

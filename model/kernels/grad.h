@@ -6,6 +6,8 @@
 
 #include <stddef.h>
 
+#include "model/kernels/kernels.h"
+
 struct adamw {
     float rate, beta1, beta2, eps, decay; /* decay already multiplied by rate */
     float correct1, correct2;             /* 1 / (1 - beta^step) */
@@ -23,7 +25,7 @@ struct grad_kernels {
     void (*swiglu)(const float *gate, const float *up, const float *dy, int width, float *dgate,
                    float *dup);
     /* Turns a gradient back: the inverse rotation of kernels.rope. */
-    void (*rope)(float *x, const float *cos, const float *sin, int n_heads, int head_dim);
+    rope_kernel *rope;
     /* Scores of n keys become probabilities in place, softmax(scale x), zeros up to width.
      * Returns log(sum(exp(scale x))). n is any number up to width. */
     float (*softmax)(float *x, float scale, int n, int width);

@@ -106,6 +106,10 @@ static inline size_t attention_value_stride(int head_dim)
     return ((size_t)head_dim + 31) / 32 * 32;
 }
 
+/* Rotates adjacent pairs of n_heads heads in place. cos: each cosine twice, sin: (-s, +s), both
+ * head_dim long, for the row's position. head_dim is a multiple of 16. */
+typedef void rope_kernel(float *x, const float *cos, const float *sin, int n_heads, int head_dim);
+
 struct kernels {
     const char *name;                                /* "generic", "avx2", "avx512", "vnni" */
     linear_kernel *linear[WEIGHT_TYPES];             /* f32, bf16 */
@@ -120,9 +124,7 @@ struct kernels {
     /* y = x / rms(x) * gain; returns 1 / rms(x). width is a multiple of 16. */
     float (*rmsnorm)(const float *x, const float *gain, int width, float eps, float *y);
 
-    /* Rotates adjacent pairs of n_heads heads in place. cos: each cosine twice, sin: (-s, +s), both
-     * head_dim long, for the row's position. head_dim is a multiple of 16. */
-    void (*rope)(float *x, const float *cos, const float *sin, int n_heads, int head_dim);
+    rope_kernel *rope;
 
     /* y = silu(gate) * up; width is a multiple of 16. */
     void (*swiglu)(const float *gate, const float *up, int width, float *y);
