@@ -163,10 +163,9 @@ static void server_init(struct server *s, const struct fixture *f, int lanes)
     assert_ok(arena_init(&s->arena, &err), err);
     server_take(s);
     for (int b = 0; b < f->sequences; b++)
-        assert_ok(
-            kv_init(&s->kv[b], &f->config, s->model.n_blocks, f->config.context + SPARE, WEIGHT_F32,
-                    &err),
-            err);
+        assert_ok(kv_init(&s->kv[b], &f->config, s->model.n_blocks, f->config.context + SPARE,
+                          WEIGHT_F32, &err),
+                  err);
 }
 
 static void server_release(struct server *s)
