@@ -1016,6 +1016,9 @@ static void opening(void **state)
     options = (struct engine_options){.model = folder.path, .threads = 1, .isa = "abacus"};
     assert_int_equal(engine_open(&engine, &options, &err), ERR_INVALID);
     assert_says(err, "abacus");
+    options = (struct engine_options){.model = folder.path, .threads = 1, .kv = "q8"};
+    assert_int_equal(engine_open(&engine, &options, &err), ERR_INVALID);
+    assert_says(err, "'q8' is no type of keys and values");
     desk_open(&desk, (struct engine_options){.threads = 2, .max_sequences = 5});
     const struct engine_info *info = engine_info(desk.engine);
     assert_string_equal(info->model, folder.path);
