@@ -21,11 +21,12 @@
 
 struct team;
 
-/* Where a lane says how far it is, in a cache line of its own. */
+/* Where a lane says how far it is, apart from the other lanes' cache lines wherever it stands: what
+ * holds a team may come from malloc, which aligns to less than a line. */
 struct meeting {
-    _Alignas(
-        64) _Atomic unsigned round[TEAM_ROUNDS]; /* barriers whose round the lane has reached */
-    unsigned count;                              /* barriers it has come to */
+    unsigned count;                      /* barriers that the lane has come to */
+    _Atomic unsigned round[TEAM_ROUNDS]; /* those whose round it has reached */
+    char apart[128 - (1 + TEAM_ROUNDS) * sizeof(unsigned)];
 };
 
 struct lane {

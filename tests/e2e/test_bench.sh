@@ -52,7 +52,7 @@ def spread(entry, field):
 
 machine = table["machine"]
 spread(machine, "bandwidth_gb_s")
-assert machine["threads"] >= 1 and machine["isa"]
+assert machine["threads"] >= 1 and machine["isa"] and machine["kv"] == "bf16"
 known = machine["peak_gops"] is not None
 assert known == (machine["peak_instruction"] is not None) and (not known or machine["peak_gops"] > 0)
 
