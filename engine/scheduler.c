@@ -22,7 +22,7 @@ static void take(struct scheduler *s)
     struct arena *a = &s->arena;
     const struct config *c = &s->model.config;
     size_t rows = (size_t)s->max_rows, dim = (size_t)c->dim, slots = (size_t)s->max_sequences;
-    size_t planes = (size_t)head_planes(c);
+    size_t states = (size_t)head_states(c);
     s->sequences = arena_take(a, slots, sizeof *s->sequences);
     s->rows = arena_take(a, rows, sizeof *s->rows);
     s->committed = arena_take(a, rows, sizeof *s->committed);
@@ -32,8 +32,8 @@ static void take(struct scheduler *s)
     s->draft_full = arena_take(a, slots, sizeof *s->draft_full);
     s->draft_slot = arena_take(a, slots, sizeof *s->draft_slot);
     s->draft_count = arena_take(a, HEADS_MAX, sizeof *s->draft_count);
-    s->z = arena_take(a, planes * rows * dim, sizeof(float));
-    s->z_committed = arena_take(a, planes * rows * dim, sizeof(float));
+    s->z = arena_take(a, states * rows * dim, sizeof(float));
+    s->z_committed = arena_take(a, states * rows * dim, sizeof(float));
     s->h = arena_take(a, rows * dim, sizeof(float));
     s->normed = arena_take(a, rows * dim, sizeof(float));
     s->logits = arena_take(a, rows * model_logits_stride(&s->model), sizeof(float));

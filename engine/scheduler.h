@@ -80,13 +80,13 @@ struct scheduler {
     struct row *rows, *committed;
     int32_t *tokens;
     int n_rows, n_committed;
-    int *full, n_full;             /* rows that need logits */
+    int *full, n_out;              /* rows that need logits */
     bool drafting;                 /* some sequence of this step may draft */
     int *committed_from;           /* (n_committed) where they stand among the rows */
     int *draft_full;               /* rows among the committed that draft */
     int *draft_slot, *draft_count; /* their sequences; how many draft with head i */
     int draft_heads, drafts_most;  /* heads that run in this step; that draft for someone */
-    float *z, *z_committed;        /* (planes, rows, D), see heads.h */
+    float *z, *z_committed;        /* (states, rows, D), see heads.h */
     float *h, *normed, *logits;
     struct block_acts acts;
     struct head_work *head_work; /* one; or one per lane, when lanes draft with whole heads */

@@ -21,7 +21,7 @@ static void add_row(struct scheduler *s, struct sequence *q, int32_t token, int 
 {
     assert(s->n_rows < s->max_rows);
     if (logits)
-        s->full[s->n_full++] = s->n_rows;
+        s->full[s->n_out++] = s->n_rows;
     s->tokens[s->n_rows] = token;
     s->rows[s->n_rows++] = (struct row){&q->kv, pos};
     s->drafting |= q->drafts_max > 0;
@@ -32,13 +32,13 @@ static void add_row(struct scheduler *s, struct sequence *q, int32_t token, int 
 static void plan(struct scheduler *s)
 {
     int room = s->prompt_chunk;
-    s->n_rows = s->n_full = 0;
+    s->n_rows = s->n_out = 0;
     s->drafting = false;
     for (int i = 0; i < s->max_sequences; i++) {
         struct sequence *q = &s->sequences[i];
         q->n_rows = 0;
         q->first_row = s->n_rows;
-        q->first_full = s->n_full;
+        q->first_full = s->n_out;
         if (!q->active || q->finish || reading(q))
             continue;
         add_row(s, q, q->tokens[q->n_tokens - 1], q->n_tokens - 1, true);
@@ -50,7 +50,7 @@ static void plan(struct scheduler *s)
         if (!q->active || q->finish || !reading(q))
             continue;
         q->first_row = s->n_rows;
-        q->first_full = s->n_full;
+        q->first_full = s->n_out;
         for (int pos = q->n_cached; pos < q->n_prompt && room > 0; pos++, room--)
             add_row(s, q, q->tokens[pos], pos, q->prompt_logprobs || pos + 1 == q->n_prompt);
     }
@@ -63,8 +63,8 @@ static void verify_lane(struct lane *lane, void *arg)
     struct scheduler *s = arg;
     struct pass pass = {&s->model, s->rows, s->n_rows, attend_cached, NULL};
     trunk_forward(lane, &pass, &s->acts, s->tokens, s->z);
-    s->heads->verify(lane, &pass, s->head_work, s->z, s->full, s->n_full, s->drafting, s->h);
-    model_logits(lane, &s->model, 0, s->h, s->n_full, s->normed, s->logits);
+    s->heads->verify(lane, &pass, s->head_work, s->z, s->full, s->n_out, s->drafting, s->h);
+    model_logits(lane, &s->model, 0, s->h, s->n_out, s->normed, s->logits);
 }
 
 static void draft_head(struct lane *lane, struct scheduler *s, struct head_work *work, int i)
@@ -117,12 +117,12 @@ void step_measure_costs(struct scheduler *s)
         s->full[i] = i;
         s->tokens[i] = i % s->model.config.vocab;
     }
-    s->n_rows = s->n_full = 1;
+    s->n_rows = s->n_out = 1;
     s->drafting = true;
     s->costs.pass = best_of_three(s, verify_lane);
     if (most < 2)
         return;
-    s->n_rows = s->n_full = most;
+    s->n_rows = s->n_out = most;
     double all = best_of_three(s, verify_lane) - s->costs.pass;
     s->costs.row = all > 0 ? all / (most - 1) : 0;
     s->n_committed = s->heads->cached ? 2 : 1; /* 2: what a step commits on a middling day */
@@ -332,10 +332,10 @@ static void plan_drafts(struct scheduler *s)
 static void gather_committed(struct scheduler *s)
 {
     size_t dim = (size_t)s->model.config.dim, n = (size_t)s->n_committed;
-    int planes = head_planes(&s->model.config);
+    int states = head_states(&s->model.config);
     for (size_t i = 0; i < n; i++)
         s->committed[i] = s->rows[s->committed_from[i]];
-    for (size_t p = 0; p < (size_t)planes; p++)
+    for (size_t p = 0; p < (size_t)states; p++)
         for (size_t i = 0; i < n; i++) {
             size_t from = p * (size_t)s->n_rows + (size_t)s->committed_from[i];
             memcpy(s->z_committed + (p * n + i) * dim, s->z + from * dim, dim * sizeof(float));

@@ -4,21 +4,21 @@
 
 /* h_i takes the place of h_(i-1) in x, unless no head comes after it. */
 static void head(struct lane *lane, const struct pass *pass, struct head_work *work, int i,
-                 float *x, const int *full, int n_full, bool last, float *h)
+                 float *x, const int *out_rows, int n_out, bool last, float *h)
 {
     if (last) {
-        head_layers(lane, pass, work, i, x, full, n_full, h);
+        head_layers(lane, pass, work, i, x, out_rows, n_out, h);
         return;
     }
     head_layers(lane, pass, work, i, x, NULL, 0, x);
-    rows_gather(lane, &pass->model->config, x, full, n_full, h);
+    rows_gather(lane, &pass->model->config, x, out_rows, n_out, h);
     lane_barrier(lane);
 }
 
 static void verify(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,
-                   const int *full, int n_full, bool drafting, float *h)
+                   const int *out_rows, int n_out, bool drafting, float *h)
 {
-    head(lane, pass, work, 0, x, full, n_full, !drafting, h);
+    head(lane, pass, work, 0, x, out_rows, n_out, !drafting, h);
 }
 
 const struct head_type head_causal = {

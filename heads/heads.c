@@ -9,10 +9,10 @@ const struct head_type *head_type(enum head_kind kind)
     return types[kind];
 }
 
-int head_planes(const struct config *config)
+int head_states(const struct config *config)
 {
     const struct head_type *type = head_type(config->kind);
-    return type->planes ? type->planes(config) : 1;
+    return type->states ? type->states(config) : 1;
 }
 
 void head_work_take(struct head_work *work, struct arena *arena, const struct config *config,
@@ -23,7 +23,7 @@ void head_work_take(struct head_work *work, struct arena *arena, const struct co
 }
 
 void head_layers(struct lane *lane, const struct pass *pass, struct head_work *work, int i,
-                 const float *x, const int *full, int n_full, float *y)
+                 const float *x, const int *out_rows, int n_out, float *y)
 {
     /* Only the last layer may stop short of rows that nobody asked for, because the layers before
      * it feed its keys and values. */
@@ -32,5 +32,5 @@ void head_layers(struct lane *lane, const struct pass *pass, struct head_work *w
         block_forward(lane, pass, block + j, &work->acts, x, NULL, 0, work->inner);
         x = work->inner;
     }
-    block_forward(lane, pass, block + layers - 1, &work->acts, x, full, n_full, y);
+    block_forward(lane, pass, block + layers - 1, &work->acts, x, out_rows, n_out, y);
 }

@@ -26,21 +26,21 @@ struct head_type {
      * them. Other kinds' draft() sees only the rows that draft. */
     bool cached;
     /* How many D-sized rows verify() leaves for draft() per row of its pass; NULL means one. */
-    int (*planes)(const struct config *config);
-    /* The next-token head verifies: h_0 of the rows listed in `full` (rising, n_full of them), into
-     * h (n_full, D); keys and values of all the pass's rows are kept. x (planes, T, D) holds z in
-     * its first plane and, on return, what draft() reads; without `drafting` nothing will. */
+    int (*states)(const struct config *config);
+    /* The next-token head verifies: h_0 of the rows listed in `out_rows` (rising, n_out of them),
+     * into h (n_out, D); keys and values of all the pass's rows are kept. x (states, T, D) holds z
+     * in its first state and, on return, what draft() reads; without `drafting` nothing will. */
     void (*verify)(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,
-                   const int *full, int n_full, bool drafting, float *h);
-    /* Head i >= 1 drafts: the same for h_i, over committed rows only. x (planes, T, D): those rows
+                   const int *out_rows, int n_out, bool drafting, float *h);
+    /* Head i >= 1 drafts: the same for h_i, over committed rows only. x (states, T, D): those rows
      * of what verify() left. The engine calls it for i = 1, 2, ... in order within a step, each
-     * with a `full` that is part of the one before; `last` is the last of these calls. */
+     * with `out_rows` that is part of the one before; `last` is the last of these calls. */
     void (*draft)(struct lane *lane, const struct pass *pass, struct head_work *work, int i,
-                  float *x, const int *full, int n_full, bool last, float *h);
+                  float *x, const int *out_rows, int n_out, bool last, float *h);
 };
 
 const struct head_type *head_type(enum head_kind kind);
-int head_planes(const struct config *config);
+int head_states(const struct config *config);
 
 void head_work_take(struct head_work *work, struct arena *arena, const struct config *config,
                     int rows);
@@ -51,9 +51,9 @@ void head_work_take(struct head_work *work, struct arena *arena, const struct co
 HEAD_KIND_TABLE(HEAD_TYPE)
 #undef HEAD_TYPE
 
-/* y (n_full, D) = the layers of head i on x (T, D), as block_forward: full NULL means all rows, and
- * then y may be x. */
+/* y (n_out, D) = the layers of head i on x (T, D), as block_forward: out_rows NULL means all rows,
+ * and then y may be x. */
 void head_layers(struct lane *lane, const struct pass *pass, struct head_work *work, int i,
-                 const float *x, const int *full, int n_full, float *y);
+                 const float *x, const int *out_rows, int n_out, float *y);
 
 #endif

@@ -56,7 +56,7 @@ void head_train_chain(struct lane *lane, const struct pass *pass, struct head_tr
     int n = pass->model->config.n_predict;
     const float *out[HEADS_MAX];
     for (int p = 0; p < n; p++)
-        out[p] = head_layers_train(lane, pass, t, first + p * step, p, z);
+        out[p] = head_layers_forward(lane, pass, t, first + p * step, p, z);
     rows_clear(lane, pass, dz);
     for (int p = n - 1; p >= 0; p--) {
         head_loss(lane, pass, t, first + p * step, out[p]);
@@ -74,8 +74,8 @@ static const float *input(const struct head_train *t, int slot, const float *z)
     return slot ? t->in[slot] : z;
 }
 
-const float *head_layers_train(struct lane *lane, const struct pass *pass, struct head_train *t,
-                               int i, int p, const float *z)
+const float *head_layers_forward(struct lane *lane, const struct pass *pass, struct head_train *t,
+                                 int i, int p, const float *z)
 {
     const struct config *c = &pass->model->config;
     int layers = config_head_blocks(c), heads = head_trainer(c->kind)->chain ? c->n_predict : 1;

@@ -65,8 +65,8 @@ void head_train_chain(struct lane *lane, const struct pass *pass, struct head_tr
 
 /* The layers of head i, the p-th whose activations are kept. Returns its output. backward: d (T, D)
  * is the gradient of the output on entry, of the input on return. */
-const float *head_layers_train(struct lane *lane, const struct pass *pass, struct head_train *train,
-                               int i, int p, const float *z);
+const float *head_layers_forward(struct lane *lane, const struct pass *pass,
+                                 struct head_train *train, int i, int p, const float *z);
 void head_layers_backward(struct lane *lane, const struct pass *pass, struct head_train *train,
                           int i, int p, const float *z, float *d);
 

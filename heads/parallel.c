@@ -3,17 +3,17 @@
 #include "heads/heads.h"
 
 static void verify(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,
-                   const int *full, int n_full, bool drafting, float *h)
+                   const int *out_rows, int n_out, bool drafting, float *h)
 {
     (void)drafting;
-    head_layers(lane, pass, work, 0, x, full, n_full, h);
+    head_layers(lane, pass, work, 0, x, out_rows, n_out, h);
 }
 
 static void draft(struct lane *lane, const struct pass *pass, struct head_work *work, int i,
-                  float *x, const int *full, int n_full, bool last, float *h)
+                  float *x, const int *out_rows, int n_out, bool last, float *h)
 {
     (void)last;
-    head_layers(lane, pass, work, i, x, full, n_full, h);
+    head_layers(lane, pass, work, i, x, out_rows, n_out, h);
 }
 
 const struct head_type head_parallel = {

@@ -4,7 +4,7 @@
 static const float *forward(struct lane *lane, const struct pass *pass, struct head_train *t, int i,
                             const float *z)
 {
-    return head_layers_train(lane, pass, t, i, 0, z);
+    return head_layers_forward(lane, pass, t, i, 0, z);
 }
 
 static void backward(struct lane *lane, const struct pass *pass, struct head_train *t, int i,

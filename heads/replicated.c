@@ -3,19 +3,19 @@
 #include "heads/heads.h"
 
 static void verify(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,
-                   const int *full, int n_full, bool drafting, float *h)
+                   const int *out_rows, int n_out, bool drafting, float *h)
 {
     (void)work;
     (void)drafting;
-    rows_gather(lane, &pass->model->config, x, full, n_full, h);
+    rows_gather(lane, &pass->model->config, x, out_rows, n_out, h);
     lane_barrier(lane);
 }
 
 static void draft(struct lane *lane, const struct pass *pass, struct head_work *work, int i,
-                  float *x, const int *full, int n_full, bool last, float *h)
+                  float *x, const int *out_rows, int n_out, bool last, float *h)
 {
     (void)i;
-    verify(lane, pass, work, x, full, n_full, last, h);
+    verify(lane, pass, work, x, out_rows, n_out, last, h);
 }
 
 const struct head_type head_replicated = {

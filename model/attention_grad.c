@@ -31,7 +31,7 @@ static struct columns columns(const struct config *c, int h)
                             (heads + kv + g) * size};
 }
 
-void rows_turn(struct lane *lane, const struct pass *pass, float *qkv, rope_kernel *turn)
+void rows_rotate(struct lane *lane, const struct pass *pass, float *qkv, rope_kernel *rotate)
 {
     const struct model *m = pass->model;
     const struct config *c = &m->config;
@@ -40,21 +40,21 @@ void rows_turn(struct lane *lane, const struct pass *pass, float *qkv, rope_kern
     lane_share(lane, pass->n, 1, &begin, &end);
     for (int r = begin; r < end; r++) {
         size_t at = (size_t)pass->rows[r].pos * size;
-        turn(qkv + (size_t)r * stride, m->rope_cos + at, m->rope_sin + at,
-             c->n_heads + c->n_kv_heads, c->head_dim);
+        rotate(qkv + (size_t)r * stride, m->rope_cos + at, m->rope_sin + at,
+               c->n_heads + c->n_kv_heads, c->head_dim);
     }
 }
 
 void attend_whole(struct lane *lane, const struct pass *pass, int block, struct block_acts *acts,
-                  const int *full, int n_full)
+                  const int *out_rows, int n_out)
 {
-    (void)block, (void)full, (void)n_full; /* training computes every row */
+    (void)block, (void)out_rows, (void)n_out; /* training computes every row */
     const struct config *c = &pass->model->config;
     const struct batch *batch = pass->attend_arg;
     int begin, end, size = c->head_dim, heads = c->n_heads;
     size_t width = padded(batch->context), out = (size_t)heads * (size_t)size;
     float *s = batch->scores[lane->id], scale = 1.0f / sqrtf((float)size);
-    rows_turn(lane, pass, acts->qkv, kernels.rope);
+    rows_rotate(lane, pass, acts->qkv, kernels.rope);
     lane_barrier(lane);
     lane_share(lane, batch->sequences * heads, 1, &begin, &end);
     for (int task = begin; task < end; task++) {

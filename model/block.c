@@ -6,7 +6,7 @@
 #include "model/model.h"
 
 /* Of the next matrix, asked for while attention calculates: half of a small second-level cache. */
-#define AHEAD_BYTES ((size_t)512 << 10)
+#define PREFETCH_BYTES ((size_t)512 << 10)
 
 void block_acts_take(struct block_acts *acts, struct arena *arena, const struct config *c, int rows,
                      bool training)
@@ -25,28 +25,29 @@ void block_acts_take(struct block_acts *acts, struct arena *arena, const struct 
     acts->act = arena_take(arena, linear_act_bytes(rows, c->hidden), 1);
 }
 
-void rows_norm(struct lane *lane, const struct config *config, const float *x, const float *gain,
-               int rows, float *y, float *scale)
+void rows_norm(struct lane *lane, const struct config *config, const float *x,
+               const float *norm_weight, int rows, float *y, float *scale)
 {
     int begin, end;
     size_t dim = (size_t)config->dim;
     lane_share(lane, rows, 1, &begin, &end);
     for (int r = begin; r < end; r++) {
-        float s = kernels.rmsnorm(x + (size_t)r * dim, gain, config->dim, config->norm_eps,
+        float s = kernels.rmsnorm(x + (size_t)r * dim, norm_weight, config->dim, config->norm_eps,
                                   y + (size_t)r * dim);
         if (scale)
             scale[r] = s;
     }
 }
 
-void rows_gather(struct lane *lane, const struct config *config, const float *x, const int *full,
-                 int n, float *y)
+void rows_gather(struct lane *lane, const struct config *config, const float *x,
+                 const int *out_rows, int n, float *y)
 {
     int begin, end;
     size_t dim = (size_t)config->dim;
     lane_share(lane, n, 1, &begin, &end);
     for (int i = begin; i < end; i++)
-        memcpy(y + (size_t)i * dim, x + (size_t)(full ? full[i] : i) * dim, dim * sizeof(float));
+        memcpy(y + (size_t)i * dim, x + (size_t)(out_rows ? out_rows[i] : i) * dim,
+               dim * sizeof(float));
 }
 
 static void rows_swiglu(struct lane *lane, const struct config *c, const float *gate_up, int rows,
@@ -64,25 +65,26 @@ static void rows_swiglu(struct lane *lane, const struct config *c, const float *
 /* Queries are taken in the order sequence, key/value head, row, head: those that read the same keys
  * and values stand together, whichever row they are of, and lanes share them by number. */
 static void attend_rows(struct lane *lane, const struct pass *pass, int block,
-                        struct block_acts *acts, const int *full, int n_full)
+                        struct block_acts *acts, const int *out_rows, int n_out)
 {
     const struct config *c = &pass->model->config;
     int begin, end, at = 0, per_group = c->n_heads / c->n_kv_heads;
     size_t k = (size_t)c->head_dim, width = (size_t)c->n_heads * k;
     size_t stride = width + 2 * (size_t)c->n_kv_heads * k;
     float scale = 1.0f / sqrtf((float)c->head_dim);
-    struct ahead ahead = linear_ahead(lane, &pass->model->blocks[block].wo, AHEAD_BYTES);
-    lane_share(lane, n_full * c->n_heads, 1, &begin, &end);
-    for (int first = 0, next; first < n_full; first = next) {
-        const struct kv *kv = pass->rows[full ? full[first] : first].kv;
+    struct prefetch prefetch =
+        linear_prefetch(lane, &pass->model->blocks[block].wo, PREFETCH_BYTES);
+    lane_share(lane, n_out * c->n_heads, 1, &begin, &end);
+    for (int first = 0, next; first < n_out; first = next) {
+        const struct kv *kv = pass->rows[out_rows ? out_rows[first] : first].kv;
         next = first + 1;
-        while (next < n_full && pass->rows[full ? full[next] : next].kv == kv)
+        while (next < n_out && pass->rows[out_rows ? out_rows[next] : next].kv == kv)
             next++;
         for (int g = 0; g < c->n_kv_heads; g++) {
             struct attention_query queries[ATTENTION_MOST];
             int n = 0, last = at + (next - first) * per_group;
             for (int i = at > begin ? at : begin; i < last && i < end; i++) {
-                int to = first + (i - at) / per_group, r = full ? full[to] : to;
+                int to = first + (i - at) / per_group, r = out_rows ? out_rows[to] : to;
                 size_t head = (size_t)(g * per_group + (i - at) % per_group) * k;
                 queries[n++] = (struct attention_query){acts->qkv + (size_t)r * stride + head,
                                                         acts->att + (size_t)to * width + head,
@@ -90,7 +92,7 @@ static void attend_rows(struct lane *lane, const struct pass *pass, int block,
                 if (n == ATTENTION_MOST || i + 1 == last || i + 1 == end) {
                     kernels.attention[kv->type](queries, n, kv_keys(kv, block, g),
                                                 kv_values(kv, block, g), c->head_dim, scale,
-                                                &ahead);
+                                                &prefetch);
                     n = 0;
                 }
             }
@@ -101,7 +103,7 @@ static void attend_rows(struct lane *lane, const struct pass *pass, int block,
 
 /* Lanes share the heads of queries, keys and values, each for all rows: neighbouring positions of a
  * cache share its lines. */
-static void turn_and_cache(struct lane *lane, const struct pass *pass, int block, float *qkv)
+static void rotate_and_cache(struct lane *lane, const struct pass *pass, int block, float *qkv)
 {
     const struct model *m = pass->model;
     const struct config *c = &m->config;
@@ -112,10 +114,10 @@ static void turn_and_cache(struct lane *lane, const struct pass *pass, int block
         const struct row *row = &pass->rows[r];
         size_t at = (size_t)row->pos * size;
         float *heads = qkv + (size_t)r * stride;
-        int turned = end < queries + keys ? end : queries + keys;
-        if (begin < turned)
+        int rotated = end < queries + keys ? end : queries + keys;
+        if (begin < rotated)
             kernels.rope(heads + (size_t)begin * size, m->rope_cos + at, m->rope_sin + at,
-                         turned - begin, c->head_dim);
+                         rotated - begin, c->head_dim);
         for (int h = begin > queries ? begin : queries; h < end; h++) {
             const float *head = heads + (size_t)h * size;
             if (h < queries + keys)
@@ -127,11 +129,11 @@ static void turn_and_cache(struct lane *lane, const struct pass *pass, int block
 }
 
 void attend_cached(struct lane *lane, const struct pass *pass, int block, struct block_acts *acts,
-                   const int *full, int n_full)
+                   const int *out_rows, int n_out)
 {
-    turn_and_cache(lane, pass, block, acts->qkv);
+    rotate_and_cache(lane, pass, block, acts->qkv);
     lane_barrier(lane);
-    attend_rows(lane, pass, block, acts, full, n_full);
+    attend_rows(lane, pass, block, acts, out_rows, n_out);
 }
 
 /* Normalises rows for a product. Whoever needs them next does it: the trainer's lanes share rows in
@@ -139,8 +141,8 @@ void attend_cached(struct lane *lane, const struct pass *pass, int block, struct
  * in its scratch; many are shared. *normed comes as where they go and leaves as where they are.
  * Returns the lane for the product: `behind` is one with the rest of the scratch. */
 static struct lane *normalise(struct lane *lane, const struct config *c, const float *x,
-                              const float *gain, int rows, bool dense, float **normed, float *scale,
-                              struct lane *behind)
+                              const float *norm_weight, int rows, bool dense, float **normed,
+                              float *scale, struct lane *behind)
 {
     size_t dim = (size_t)c->dim;
     if (!dense && rows <= LANE_ROWS && lane->n > 1) {
@@ -148,11 +150,11 @@ static struct lane *normalise(struct lane *lane, const struct config *c, const f
         *behind = *lane;
         behind->scratch = *normed + LANE_ROWS * dim;
         for (int r = 0; r < rows; r++)
-            kernels.rmsnorm(x + (size_t)r * dim, gain, c->dim, c->norm_eps,
+            kernels.rmsnorm(x + (size_t)r * dim, norm_weight, c->dim, c->norm_eps,
                             *normed + (size_t)r * dim);
         return behind;
     }
-    rows_norm(lane, c, x, gain, rows, *normed, scale);
+    rows_norm(lane, c, x, norm_weight, rows, *normed, scale);
     if (!dense)
         lane_barrier(lane);
     return lane;
@@ -181,34 +183,34 @@ static void feed_forward(struct lane *lane, const struct config *c, const struct
 }
 
 void block_forward(struct lane *lane, const struct pass *pass, int index, struct block_acts *acts,
-                   const float *x, const int *full, int n_full, float *y)
+                   const float *x, const int *out_rows, int n_out, float *y)
 {
     const struct config *c = &pass->model->config;
     const struct block *b = &pass->model->blocks[index];
     struct lane behind, *product;
     size_t dim = (size_t)c->dim;
     float *normed = acts->norm1;
-    if (!full)
-        n_full = pass->n;
+    if (!out_rows)
+        n_out = pass->n;
 
     product =
         normalise(lane, c, x, b->attn_norm, pass->n, b->wqkv.dense, &normed, acts->scale1, &behind);
     linear_forward(product, &b->wqkv, normed, dim, pass->n, NULL, acts->qkv,
                    (size_t)b->wqkv.outputs);
     lane_barrier(lane);
-    pass->attend(lane, pass, index, acts, full, n_full);
+    pass->attend(lane, pass, index, acts, out_rows, n_out);
     lane_barrier(lane);
-    if (n_full == 0)
+    if (n_out == 0)
         return;
     const float *residual = x;
-    if (full) {
+    if (out_rows) {
         /* Outputs are shared by columns below, so every lane copies the residual's rows whole
          * before: gathered into mid, on which wo then adds in place. */
-        rows_gather(lane, c, x, full, n_full, acts->mid);
+        rows_gather(lane, c, x, out_rows, n_out, acts->mid);
         lane_barrier(lane);
         residual = acts->mid;
     }
-    linear_forward(lane, &b->wo, acts->att, dim, n_full, residual, acts->mid, dim);
+    linear_forward(lane, &b->wo, acts->att, dim, n_out, residual, acts->mid, dim);
     lane_barrier(lane);
-    feed_forward(lane, c, b, acts, n_full, y);
+    feed_forward(lane, c, b, acts, n_out, y);
 }

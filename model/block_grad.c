@@ -14,17 +14,17 @@ void block_work_take(struct block_work *work, struct arena *arena, const struct 
 }
 
 void rows_norm_backward(struct lane *lane, const struct config *config, const float *x,
-                        const float *gain, const float *scale, const float *dy, int rows, float *dx,
-                        float *dgain)
+                        const float *norm_weight, const float *scale, const float *dy, int rows,
+                        float *dx, float *dgain)
 {
     int begin, end;
     size_t dim = (size_t)config->dim;
     lane_share(lane, config->dim, 16, &begin, &end);
-    grad_kernels.gain(dy + begin, x + begin, scale, rows, dim, end - begin, dgain + begin);
+    grad_kernels.norm_weight(dy + begin, x + begin, scale, rows, dim, end - begin, dgain + begin);
     lane_share(lane, rows, 1, &begin, &end);
     for (int r = begin; r < end; r++)
-        grad_kernels.rmsnorm(dy + (size_t)r * dim, x + (size_t)r * dim, gain, scale[r], config->dim,
-                             dx + (size_t)r * dim);
+        grad_kernels.rmsnorm(dy + (size_t)r * dim, x + (size_t)r * dim, norm_weight, scale[r],
+                             config->dim, dx + (size_t)r * dim);
     lane_barrier(lane);
 }
 
@@ -68,7 +68,7 @@ void block_backward(struct lane *lane, const struct pass *pass, int index, struc
     lane_barrier(lane);
     attend_whole_backward(lane, pass, acts, work->datt, work->dqkv);
     lane_barrier(lane);
-    rows_turn(lane, pass, work->dqkv, grad_kernels.rope);
+    rows_rotate(lane, pass, work->dqkv, grad_kernels.rope);
     lane_barrier(lane);
     linear_backward_input(lane, &b->wqkv, work->dqkv, qkv, n, false, work->dnorm, dim);
     linear_backward_weight(lane, &b->wqkv, acts->norm1, dim, work->dqkv, qkv, n);

@@ -69,16 +69,16 @@ static const struct quant_pair *quantize(struct lane *lane, const struct linear 
     return lane->scratch;
 }
 
-struct ahead linear_ahead(const struct lane *lane, const struct linear *linear, size_t most)
+struct prefetch linear_prefetch(const struct lane *lane, const struct linear *linear, size_t most)
 {
     int begin, end, panels = (int)(linear_stride(linear) / PANEL);
     if (linear->dense)
-        return (struct ahead){NULL, NULL};
+        return (struct prefetch){NULL, NULL};
     size_t panel_bytes = linear_bytes(linear) / (size_t)panels;
     lane_share(lane, panels, 1, &begin, &end);
     size_t size = (size_t)(end - begin) * panel_bytes;
     const char *at = (const char *)linear->packed + (size_t)begin * panel_bytes;
-    return (struct ahead){at, at + (size < most ? size : most)};
+    return (struct prefetch){at, at + (size < most ? size : most)};
 }
 
 void linear_forward(struct lane *lane, const struct linear *linear, const float *x, size_t x_stride,

@@ -32,7 +32,7 @@ extern linear_dense_fn *linear_dense;
 int linear_pack(struct linear *linear, enum weight_type type, const struct matrix *matrices, int n,
                 struct err *err);
 /* Packs two matrices of one shape (F, inputs), gate and up, F a multiple of PANEL, panel by panel
- * in turns: for linear_swiglu. ERR_MEMORY. */
+ * interleaved: for linear_swiglu. ERR_MEMORY. */
 int linear_pack_gated(struct linear *linear, enum weight_type type, const struct matrix *matrices,
                       struct err *err);
 /* Random weights of mean 0 and a standard deviation of 1 / sqrt(inputs), made in their packed form
@@ -53,7 +53,7 @@ size_t linear_scratch_bytes(int inputs);
 
 /* The beginning of what linear_forward of this lane will read, up to `most` bytes; nothing of plain
  * matrices. */
-struct ahead linear_ahead(const struct lane *lane, const struct linear *linear, size_t most);
+struct prefetch linear_prefetch(const struct lane *lane, const struct linear *linear, size_t most);
 
 /* y[r] = (residual ? residual[r] : 0) + W x[r] for all rows. y and residual have y_stride floats
  * per row, at least linear_stride for packed weights. A residual may be y itself. Lanes share the

@@ -61,9 +61,9 @@ size_t linear_bytes(const struct linear *linear)
     }
 }
 
-/* Row r of matrix i becomes output first[i] + r, or, in turns, of every second panel. */
+/* Row r of matrix i becomes output first[i] + r, or, interleaved, of every second panel. */
 static int pack(struct linear *linear, enum weight_type type, const struct matrix *matrices, int n,
-                bool turns, struct err *err)
+                bool interleaved, struct err *err)
 {
     size_t outputs = 0, inputs = matrices[0].inputs, first = 0;
     for (int i = 0; i < n; i++)
@@ -83,7 +83,8 @@ static int pack(struct linear *linear, enum weight_type type, const struct matri
     for (int i = 0; i < n; first += matrices[i++].rows)
         for (size_t r = 0; r < matrices[i].rows; r++) {
             matrix_row(&matrices[i], r, row);
-            put(linear, row, turns ? (r / PANEL * 2 + (size_t)i) * PANEL + r % PANEL : first + r);
+            put(linear, row,
+                interleaved ? (r / PANEL * 2 + (size_t)i) * PANEL + r % PANEL : first + r);
         }
     free(row);
     return 0;

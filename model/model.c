@@ -110,8 +110,8 @@ static int pack(struct model *m, int first, int n, bool gated, struct linear *li
                  : linear_pack(linear, type, matrices, n, err);
 }
 
-/* Copies a gain to the next free place of m->gains. */
-static int gain(struct model *m, int index, float **next, const float **out, struct err *err)
+/* Copies a norm weight to the next free place of m->norm_weights. */
+static int norm_weight(struct model *m, int index, float **next, const float **out, struct err *err)
 {
     const struct param *p = &m->params.list[index];
     struct matrix matrix;
@@ -124,12 +124,12 @@ static int gain(struct model *m, int index, float **next, const float **out, str
     return 0;
 }
 
-static int load_block(struct model *m, int i, float **gains, struct err *err)
+static int load_block(struct model *m, int i, float **norm_weights, struct err *err)
 {
     struct block *b = &m->blocks[i];
     int t = m->params.blocks + i * BLOCK_PARAMS, rc;
-    if ((rc = gain(m, t + BLOCK_ATTN_NORM, gains, &b->attn_norm, err)) ||
-        (rc = gain(m, t + BLOCK_FFN_NORM, gains, &b->ffn_norm, err)) ||
+    if ((rc = norm_weight(m, t + BLOCK_ATTN_NORM, norm_weights, &b->attn_norm, err)) ||
+        (rc = norm_weight(m, t + BLOCK_FFN_NORM, norm_weights, &b->ffn_norm, err)) ||
         (rc = pack(m, t + BLOCK_WQ, 3, false, &b->wqkv, err)) ||
         (rc = pack(m, t + BLOCK_WO, 1, false, &b->wo, err)) ||
         (rc = pack(m, t + BLOCK_W1, 2, true, &b->w13, err)) ||
@@ -149,16 +149,16 @@ static int load(struct model *m, struct err *err)
         return rc;
     m->embed = embed->data;
     m->embed_type = embed->dtype;
-    m->gains = mem_alloc(((size_t)m->n_blocks * 2 + 1) * (size_t)c->dim * sizeof(float));
-    if (!m->gains)
+    m->norm_weights = mem_alloc(((size_t)m->n_blocks * 2 + 1) * (size_t)c->dim * sizeof(float));
+    if (!m->norm_weights)
         return err_set(err, ERR_MEMORY, "no memory for the norms");
-    float *next = m->gains;
+    float *next = m->norm_weights;
     for (int i = 0; i < m->n_blocks && !rc; i++)
         rc = load_block(m, i, &next, err);
     for (int i = 0; m->head_linear && i < c->n_predict && !rc; i++)
         rc = pack(m, p->head_linear + i, 1, false, &m->head_linear[i], err);
     if (!rc)
-        rc = gain(m, p->norm, &next, &m->norm, err);
+        rc = norm_weight(m, p->norm, &next, &m->norm, err);
     if (!rc && head_kind_tensors(c->kind) != HEAD_UNEMBEDDING)
         rc = pack(m, c->tied ? p->embed : p->output, 1, false, &m->output, err);
     return rc;
@@ -211,12 +211,12 @@ static int random_weights(struct model *m, enum weight_type type, uint64_t seed,
     const struct config *c = &m->config;
     bool own = head_kind_tensors(c->kind) == HEAD_UNEMBEDDING;
     int rc = 0;
-    m->gains = mem_alloc((size_t)c->dim * sizeof(float));
-    if (!m->gains)
+    m->norm_weights = mem_alloc((size_t)c->dim * sizeof(float));
+    if (!m->norm_weights)
         return err_set(err, ERR_MEMORY, "no memory for the norms");
     for (int i = 0; i < c->dim; i++)
-        m->gains[i] = 1;
-    m->norm = m->gains;
+        m->norm_weights[i] = 1;
+    m->norm = m->norm_weights;
     for (int i = 0; i < m->n_blocks && !rc; i++)
         rc = random_block(m, i, type, seed, err);
     seed += 4 * (uint64_t)m->n_blocks;
@@ -277,7 +277,7 @@ void model_release(struct model *m)
     linear_release(&m->random_embed);
     free(m->blocks);
     free(m->head_linear);
-    free(m->gains);
+    free(m->norm_weights);
     free(m->rope_cos);
     free(m->rope_sin);
     params_release(&m->params);

@@ -33,7 +33,7 @@ struct block {
     const float *attn_norm, *ffn_norm; /* (D) */
     struct linear wqkv;                /* ((H+2G)K, D): queries, keys, values */
     struct linear wo;                  /* (D, HK) */
-    struct linear w13;                 /* (2F, D): gate, up; packed in turns (linear.h) */
+    struct linear w13;                 /* (2F, D): gate, up; interleaved (linear.h) */
     struct linear w2;                  /* (D, F) */
 };
 
@@ -51,7 +51,7 @@ struct model {
     float *rope_cos, *rope_sin; /* (positions, K): each cosine twice; -sin, +sin */
     int positions;
     int weights;                /* enum weight_type or WEIGHT_STORED */
-    float *gains;               /* owned copy of the norms' gains (serving) */
+    float *norm_weights;        /* owned copies of the norms' weights (serving) */
     struct linear random_embed; /* model_random's embedding: in which order is all one */
 };
 
@@ -106,10 +106,10 @@ void block_acts_take(struct block_acts *acts, struct arena *arena, const struct 
                      int rows, bool training);
 
 struct pass;
-/* Attention of one block: turns queries and keys in acts->qkv of all rows by their positions, and
- * writes acts->att for the rows in full. */
+/* Attention of one block: rotates queries and keys in acts->qkv of all rows by their positions, and
+ * writes acts->att for the rows in out_rows. */
 typedef void attend_fn(struct lane *lane, const struct pass *pass, int block,
-                       struct block_acts *acts, const int *full, int n_full);
+                       struct block_acts *acts, const int *out_rows, int n_out);
 
 struct pass {
     const struct model *model;
@@ -119,11 +119,11 @@ struct pass {
     void *attend_arg;
 };
 
-/* One transformer layer. Every row's keys and values are kept; only the n_full rows whose indices
- * stand in `full`, in rising order, are computed to the end, into rows 0..n_full-1 of y. full NULL
- * means all rows. x (T, D), y (n_full, D); y may be x when full is NULL. */
+/* One transformer layer. Every row's keys and values are kept; only the n_out rows whose indices
+ * stand in `out_rows`, in rising order, are computed to the end, into rows 0..n_out-1 of y.
+ * out_rows NULL means all rows. x (T, D), y (n_out, D); y may be x when out_rows is NULL. */
 void block_forward(struct lane *lane, const struct pass *pass, int block, struct block_acts *acts,
-                   const float *x, const int *full, int n_full, float *y);
+                   const float *x, const int *out_rows, int n_out, float *y);
 
 /* Serving's attention: appends keys and values to each row's cache, then attends over it. */
 attend_fn attend_cached;
@@ -143,12 +143,13 @@ void model_logits(struct lane *lane, const struct model *model, int head, const 
 size_t model_logits_stride(const struct model *model);
 
 /* y[r] = rmsnorm(x[r]) for this lane's share of the rows; scale (rows) or NULL. No barrier. */
-void rows_norm(struct lane *lane, const struct config *config, const float *x, const float *gain,
-               int rows, float *y, float *scale);
+void rows_norm(struct lane *lane, const struct config *config, const float *x,
+               const float *norm_weight, int rows, float *y, float *scale);
 
-/* y[i] = x[full[i]] for this lane's share of the n rows, or x[i] when full is NULL. No barrier. */
-void rows_gather(struct lane *lane, const struct config *config, const float *x, const int *full,
-                 int n, float *y);
+/* y[i] = x[out_rows[i]] for this lane's share of the n rows, or x[i] when out_rows is NULL. No
+ * barrier. */
+void rows_gather(struct lane *lane, const struct config *config, const float *x,
+                 const int *out_rows, int n, float *y);
 
 /* Serving: every lane has working memory (team_reserve) for so many normalised rows and, behind
  * them, for linear_forward. */

@@ -2,7 +2,7 @@
  * function read and wrote, and the gradient of what it wrote. Not linked into the server.
  *
  * All lanes call each function together; each ends with a barrier. Weight gradients are added to
- * the model's dense_grad arrays and, for gains and the embedding, at the same offsets. */
+ * the model's dense_grad arrays and, for norm_weights and the embedding, at the same offsets. */
 #ifndef MODEL_MODEL_GRAD_H
 #define MODEL_MODEL_GRAD_H
 
@@ -35,7 +35,7 @@ attend_fn attend_whole;
 
 /* Turns queries and keys of this lane's share of the rows by their positions with kernels.rope, or
  * their gradients back with grad_kernels.rope. qkv: the whole rows. No barrier. */
-void rows_turn(struct lane *lane, const struct pass *pass, float *qkv, rope_kernel *turn);
+void rows_rotate(struct lane *lane, const struct pass *pass, float *qkv, rope_kernel *rotate);
 
 void attend_whole_backward(struct lane *lane, const struct pass *pass, struct block_acts *acts,
                            const float *datt, float *dqkv);
@@ -46,8 +46,8 @@ void block_backward(struct lane *lane, const struct pass *pass, int block, struc
 
 /* Gradient of rows_norm: adds to dx and to dgain. Ends with a barrier. */
 void rows_norm_backward(struct lane *lane, const struct config *config, const float *x,
-                        const float *gain, const float *scale, const float *dy, int rows, float *dx,
-                        float *dgain);
+                        const float *norm_weight, const float *scale, const float *dy, int rows,
+                        float *dx, float *dgain);
 
 void model_embed_backward(struct lane *lane, const struct model *model, const int32_t *tokens,
                           int rows, const float *dx, float *grads);

@@ -14,8 +14,8 @@
 
 struct param {
     char name[64];
-    int n_dims;      /* 1: a gain; 2: (outputs, inputs) */
-    size_t shape[2]; /* shape[1] is 1 for a gain */
+    int n_dims;      /* 1: a norm weight; 2: (outputs, inputs) */
+    size_t shape[2]; /* shape[1] is 1 for a norm weight */
     size_t count;    /* floats */
     size_t offset;   /* floats from the start of the flat array, a multiple of 16 */
 };

@@ -68,7 +68,7 @@ struct shape_bench {
     struct row *rows;
     int32_t *tokens;
     int *full;
-    int n_rows, n_full;
+    int n_rows, n_out;
     float *z, *h, *normed, *logits;
 };
 
@@ -82,7 +82,7 @@ static void take(struct shape_bench *b)
     b->rows = arena_take(a, rows, sizeof *b->rows);
     b->tokens = arena_take(a, rows, sizeof *b->tokens);
     b->full = arena_take(a, rows, sizeof *b->full);
-    b->z = arena_take(a, (size_t)head_planes(c) * rows * dim, sizeof(float));
+    b->z = arena_take(a, (size_t)head_states(c) * rows * dim, sizeof(float));
     b->h = arena_take(a, rows * dim, sizeof(float));
     b->normed = arena_take(a, rows * dim, sizeof(float));
     b->logits = arena_take(a, rows * model_logits_stride(&b->model), sizeof(float));
@@ -255,8 +255,8 @@ static void pass_lane(struct lane *lane, void *arg)
     struct shape_bench *b = arg;
     struct pass pass = {&b->model, b->rows, b->n_rows, attend_cached, NULL};
     trunk_forward(lane, &pass, &b->acts, b->tokens, b->z);
-    b->head->verify(lane, &pass, &b->work, b->z, b->full, b->n_full, false, b->h);
-    model_logits(lane, &b->model, 0, b->h, b->n_full, b->normed, b->logits);
+    b->head->verify(lane, &pass, &b->work, b->z, b->full, b->n_out, false, b->h);
+    model_logits(lane, &b->model, 0, b->h, b->n_out, b->normed, b->logits);
 }
 
 static void add_rows(struct shape_bench *b, struct kv *kv, int first, int n)
@@ -273,8 +273,8 @@ static double decode(struct shape_bench *b, int context, int batch, int rows)
     b->n_rows = 0;
     for (int i = 0; i < batch; i++)
         add_rows(b, &b->kv[i], context, rows);
-    for (b->n_full = 0; b->n_full < b->n_rows; b->n_full++)
-        b->full[b->n_full] = b->n_full;
+    for (b->n_out = 0; b->n_out < b->n_rows; b->n_out++)
+        b->full[b->n_out] = b->n_out;
     double start = clock_seconds();
     team_run(&b->team, pass_lane, b);
     return clock_seconds() - start;
@@ -287,7 +287,7 @@ static double read_prompt(struct shape_bench *b, int n)
     for (int first = 0; first < n; first += b->n_rows) {
         b->n_rows = 0;
         add_rows(b, b->kv, first, n - first < SHAPE_ROWS_MOST ? n - first : SHAPE_ROWS_MOST);
-        b->n_full = first + b->n_rows == n;
+        b->n_out = first + b->n_rows == n;
         b->full[0] = b->n_rows - 1;
         team_run(&b->team, pass_lane, b);
     }

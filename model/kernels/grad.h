@@ -15,12 +15,12 @@ struct adamw {
 };
 
 struct grad_kernels {
-    /* y = x scale gain, scale = 1/rms(x): adds its gradient to dx. */
-    void (*rmsnorm)(const float *dy, const float *x, const float *gain, float scale, int width,
-                    float *dx);
+    /* y = x scale norm_weight, scale = 1/rms(x): adds its gradient to dx. */
+    void (*rmsnorm)(const float *dy, const float *x, const float *norm_weight, float scale,
+                    int width, float *dx);
     /* dgain += sum over rows of dy x scale, for `width` columns of matrices with `stride`. */
-    void (*gain)(const float *dy, const float *x, const float *scale, int rows, size_t stride,
-                 int width, float *dgain);
+    void (*norm_weight)(const float *dy, const float *x, const float *scale, int rows,
+                        size_t stride, int width, float *dgain);
     /* dgate, dup from dy of y = silu(gate) up */
     void (*swiglu)(const float *gate, const float *up, const float *dy, int width, float *dgate,
                    float *dup);

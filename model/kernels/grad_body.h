@@ -7,22 +7,22 @@
 
 /* y_i = x_i s g_i with s = (mean(x^2) + eps)^-1/2, so ds/dx_i = -s^3 x_i / width, and
  * dx_i = s g_i dy_i - x_i s^3 / width sum_j(g_j dy_j x_j). */
-static void rmsnorm(const float *dy, const float *x, const float *gain, float scale, int width,
-                    float *dx)
+static void rmsnorm(const float *dy, const float *x, const float *norm_weight, float scale,
+                    int width, float *dx)
 {
     v16 sum = v16_set(0.0f);
     for (int i = 0; i < width; i += 16)
-        sum = v16_fma(v16_mul(v16_load(dy + i), v16_load(gain + i)), v16_load(x + i), sum);
+        sum = v16_fma(v16_mul(v16_load(dy + i), v16_load(norm_weight + i)), v16_load(x + i), sum);
     v16 s = v16_set(scale), along = v16_set(-v16_sum(sum) * scale * scale * scale / (float)width);
     for (int i = 0; i < width; i += 16) {
-        v16 d = v16_mul(v16_mul(v16_load(dy + i), v16_load(gain + i)), s);
+        v16 d = v16_mul(v16_mul(v16_load(dy + i), v16_load(norm_weight + i)), s);
         d = v16_fma(v16_load(x + i), along, d);
         v16_store(dx + i, v16_add(v16_load(dx + i), d));
     }
 }
 
-static void gain(const float *dy, const float *x, const float *scale, int rows, size_t stride,
-                 int width, float *dgain)
+static void norm_weight(const float *dy, const float *x, const float *scale, int rows,
+                        size_t stride, int width, float *dgain)
 {
     for (int r = 0; r < rows; r++, dy += stride, x += stride)
         for (int i = 0; i < width; i += 16) {
@@ -50,8 +50,8 @@ static void rope(float *x, const float *cos, const float *sin, int n_heads, int 
     for (int h = 0; h < n_heads; h++, x += head_dim)
         for (int i = 0; i < head_dim; i += 16) {
             v16 v = v16_load(x + i);
-            v16 turned = v16_mul(v16_swap_pairs(v), v16_load(sin + i));
-            v16_store(x + i, v16_sub(v16_mul(v, v16_load(cos + i)), turned));
+            v16 rotated = v16_mul(v16_swap_pairs(v), v16_load(sin + i));
+            v16_store(x + i, v16_sub(v16_mul(v, v16_load(cos + i)), rotated));
         }
 }
 
@@ -158,6 +158,6 @@ static void adamw(const struct adamw *s, size_t n, float *value, float *g, float
     }
 }
 
-const struct grad_kernels KERNELS = {rmsnorm,       gain,          swiglu,       rope,
+const struct grad_kernels KERNELS = {rmsnorm,       norm_weight,   swiglu,       rope,
                                      softmax,       softmax_again, softmax_back, dot,
                                      cross_entropy, add,           squares,      adamw};

@@ -82,7 +82,7 @@ typedef void linear_quant_kernel(const struct quant_pair *x, int rows, int pairs
 
 /* Memory that will be read soon. Kernels that calculate more than they read ask for it line by line
  * meanwhile, and move `at` on. */
-struct ahead {
+struct prefetch {
     const char *at, *end;
 };
 
@@ -99,7 +99,7 @@ struct attention_query {
  * attention_value_stride(head_dim) elements apart; in bf16 d and d + 16 stand side by side:
  * element d at d / 32 * 32 + d % 16 * 2 + d / 16 % 2. */
 typedef void attention_kernel(const struct attention_query *queries, int n_queries, const void *k,
-                              const void *v, int head_dim, float scale, struct ahead *ahead);
+                              const void *v, int head_dim, float scale, struct prefetch *prefetch);
 
 static inline size_t attention_value_stride(int head_dim)
 {
@@ -121,8 +121,8 @@ struct kernels {
     void (*quantize)(const float *x, size_t x_stride, int rows, int inputs, int bias, int first,
                      int last, struct quant_pair *to, int pairs);
 
-    /* y = x / rms(x) * gain; returns 1 / rms(x). width is a multiple of 16. */
-    float (*rmsnorm)(const float *x, const float *gain, int width, float eps, float *y);
+    /* y = x / rms(x) * norm_weight; returns 1 / rms(x). width is a multiple of 16. */
+    float (*rmsnorm)(const float *x, const float *norm_weight, int width, float eps, float *y);
 
     rope_kernel *rope;
 

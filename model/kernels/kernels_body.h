@@ -116,13 +116,13 @@ V16_INLINE v64u codes_q4(const uint8_t *group, int j, int h)
 
 /* Memory answers late: lines are asked for this many bytes before they are needed, one with each
  * step of the arithmetic, so that it never has to answer many at once. */
-#define AHEAD 2240
+#define PREFETCH_DISTANCE 2240
 
 /* Group i of a pair, of R rows from `row` on and P panels: sum += dot * scales. All dots stay in
- * registers. ahead: bytes of a later group to ask for. */
+ * registers. prefetch: bytes of a later group to ask for. */
 V16_INLINE void quant_group_tile(const struct quant_pair *x, int row, int i, const uint8_t *group,
                                  const uint8_t *scales, size_t panel_bytes, v16 *sum, const int R,
-                                 const int P, const size_t ahead,
+                                 const int P, const size_t prefetch,
                                  v64u (*load)(const uint8_t *, int, int))
 {
     v16i dot[QUANT_ROWS_AT_ONCE * QUANT_PANELS];
@@ -134,10 +134,10 @@ V16_INLINE void quant_group_tile(const struct quant_pair *x, int row, int i, con
             v64u w[QUANT_PANELS];
             for (int p = 0; p < P; p++) {
                 const uint8_t *at = group + (size_t)p * panel_bytes;
-                if (ahead == 8 * 64)
-                    v16_ahead(at + AHEAD + (2 * j + h) * 64);
-                else if (ahead == 4 * 64 && h == 0)
-                    v16_ahead(at + AHEAD + j * 64);
+                if (prefetch == 8 * 64)
+                    v16_prefetch(at + PREFETCH_DISTANCE + (2 * j + h) * 64);
+                else if (prefetch == 4 * 64 && h == 0)
+                    v16_prefetch(at + PREFETCH_DISTANCE + j * 64);
                 w[p] = load(at, j, h);
             }
             for (int r = 0; r < R; r++) {
@@ -172,7 +172,7 @@ V16_INLINE void quant_tile(const struct quant_pair *x, int pairs, const uint8_t 
     for (const struct quant_pair *end = x + pairs; x < end; x++, panel += pair_bytes) {
         const uint8_t *scales = panel + 2 * group_bytes;
         for (int p = 0; p < P; p++)
-            v16_ahead(scales + (size_t)p * panel_bytes + AHEAD);
+            v16_prefetch(scales + (size_t)p * panel_bytes + PREFETCH_DISTANCE);
         for (int i = 0; i < 2; i++)
 #pragma GCC unroll 16
             for (int r = 0; r < R; r += part)
@@ -282,7 +282,7 @@ static void quantize(const float *x, size_t x_stride, int rows, int inputs, int 
 
 /* ---- rows ---- */
 
-static float rmsnorm(const float *x, const float *gain, int width, float eps, float *y)
+static float rmsnorm(const float *x, const float *norm_weight, int width, float eps, float *y)
 {
     v16 squares = v16_set(0.0f);
     for (int i = 0; i < width; i += 16) {
@@ -291,7 +291,8 @@ static float rmsnorm(const float *x, const float *gain, int width, float eps, fl
     }
     float scale = 1.0f / sqrtf(v16_sum(squares) / (float)width + eps);
     for (int i = 0; i < width; i += 16)
-        v16_store(y + i, v16_mul(v16_mul(v16_load(x + i), v16_set(scale)), v16_load(gain + i)));
+        v16_store(y + i,
+                  v16_mul(v16_mul(v16_load(x + i), v16_set(scale)), v16_load(norm_weight + i)));
     return scale;
 }
 
@@ -300,8 +301,8 @@ static void rope(float *x, const float *cos, const float *sin, int n_heads, int 
     for (int h = 0; h < n_heads; h++, x += head_dim)
         for (int i = 0; i < head_dim; i += 16) {
             v16 v = v16_load(x + i);
-            v16 turned = v16_mul(v16_swap_pairs(v), v16_load(sin + i));
-            v16_store(x + i, v16_fma(v, v16_load(cos + i), turned));
+            v16 rotated = v16_mul(v16_swap_pairs(v), v16_load(sin + i));
+            v16_store(x + i, v16_fma(v, v16_load(cos + i), rotated));
         }
 }
 
@@ -346,7 +347,7 @@ V16_INLINE void scores(const struct attention_query *queries, const void *k, siz
 }
 
 /* Asked for at a time: fewer than the requests that a core can have under way. */
-#define AHEAD_LINES 8
+#define PREFETCH_LINES 8
 
 struct running {
     float top, sum;
@@ -355,7 +356,7 @@ struct running {
 /* Scores of Q queries, of which query i sees count[i], become weights exp(s - top) with the new
  * running maximum. keep: the factors on what was summed before. */
 V16_INLINE void weigh(float p[][ATTENTION_CHUNK], const int *count, struct running *running,
-                      int blocks, bool first, float *keep, struct ahead *ahead, const int Q)
+                      int blocks, bool first, float *keep, struct prefetch *prefetch, const int Q)
 {
     float moved[16] = {0};
     for (int i = 0; i < Q; i++) {
@@ -371,7 +372,7 @@ V16_INLINE void weigh(float p[][ATTENTION_CHUNK], const int *count, struct runni
     v16_store(moved, v16_exp(v16_load(moved)));
     for (int i = 0; i < Q; i++) {
         v16 total = v16_set(0.0f);
-        ahead_lines(ahead, AHEAD_LINES);
+        prefetch_lines(prefetch, PREFETCH_LINES);
         for (int b = 0; b < blocks; b++) {
             v16 e = v16_exp(v16_sub(v16_load(p[i] + b * 16), v16_set(running[i].top)));
             v16_store(p[i] + b * 16, e);
@@ -427,8 +428,8 @@ V16_INLINE void mix_all(const struct attention_query *queries, float p[][ATTENTI
 
 /* One chunk of positions, from `start` on, for Q queries that all see some of it. */
 V16_INLINE void chunk(const struct attention_query *queries, struct running *running, const void *k,
-                      const void *v, int start, int head_dim, float scale, struct ahead *ahead,
-                      const int Q, load_pair *load)
+                      const void *v, int start, int head_dim, float scale,
+                      struct prefetch *prefetch, const int Q, load_pair *load)
 {
     float p[ATTENTION_QUERIES][ATTENTION_CHUNK], keep[ATTENTION_QUERIES];
     const float one = 1;
@@ -441,7 +442,7 @@ V16_INLINE void chunk(const struct attention_query *queries, struct running *run
         least = count[i] < least ? count[i] : least;
         most = count[i] > most ? count[i] : most;
     }
-    ahead_lines(ahead, AHEAD_LINES);
+    prefetch_lines(prefetch, PREFETCH_LINES);
     int blocks = (most + 15) / 16;
     switch (blocks) {
     case 1:
@@ -456,8 +457,8 @@ V16_INLINE void chunk(const struct attention_query *queries, struct running *run
     default:
         scores(queries, k, k_at, head_dim, scale, Q, 4, p, load);
     }
-    weigh(p, count, running, blocks, start == 0, keep, ahead, Q);
-    ahead_lines(ahead, AHEAD_LINES);
+    weigh(p, count, running, blocks, start == 0, keep, prefetch, Q);
+    prefetch_lines(prefetch, PREFETCH_LINES);
     mix_all(queries, p, v, v_at, 0, least, head_dim, keep, Q, load);
     for (int i = 0; i < Q; i++) /* what the others do not see */
         if (count[i] > least)
@@ -465,28 +466,29 @@ V16_INLINE void chunk(const struct attention_query *queries, struct running *run
 }
 
 typedef void chunk_fn(const struct attention_query *queries, struct running *running, const void *k,
-                      const void *v, int start, int head_dim, float scale, struct ahead *ahead);
+                      const void *v, int start, int head_dim, float scale,
+                      struct prefetch *prefetch);
 
 /* One chunk for Q queries, of which some may end before it. */
 static void chunk_some(const struct attention_query *queries, struct running *running,
                        const void *k, const void *v, int start, int head_dim, float scale,
-                       struct ahead *ahead, int Q, chunk_fn *all, chunk_fn *one)
+                       struct prefetch *prefetch, int Q, chunk_fn *all, chunk_fn *one)
 {
     int seeing = 0;
     for (int i = 0; i < Q; i++)
         seeing += start < queries[i].n;
     if (seeing == Q) {
-        all(queries, running, k, v, start, head_dim, scale, ahead);
+        all(queries, running, k, v, start, head_dim, scale, prefetch);
         return;
     }
     for (int i = 0; i < Q; i++)
         if (start < queries[i].n)
-            one(queries + i, running + i, k, v, start, head_dim, scale, ahead);
+            one(queries + i, running + i, k, v, start, head_dim, scale, prefetch);
 }
 
 /* Chunk by chunk, so that its keys and values are in the nearest cache for all queries. */
 V16_INLINE void attention(const struct attention_query *queries, int n_queries, const void *k,
-                          const void *v, int head_dim, float scale, struct ahead *ahead,
+                          const void *v, int head_dim, float scale, struct prefetch *prefetch,
                           chunk_fn *four, chunk_fn *two, chunk_fn *one)
 {
     struct running running[ATTENTION_MOST];
@@ -503,7 +505,7 @@ V16_INLINE void attention(const struct attention_query *queries, int n_queries, 
             n = left >= 4 && ATTENTION_QUERIES >= 4   ? 4
                 : left >= 2 && ATTENTION_QUERIES >= 2 ? 2
                                                       : 1;
-            chunk_some(queries + i, running + i, k, v, start, head_dim, scale, ahead, n,
+            chunk_some(queries + i, running + i, k, v, start, head_dim, scale, prefetch, n,
                        n == 4   ? four
                        : n == 2 ? two
                                 : one,
@@ -519,9 +521,9 @@ V16_INLINE void attention(const struct attention_query *queries, int n_queries, 
 #define CHUNK(name, Q, load)                                                                       \
     static __attribute__((noinline)) void name(                                                    \
         const struct attention_query *queries, struct running *running, const void *k,             \
-        const void *v, int start, int head_dim, float scale, struct ahead *ahead)                  \
+        const void *v, int start, int head_dim, float scale, struct prefetch *prefetch)            \
     {                                                                                              \
-        chunk(queries, running, k, v, start, head_dim, scale, ahead,                               \
+        chunk(queries, running, k, v, start, head_dim, scale, prefetch,                            \
               Q < ATTENTION_QUERIES ? Q : ATTENTION_QUERIES, load);                                \
     }
 
@@ -530,9 +532,9 @@ V16_INLINE void attention(const struct attention_query *queries, int n_queries, 
     CHUNK(name##_two, 2, load)                                                                     \
     CHUNK(name##_one, 1, load)                                                                     \
     static void name(const struct attention_query *queries, int n_queries, const void *k,          \
-                     const void *v, int head_dim, float scale, struct ahead *ahead)                \
+                     const void *v, int head_dim, float scale, struct prefetch *prefetch)          \
     {                                                                                              \
-        attention(queries, n_queries, k, v, head_dim, scale, ahead, name##_four, name##_two,       \
+        attention(queries, n_queries, k, v, head_dim, scale, prefetch, name##_four, name##_two,    \
                   name##_one);                                                                     \
     }
 

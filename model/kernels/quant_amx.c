@@ -87,7 +87,7 @@ V16_INLINE void scale(const struct stretch *s, size_t pair, products c, v16 *sum
         for (int r = 0; r < QUANT_BLOCK; r++) {
             size_t line = (size_t)(i * QUANT_BLOCK + r) * 64;
             if (line < pair_bytes)
-                v16_ahead(ahead + line);
+                v16_prefetch(ahead + line);
             v16i dot = _mm512_add_epi32(v16i_set(x->of[r].offset[i]), _mm512_load_si512(c[i][r]));
             v16 scale = v16_mul(channel, v16_set(x->of[r].scale[i]));
             sum[r] = v16_fma(v16i_float(dot), scale, sum[r]);

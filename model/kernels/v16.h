@@ -18,17 +18,18 @@
  *   v16i_store_i8       as bytes; the numbers must lie within -127..127
  *   v64u_load_nibbles   the low or the high halves of 64 bytes
  *   v16i_dot(s, w, x)   lane i: s + the sum over j of w[4 i + j] x[j]
- *   v16_ahead           a hint that the cache line at p will be read; v16_ahead_far: not so soon */
+ *   v16_prefetch           a hint that the cache line at p will be read; v16_prefetch_far: not so
+ * soon */
 #ifndef MODEL_KERNELS_V16_H
 #define MODEL_KERNELS_V16_H
 
 #include "model/kernels/kernels.h"
 
 /* Asks for the next few lines of what is to come. */
-V16_INLINE void ahead_lines(struct ahead *ahead, int lines)
+V16_INLINE void prefetch_lines(struct prefetch *prefetch, int lines)
 {
-    for (; lines > 0 && ahead->at < ahead->end; lines--, ahead->at += 64)
-        v16_ahead_far(ahead->at);
+    for (; lines > 0 && prefetch->at < prefetch->end; lines--, prefetch->at += 64)
+        v16_prefetch_far(prefetch->at);
 }
 
 /* e^x with an error below 2 ulp; x is clamped to where the result is a normal number, so

@@ -218,12 +218,12 @@ V16_INLINE v16i v16i_dot(v16i sum, v64u w, v4s x)
     return (v16i){_mm256_add_epi32(sum.a, a), _mm256_add_epi32(sum.b, b)};
 }
 
-V16_INLINE void v16_ahead(const void *p)
+V16_INLINE void v16_prefetch(const void *p)
 {
     _mm_prefetch(p, _MM_HINT_T0);
 }
 
-V16_INLINE void v16_ahead_far(const void *p)
+V16_INLINE void v16_prefetch_far(const void *p)
 {
     _mm_prefetch(p, _MM_HINT_T1);
 }

@@ -135,12 +135,12 @@ V16_INLINE int32_t v16i_sum(v16i a)
     return _mm512_reduce_add_epi32(a);
 }
 
-V16_INLINE void v16_ahead(const void *p)
+V16_INLINE void v16_prefetch(const void *p)
 {
     _mm_prefetch(p, _MM_HINT_T0);
 }
 
-V16_INLINE void v16_ahead_far(const void *p)
+V16_INLINE void v16_prefetch_far(const void *p)
 {
     _mm_prefetch(p, _MM_HINT_T1);
 }

@@ -242,12 +242,12 @@ V16_INLINE v16i v16i_dot(v16i sum, v64u w, v4s x)
     return sum;
 }
 
-V16_INLINE void v16_ahead(const void *p)
+V16_INLINE void v16_prefetch(const void *p)
 {
     __builtin_prefetch(p);
 }
 
-V16_INLINE void v16_ahead_far(const void *p)
+V16_INLINE void v16_prefetch_far(const void *p)
 {
     __builtin_prefetch(p, 0, 2);
 }

@@ -117,9 +117,9 @@ struct server {
     float *out;        /* (N, B, context, V) */
     const float *must; /* the same, that out must be equal to; or NULL */
     uint64_t seed, draws;
-    int most, n, n_kept, n_full; /* rows of a chunk at most, of this pass, ... */
-    int different;               /* rows of logits that were not the same bits as in must */
-    bool few;                    /* ask for logits of few rows */
+    int most, n, n_kept, n_out; /* rows of a chunk at most, of this pass, ... */
+    int different;              /* rows of logits that were not the same bits as in must */
+    bool few;                   /* ask for logits of few rows */
 };
 
 static int draw(struct server *s, int n)
@@ -132,7 +132,7 @@ static void server_take(struct server *s)
     const struct config *c = &s->model.config;
     struct arena *a = &s->arena;
     size_t rows = (size_t)s->fixture->sequences * (size_t)(c->context + SPARE);
-    size_t width = rows * (size_t)c->dim, planes = (size_t)head_planes(c);
+    size_t width = rows * (size_t)c->dim, planes = (size_t)head_states(c);
     block_acts_take(&s->acts, a, c, (int)rows, false);
     head_work_take(&s->work, a, c, (int)rows);
     s->kv = arena_take(a, (size_t)s->fixture->sequences, sizeof *s->kv);
@@ -206,7 +206,7 @@ static void keep_logits(struct server *s, int head, const struct row *rows)
 {
     const struct config *c = &s->model.config;
     size_t vocab = (size_t)c->vocab, stride = model_logits_stride(&s->model);
-    for (int i = 0; i < s->n_full; i++) {
+    for (int i = 0; i < s->n_out; i++) {
         const struct row *row = &rows[s->full[i]];
         if (row->pos >= c->context)
             continue; /* a draft behind the end */
@@ -224,10 +224,10 @@ static void keep_logits(struct server *s, int head, const struct row *rows)
 static void thin_out(struct server *s)
 {
     int n = 0, keep = s->few ? draw(s, 4) : 3;
-    for (int i = 0; i < s->n_full; i++)
+    for (int i = 0; i < s->n_out; i++)
         if (draw(s, 3) < keep)
             s->full[n++] = s->full[i];
-    s->n_full = n;
+    s->n_out = n;
 }
 
 static void trunk_lane(struct lane *lane, void *arg)
@@ -236,8 +236,8 @@ static void trunk_lane(struct lane *lane, void *arg)
     struct pass pass = {&s->model, s->rows, s->n, attend_cached, NULL};
     trunk_forward(lane, &pass, &s->acts, s->tokens, s->z);
     head_type(s->model.config.kind)
-        ->verify(lane, &pass, &s->work, s->z, s->full, s->n_full, true, s->h);
-    model_logits(lane, &s->model, 0, s->h, s->n_full, s->norm, s->logits);
+        ->verify(lane, &pass, &s->work, s->z, s->full, s->n_out, true, s->h);
+    model_logits(lane, &s->model, 0, s->h, s->n_out, s->norm, s->logits);
 }
 
 struct draft {
@@ -251,9 +251,9 @@ static void draft_lane(struct lane *lane, void *arg)
     struct server *s = d->server;
     struct pass pass = {&s->model, s->kept_rows, s->n_kept, attend_cached, NULL};
     head_type(s->model.config.kind)
-        ->draft(lane, &pass, &s->work, d->head, s->kept_z, s->full, s->n_full,
+        ->draft(lane, &pass, &s->work, d->head, s->kept_z, s->full, s->n_out,
                 d->head + 1 == s->model.config.n_predict, s->h);
-    model_logits(lane, &s->model, d->head, s->h, s->n_full, s->norm, s->logits);
+    model_logits(lane, &s->model, d->head, s->h, s->n_out, s->norm, s->logits);
 }
 
 static void one_pass(struct server *s)
@@ -261,14 +261,14 @@ static void one_pass(struct server *s)
     size_t dim = (size_t)s->model.config.dim;
     next_pass(s);
     /* The next-token head sees all rows; rejected ones are not among those that are compared. */
-    s->n_full = s->n_kept;
+    s->n_out = s->n_kept;
     memcpy(s->full, s->kept, (size_t)s->n_kept * sizeof(int));
     thin_out(s);
     team_run(&s->team, trunk_lane, s);
     keep_logits(s, 0, s->rows);
     /* The others see committed rows alone. */
-    s->n_full = s->n_kept;
-    for (int p = 0; p < head_planes(&s->model.config); p++)
+    s->n_out = s->n_kept;
+    for (int p = 0; p < head_states(&s->model.config); p++)
         for (int i = 0; i < s->n_kept; i++)
             memcpy(s->kept_z + (size_t)(p * s->n_kept + i) * dim,
                    s->z + (size_t)(p * s->n + s->kept[i]) * dim, dim * sizeof(float));

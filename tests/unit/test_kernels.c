@@ -435,7 +435,7 @@ static void attention_run(const struct attention *a, const struct path *path, in
                                               seen > 1 ? seen : 1};
     }
     path->k.attention[a->kv.type](queries, n, kv_keys(&a->kv, 0, 0), kv_values(&a->kv, 0, 0),
-                                  a->size, a->scale, &(struct ahead){NULL, NULL});
+                                  a->size, a->scale, &(struct prefetch){NULL, NULL});
 }
 
 /* Whatever heads stand beside it, a head's result is the same, on every path. */

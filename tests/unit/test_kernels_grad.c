@@ -43,7 +43,7 @@ static void add_differences(objective_fn *f, const void *arg, double *x, int n, 
 /* What one kernel reads; a twin takes its variables from x and the rest from here. */
 struct in {
     int width;
-    float x[WIDTH_MOST], up[WIDTH_MOST], gain[WIDTH_MOST], dy[WIDTH_MOST];
+    float x[WIDTH_MOST], up[WIDTH_MOST], norm_weight[WIDTH_MOST], dy[WIDTH_MOST];
     float cos[WIDTH_MOST], sin[WIDTH_MOST];
     float scale;
     int n, target, heads; /* softmax: keys seen; loss: target */
@@ -52,7 +52,7 @@ struct in {
 static void in_draw(struct in *in, struct draws *d)
 {
     in->width = draw_width(d);
-    float *const fields[] = {in->x, in->up, in->gain, in->dy, in->cos, in->sin};
+    float *const fields[] = {in->x, in->up, in->norm_weight, in->dy, in->cos, in->sin};
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         draw_normals(d, 1.5, fields[i], WIDTH_MOST);
     in->scale = (float)(0.2 + fabs(draw_normal(d)));
@@ -77,7 +77,7 @@ static double rmsnorm_twin(const double *x, const void *arg)
     const struct in *in = arg;
     double sum = 0, scale = rmsnorm_scale(x, in->width);
     for (int i = 0; i < in->width; i++)
-        sum += in->dy[i] * x[i] * scale * in->gain[i];
+        sum += in->dy[i] * x[i] * scale * in->norm_weight[i];
     return sum;
 }
 
@@ -93,15 +93,15 @@ static void rmsnorm_gives_its_gradient(void **state)
         draw_normals(&d, 1, dx, WIDTH_MOST); /* the kernel adds to it */
         widen(in.x, in.width, x);
         widen(dx, in.width, right);
-        float scale = best()->k.rmsnorm(in.x, in.gain, in.width, EPS, y);
+        float scale = best()->k.rmsnorm(in.x, in.norm_weight, in.width, EPS, y);
         assert_true(fabs(scale / rmsnorm_scale(x, in.width) - 1) < TOLERANCE);
         add_differences(rmsnorm_twin, &in, x, in.width, right);
-        best()->g.rmsnorm(in.dy, in.x, in.gain, scale, in.width, dx);
+        best()->g.rmsnorm(in.dy, in.x, in.norm_weight, scale, in.width, dx);
         assert_true(relative_difference(dx, right, (size_t)in.width) < TOLERANCE);
     }
 }
 
-/* ---- gain ---- */
+/* ---- norm_weight ---- */
 
 #define ROWS_MOST 20
 
@@ -111,14 +111,14 @@ struct rows {
     float x[ROWS_MOST * WIDTH_MOST], dy[ROWS_MOST * WIDTH_MOST], scale[ROWS_MOST];
 };
 
-static double gain_twin(const double *gain, const void *arg)
+static double gain_twin(const double *norm_weight, const void *arg)
 {
     const struct rows *in = arg;
     double sum = 0;
     for (int r = 0; r < in->rows; r++)
         for (int i = 0; i < in->width; i++) {
             size_t at = (size_t)r * in->stride + (size_t)i;
-            sum += (double)in->dy[at] * in->x[at] * in->scale[r] * gain[i];
+            sum += (double)in->dy[at] * in->x[at] * in->scale[r] * norm_weight[i];
         }
     return sum;
 }
@@ -129,7 +129,7 @@ static void gain_gives_its_gradient(void **state)
     for (uint64_t seed = 1; seed <= 20; seed++) {
         struct draws d = {seed, 0};
         struct rows in;
-        double gain[WIDTH_MOST], right[WIDTH_MOST];
+        double norm_weight[WIDTH_MOST], right[WIDTH_MOST];
         float dgain[WIDTH_MOST];
         in.width = draw_width(&d);
         in.rows = 1 + draw_below(&d, ROWS_MOST);
@@ -139,9 +139,9 @@ static void gain_gives_its_gradient(void **state)
         draw_normals(&d, 1, in.scale, ROWS_MOST);
         draw_normals(&d, 1, dgain, WIDTH_MOST);
         widen(dgain, in.width, right);
-        memset(gain, 0, sizeof gain);
-        add_differences(gain_twin, &in, gain, in.width, right);
-        best()->g.gain(in.dy, in.x, in.scale, in.rows, in.stride, in.width, dgain);
+        memset(norm_weight, 0, sizeof norm_weight);
+        add_differences(gain_twin, &in, norm_weight, in.width, right);
+        best()->g.norm_weight(in.dy, in.x, in.scale, in.rows, in.stride, in.width, dgain);
         assert_true(relative_difference(dgain, right, (size_t)in.width) < TOLERANCE);
     }
 }
@@ -441,7 +441,7 @@ static void out_start(struct out *out, const struct in *in)
     memset(out, 0, sizeof *out);
     memcpy(out->values, in->x, sizeof in->x);
     memcpy(out->values + WIDTH_MOST, in->up, sizeof in->up);
-    memcpy(out->values + 2 * WIDTH_MOST, in->gain, sizeof in->gain);
+    memcpy(out->values + 2 * WIDTH_MOST, in->norm_weight, sizeof in->norm_weight);
     memcpy(out->values + 3 * WIDTH_MOST, in->dy, sizeof in->dy);
 }
 
@@ -449,12 +449,12 @@ typedef void kernel_fn(const struct grad_kernels *g, const struct in *in, struct
 
 static void run_rmsnorm(const struct grad_kernels *g, const struct in *in, struct out *out)
 {
-    g->rmsnorm(in->dy, in->x, in->gain, in->scale, in->width, out->values);
+    g->rmsnorm(in->dy, in->x, in->norm_weight, in->scale, in->width, out->values);
 }
 
 static void run_gain(const struct grad_kernels *g, const struct in *in, struct out *out)
 {
-    g->gain(in->dy, in->x, in->gain, 3, 16, 16, out->values);
+    g->norm_weight(in->dy, in->x, in->norm_weight, 3, 16, 16, out->values);
 }
 
 static void run_swiglu(const struct grad_kernels *g, const struct in *in, struct out *out)

@@ -113,10 +113,10 @@ static void setup_init(struct setup *s, enum head_kind kind, uint64_t seed)
     const struct params *p = &s->t.model.params;
     for (int i = 0; i < p->n; i++) {
         float *value = s->t.value + p->list[i].offset;
-        bool gain = p->list[i].n_dims == 1;
-        double deviation = gain ? 0.3 : 1 / sqrt((double)p->list[i].shape[1]);
+        bool norm_weight = p->list[i].n_dims == 1;
+        double deviation = norm_weight ? 0.3 : 1 / sqrt((double)p->list[i].shape[1]);
         draw_normals(&s->d, deviation, value, p->list[i].count);
-        for (size_t j = 0; gain && j < p->list[i].count; j++)
+        for (size_t j = 0; norm_weight && j < p->list[i].count; j++)
             value[j] += 1;
     }
     for (int i = 0; i < s->t.rows; i++)
@@ -328,7 +328,7 @@ static void rows_norm_gradients(void **state)
     each_seed(norm_test, "rows_norm", 2e-4);
 }
 
-/* ---- attention, which first turns queries and keys in place ---- */
+/* ---- attention, which first rotates queries and keys in place ---- */
 
 static size_t qkv_stride(const struct config *c)
 {
@@ -367,7 +367,7 @@ static void attend_test(struct setup *s)
     const struct model *m = &s->t.model;
     size_t stride = qkv_stride(c);
     team_run(&s->team, attend_backward, s);
-    for (int r = 0; r < s->t.rows; r++) { /* block_backward turns the gradient back */
+    for (int r = 0; r < s->t.rows; r++) { /* block_backward rotates the gradient back */
         size_t at = (size_t)s->t.row[r].pos * (size_t)c->head_dim;
         grad_kernels.rope(s->d_out + (size_t)r * stride, m->rope_cos + at, m->rope_sin + at,
                           c->n_heads + c->n_kv_heads, c->head_dim);
