@@ -48,7 +48,13 @@ int arena_init(struct arena *arena, struct err *err)
 {
     arena->size = arena->used;
     arena->used = 0;
-    arena->base = mem_alloc(arena->size ? arena->size : MEM_ALIGN);
+    /* Zeroes of the system's, which take no memory before they are written: an arena is sized for
+     * the most that can happen at a time. */
+    void *base = mmap(NULL, arena->size ? arena->size : MEM_ALIGN, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    arena->base = base == MAP_FAILED ? NULL : base;
+    if (arena->base && arena->size >= 4 * HUGE_PAGE)
+        madvise(arena->base, arena->size, MADV_HUGEPAGE); /* a hint: failure costs speed only */
     if (!arena->base)
         return err_set(err, ERR_MEMORY,
                        "%zu MiB of memory could not be had: use a smaller model, batch or context",
@@ -58,7 +64,8 @@ int arena_init(struct arena *arena, struct err *err)
 
 void arena_release(struct arena *arena)
 {
-    free(arena->base);
+    if (arena->base)
+        munmap(arena->base, arena->size ? arena->size : MEM_ALIGN);
     memset(arena, 0, sizeof *arena);
 }
 

@@ -96,9 +96,7 @@ enum engine_finish {
 struct engine_token {
     int32_t token;
     float logprob;   /* natural log, of the model's own distribution, before temperature and cuts;
-                        NaN for the first prompt token */
-    uint32_t offset; /* where its bytes begin in the whole output text, counted in bytes as decoded
-                        (before any UTF-8 repair) */
+                        NaN for the first prompt token, and where nobody asked */
     int n_top;
     struct {
         int32_t token;

@@ -1,233 +1,262 @@
-/* The scheduler's memory, and the life of a sequence in its slot. The step itself is step.c. */
+/* The scheduler's memory, the slots, and the order of a step. */
 #include "engine/scheduler.h"
 
-#include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "engine/step.h"
+#include "base/clock.h"
 
-#define PROMPT_CHUNK 256 /* prompt rows per step, when nobody says */
+#define SEQUENCES 16     /* at a time, when nobody says */
+#define PROMPT_CHUNK 256 /* prompt rows per step, when nobody says: docs/speed.md, prompts of 512 */
 
-/* ---- set-up ---- */
+/* From so many tokens on it takes longer to choose one than lanes take to meet: 16,384 logits are 64
+ * KiB, some microseconds to read, against 0.2 for a barrier. */
+#define SPREAD_VOCAB 16384
 
-/* Rows of a step: all sequences verify their drafts, and one chunk of prompt. */
+/* ---- memory ---- */
+
+/* Rows of a step: all sequences with their drafts, and one chunk of prompt. */
 static int most_rows(const struct scheduler *s)
 {
-    return s->max_sequences * s->model.config.n_predict + s->prompt_chunk;
+    int drafts = s->max_sequences * DRAFTS_MAX;
+    return s->max_sequences + (drafts < STEP_DRAFTS ? drafts : STEP_DRAFTS) + s->prompt_chunk;
+}
+
+/* Rows of logits: those that are verified and, of prompts, the last or those that were asked for; or
+ * those of all heads' drafts. */
+static size_t most_logits(const struct scheduler *s)
+{
+    int prompt = s->prompt_chunk < STEP_PROMPT_LOGPROBS ? s->prompt_chunk : STEP_PROMPT_LOGPROBS;
+    int verified = most_rows(s) - s->prompt_chunk + s->max_sequences + prompt;
+    int drafted = s->max_sequences * (s->runtime->model.config.n_predict - 1);
+    return (size_t)(verified > drafted ? verified : drafted);
+}
+
+static void take_step(struct scheduler *s)
+{
+    struct arena *a = &s->arena;
+    struct step *p = &s->step;
+    const struct config *c = &s->runtime->model.config;
+    size_t rows = (size_t)s->max_rows, dim = (size_t)c->dim, slots = (size_t)s->max_sequences;
+    size_t states = (size_t)head_states(c), logits = most_logits(s);
+    size_t hidden = rows > logits ? rows : logits;
+    p->rows = arena_take(a, rows, sizeof *p->rows);
+    p->committed = arena_take(a, rows, sizeof *p->committed);
+    p->tokens = arena_take(a, rows, sizeof *p->tokens);
+    p->out_rows = arena_take(a, rows, sizeof *p->out_rows);
+    p->slots = arena_take(a, slots, sizeof *p->slots);
+    p->committed_from = arena_take(a, rows, sizeof *p->committed_from);
+    p->draft_rows = arena_take(a, slots, sizeof *p->draft_rows);
+    p->draft_slot = arena_take(a, slots, sizeof *p->draft_slot);
+    p->draft_tokens = arena_take(a, slots, sizeof *p->draft_tokens);
+    p->z = arena_take(a, states * rows * dim, sizeof(float));
+    p->z_committed = arena_take(a, states * rows * dim, sizeof(float));
+    p->h = arena_take(a, hidden * dim, sizeof(float));
+    p->normed = arena_take(a, hidden * dim, sizeof(float));
+    p->logits = arena_take(a, logits * model_logits_stride(&s->runtime->model), sizeof(float));
+    block_acts_take(&p->acts, a, c, s->max_rows, false);
+    int works = s->lanes_take_heads ? s->runtime->team.n : 1;
+    p->head_work = arena_take(a, (size_t)works, sizeof *p->head_work);
+    for (int i = 0; i < works; i++) {
+        struct head_work work;
+        head_work_take(&work, a, c, s->max_rows);
+        if (a->base)
+            p->head_work[i] = work;
+    }
 }
 
 static void take(struct scheduler *s)
 {
     struct arena *a = &s->arena;
-    const struct config *c = &s->model.config;
-    size_t rows = (size_t)s->max_rows, dim = (size_t)c->dim, slots = (size_t)s->max_sequences;
-    size_t states = (size_t)head_states(c);
-    s->sequences = arena_take(a, slots, sizeof *s->sequences);
-    s->rows = arena_take(a, rows, sizeof *s->rows);
-    s->committed = arena_take(a, rows, sizeof *s->committed);
-    s->tokens = arena_take(a, rows, sizeof *s->tokens);
-    s->full = arena_take(a, rows, sizeof *s->full);
-    s->committed_from = arena_take(a, rows, sizeof *s->committed_from);
-    s->draft_full = arena_take(a, slots, sizeof *s->draft_full);
-    s->draft_slot = arena_take(a, slots, sizeof *s->draft_slot);
-    s->draft_count = arena_take(a, HEADS_MAX, sizeof *s->draft_count);
-    s->z = arena_take(a, states * rows * dim, sizeof(float));
-    s->z_committed = arena_take(a, states * rows * dim, sizeof(float));
-    s->h = arena_take(a, rows * dim, sizeof(float));
-    s->normed = arena_take(a, rows * dim, sizeof(float));
-    s->logits = arena_take(a, rows * model_logits_stride(&s->model), sizeof(float));
-    s->candidates = arena_take(a, (size_t)c->vocab, sizeof *s->candidates);
-    block_acts_take(&s->acts, a, c, s->max_rows, false);
-    int works = s->lanes_take_heads ? s->team.n : 1;
-    s->head_work = arena_take(a, (size_t)works, sizeof *s->head_work);
-    for (int i = 0; i < works; i++) {
-        struct head_work work;
-        head_work_take(&work, a, c, s->max_rows);
+    int lanes = s->runtime->team.n, vocab = s->runtime->model.config.vocab;
+    s->sequences = arena_take(a, (size_t)s->max_sequences, sizeof *s->sequences);
+    s->by_age = arena_take(a, (size_t)s->max_sequences, sizeof *s->by_age);
+    s->sample_alone = arena_take(a, (size_t)lanes, sizeof *s->sample_alone);
+    sampler_work_take(&s->sample_together, a, vocab, lanes);
+    for (int i = 0; i < lanes; i++) {
+        struct sampler_work work;
+        sampler_work_take(&work, a, vocab, 1);
         if (a->base)
-            s->head_work[i] = work;
+            s->sample_alone[i] = work;
     }
-    for (size_t i = 0; i < slots; i++) {
+    for (int i = 0; i < s->max_sequences; i++) {
         struct sequence q = {0};
-        q.tokens = arena_take(a, (size_t)s->context, sizeof *q.tokens);
-        q.generated = arena_take(a, (size_t)c->vocab, sizeof *q.generated);
-        q.seen = arena_take(a, (size_t)c->vocab, 1);
-        q.stop_bytes = arena_take(a, ENGINE_STOPS_MAX * ENGINE_STOP_BYTES_MAX, 1);
+        sequence_take(&q, a, s->context);
         if (a->base)
             s->sequences[i] = q;
     }
+    take_step(s);
 }
 
-int scheduler_init(struct scheduler *s, const struct scheduler_options *o, struct err *err)
+/* Pages of the pool. Without a limit: what all sequences can use, but at most half of the memory
+ * that is left. */
+static int pool_pages(const struct scheduler *s, size_t limit, enum weight_type kv, int *pages,
+                      struct err *err)
 {
-    memset(s, 0, sizeof *s);
-    enum weight_type kv = WEIGHT_F32;
-    int weights, rc = kernels_init(o->isa, err);
-    if (!rc)
-        rc = weight_type_parse(o->weights ? o->weights : "stored", &weights, err);
-    if (!rc)
-        rc = kv_type_parse(o->kv, &kv, err);
-    if (!rc)
-        rc = model_open(&s->model, o->model, weights, o->context, err);
+    const struct model *m = &s->runtime->model;
+    size_t page = KV_PAGE * kv_position_bytes(&m->config, m->n_blocks ? m->n_blocks : 1, kv);
+    size_t one = (size_t)kv_pages(s->context), all = one * (size_t)s->max_sequences;
+    size_t some = (limit ? limit : mem_available() / 2) / page;
+    if (limit && some < one)
+        return err_set(err, ERR_INVALID,
+                       "keys and values may take %zu MiB, but a sequence of %d positions takes %zu: "
+                       "allow more, or use a shorter context",
+                       limit >> 20, s->context, (one * page + ((size_t)1 << 20) - 1) >> 20);
+    some = some < one ? one : some;
+    *pages = (int)(some < all ? some : all);
+    return 0;
+}
+
+static int init_sequences(struct scheduler *s, struct err *err)
+{
+    int rc = 0;
+    for (int i = 0; i < s->max_sequences && !rc; i++) {
+        rc = kv_init(&s->sequences[i].kv, &s->pool, s->context + DRAFTS_MAX + 1, err);
+        if (!rc)
+            rc = lookup_init(&s->sequences[i].lookup, s->context, err);
+    }
+    return rc;
+}
+
+int scheduler_init(struct scheduler *s, struct runtime *runtime, const struct scheduler_options *o,
+                   struct err *err)
+{
+    enum weight_type kv;
+    int pages = 0, rc = kv_type_parse(o->kv, &kv, err);
+    *s = (struct scheduler){.runtime = runtime};
     if (rc)
         return rc;
-    const struct config *c = &s->model.config;
+    const struct model *m = &runtime->model;
+    const struct config *c = &m->config;
     s->context = o->context > 0 ? o->context : c->context;
-    s->max_sequences = o->max_sequences > 0 ? o->max_sequences : 16;
+    s->max_sequences = o->max_sequences > 0 ? o->max_sequences : SEQUENCES;
     s->prompt_chunk = o->prompt_chunk > 0 ? o->prompt_chunk : PROMPT_CHUNK;
     s->max_rows = most_rows(s);
     s->heads = head_type(c->kind);
-    rc = tokenizer_open(&s->tokenizer, o->model, c, err);
+    s->settled_blocks = s->heads->all_verify ? m->n_blocks : c->n_layers + config_head_blocks(c);
+    /* Layers of heads enough for all: whole heads cost a lane no barriers. */
+    s->lanes_take_heads = s->heads->independent && s->heads->cached && runtime->team.n > 1 &&
+                          c->n_predict - 1 >= 2 * runtime->team.n;
+    rc = pool_pages(s, o->kv_limit, kv, &pages, err);
     if (!rc)
-        rc = team_init(&s->team, o->threads, err);
-    if (!rc)
-        rc = team_reserve(&s->team, model_lane_bytes(&s->model), err);
+        rc = kv_pool_init(&s->pool, c, m->n_blocks, pages, kv, err);
+    if (rc)
+        return rc;
+    take(s);
+    rc = arena_init(&s->arena, err);
     if (!rc) {
-        /* With heads enough for all, whole heads cost a lane no barriers. */
-        s->lanes_take_heads =
-            s->heads->independent && s->team.n > 1 && c->n_predict - 1 >= 2 * s->team.n;
         take(s);
+        rc = init_sequences(s, err);
     }
-    if (!rc && !(rc = arena_init(&s->arena, err)))
-        take(s);
-    for (int i = 0; i < s->max_sequences && !rc; i++)
-        rc = kv_init(&s->sequences[i].kv, c, s->model.n_blocks, s->context, kv, err);
-    if (!rc) {
-        draft_rates_init(&s->rates);
-        step_measure_costs(s);
-    } else {
+    if (rc)
         scheduler_release(s);
-    }
     return rc;
 }
 
 void scheduler_release(struct scheduler *s)
 {
-    for (int i = 0; s->arena.base && i < s->max_sequences; i++) {
-        scheduler_remove(s, i);
-        buf_release(&s->sequences[i].out);
-        text_release(&s->sequences[i].text);
-        kv_release(&s->sequences[i].kv);
-    }
-    team_release(&s->team);
-    tokenizer_release(&s->tokenizer);
-    model_release(&s->model);
+    for (int i = 0; s->arena.base && i < s->max_sequences; i++)
+        sequence_release(&s->sequences[i]);
+    kv_pool_release(&s->pool);
     arena_release(&s->arena);
     memset(s, 0, sizeof *s);
 }
 
-/* ---- sequences ---- */
+/* ---- slots ---- */
 
-static int check_number(const char *field, double value, double low, double high, struct err *err)
+int scheduler_running(const struct scheduler *s, int *preempted)
 {
-    if (value >= low && value <= high) /* false for NaN */
-        return 0;
-    return err_set(err, ERR_INVALID, "%s is %g, but must lie between %g and %g", field, value, low,
-                   high);
-}
-
-int scheduler_check(const struct scheduler *s, const struct engine_request *r, struct err *err)
-{
-    int vocab = s->model.config.vocab, heads = s->model.config.n_predict, rc;
-    if (r->n_tokens < 1 || r->n_tokens >= (size_t)s->context)
-        return err_set(
-            err, ERR_INVALID,
-            "prompt has %zu tokens, but must have at least 1 and at most %d to leave room "
-            "for an answer in a context of %d",
-            r->n_tokens, s->context - 1, s->context);
-    for (size_t i = 0; i < r->n_tokens; i++)
-        if (r->tokens[i] < 0 || r->tokens[i] >= vocab)
-            return err_set(err, ERR_INVALID, "prompt token %zu is %d, but tokens go from 0 to %d",
-                           i, r->tokens[i], vocab - 1);
-    if ((rc = check_number("temperature", r->temperature, 0, 100, err)) ||
-        (rc = check_number("top_p", r->top_p, 0, 1, err)) ||
-        (rc = check_number("min_p", r->min_p, 0, 1, err)) ||
-        (rc = check_number("frequency_penalty", r->frequency_penalty, -2, 2, err)) ||
-        (rc = check_number("presence_penalty", r->presence_penalty, -2, 2, err)) ||
-        (rc = check_number("repetition_penalty", r->repetition_penalty, 0.01, 100, err)) ||
-        (rc = check_number("max_tokens", r->max_tokens, 0, 1e9, err)) ||
-        (rc = check_number("min_tokens", r->min_tokens, 0, r->max_tokens, err)) ||
-        (rc = check_number("top_k", r->top_k, 0, 1e9, err)) ||
-        (rc = check_number("logprobs", r->top_logprobs, 0, ENGINE_TOP_LOGPROBS_MAX, err)) ||
-        (rc = check_number("speculation", r->speculation, SPECULATION_AUTO, heads - 1, err)) ||
-        (rc = check_number("the number of stop strings", r->n_stops, 0, ENGINE_STOPS_MAX, err)) ||
-        (rc = check_number("the size of logit_bias", r->n_biases, 0, ENGINE_BIAS_MAX, err)))
-        return rc;
-    for (int i = 0; i < r->n_stops; i++)
-        if (r->stop_lens[i] < 1 || r->stop_lens[i] > ENGINE_STOP_BYTES_MAX)
-            return err_set(err, ERR_INVALID, "stop string %d has %zu bytes, but must have 1 to %d",
-                           i, r->stop_lens[i], ENGINE_STOP_BYTES_MAX);
-    for (int i = 0; i < r->n_biases; i++) {
-        if (r->biases[i].token < 0 || r->biases[i].token >= vocab)
-            return err_set(err, ERR_INVALID,
-                           "logit_bias names token %d, but tokens go from 0 to %d",
-                           r->biases[i].token, vocab - 1);
-        if ((rc = check_number("logit_bias", r->biases[i].bias, -100, 100, err)))
-            return rc;
+    int n = 0;
+    *preempted = 0;
+    for (int i = 0; i < s->max_sequences; i++) {
+        n += s->sequences[i].active;
+        *preempted += s->sequences[i].active && s->sequences[i].preempted;
     }
-    return 0;
+    return n;
 }
 
-int scheduler_add(struct scheduler *s, const struct engine_request *r, uint64_t id, struct err *err)
+/* Whole pages of committed tokens with which both q and the request begin. Its last token has to be
+ * a row in any case. */
+static int shared_pages(const struct scheduler *s, const struct sequence *q,
+                        const struct engine_request *r)
 {
-    int slot = 0;
+    int most = q->n_cached < (int)r->n_tokens - 1 ? q->n_cached : (int)r->n_tokens - 1, n = 0;
+    int heads = s->runtime->model.config.n_predict - 1;
+    /* Heads with caches have gaps where they did not draft. */
+    if (!q->active || (s->heads->cached && r->speculation && q->heads_kept < heads))
+        return 0;
+    while (n < most && q->tokens[n] == r->tokens[n])
+        n++;
+    return n / KV_PAGE;
+}
+
+/* Begins with pages of the running sequence that has most of the same tokens. */
+static void share(struct scheduler *s, struct sequence *q, const struct engine_request *r)
+{
+    const struct sequence *from = NULL;
+    int most = 0;
+    for (int i = 0; i < s->max_sequences && !r->prompt_logprobs; i++) {
+        const struct sequence *other = &s->sequences[i];
+        int n = other == q ? 0 : shared_pages(s, other, r);
+        if (n > most) {
+            most = n;
+            from = other;
+        }
+    }
+    if (!from)
+        return;
+    kv_share(&q->kv, &from->kv, most);
+    q->n_cached = most * KV_PAGE;
+}
+
+int scheduler_add(struct scheduler *s, const struct engine_request *r, struct err *err)
+{
+    int slot = 0, preempted, running = scheduler_running(s, &preempted);
     while (slot < s->max_sequences && s->sequences[slot].active)
         slot++;
     if (slot == s->max_sequences)
         return err_set(err, ERR_BUSY, "all %d sequences are in use: try again later", slot);
+    if (preempted || (running && kv_pages((int)r->n_tokens + 1) > s->pool.n_free))
+        return err_set(err, ERR_BUSY, "no memory for its keys and values now: try again later");
     struct sequence *q = &s->sequences[slot];
-    q->prompt = r->prompt_logprobs ? calloc(r->n_tokens, sizeof *q->prompt) : NULL;
-    if (r->prompt_logprobs && !q->prompt)
-        return err_set(err, ERR_MEMORY, "no memory for the log-probabilities of %zu prompt tokens",
-                       r->n_tokens);
-    q->active = true;
-    q->id = id;
-    memcpy(q->tokens, r->tokens, r->n_tokens * sizeof *r->tokens);
-    q->n_prompt = q->n_tokens = (int)r->n_tokens;
-    q->n_cached = q->n_drafts = q->n_fresh = q->n_rows = 0;
-    q->limit = s->context - q->n_prompt < r->max_tokens ? s->context : q->n_prompt + r->max_tokens;
-    q->drafts_max =
-        r->speculation == SPECULATION_AUTO ? s->model.config.n_predict - 1 : r->speculation;
-    q->automatic = r->speculation == SPECULATION_AUTO;
-    q->used = q->patience = 0;
+    int rc = sequence_start(q, r, &s->runtime->model.config, s->context, err);
+    if (rc)
+        return rc;
+    q->age = s->admitted++;
     q->rates = s->rates;
-    q->ignore_eos = r->ignore_eos;
-    q->min_tokens = r->min_tokens;
-    q->top_logprobs = r->top_logprobs;
-    q->prompt_logprobs = r->prompt_logprobs;
-    sampler_init(&q->sampler, r, s->model.config.vocab, q->generated, q->seen);
-    char *to = q->stop_bytes;
-    for (int i = 0; i < r->n_stops; i++) {
-        q->stops[i] = memcpy(to, r->stops[i], r->stop_lens[i]);
-        q->stop_lens[i] = r->stop_lens[i];
-        to += r->stop_lens[i];
-    }
-    q->text.stops = q->stops;
-    q->text.stop_lens = q->stop_lens;
-    q->text.n_stops = r->n_stops;
-    q->text.held.len = q->out.len = 0;
-    q->text.held.failed = q->out.failed =
-        false; /* the sequence before may have run out of memory */
-    q->offset = 0;
-    q->forwards = 0;
-    q->prompt_ready = false;
-    q->finish = FINISH_NONE;
-    memset(&q->speculation, 0, sizeof q->speculation);
+    share(s, q, r);
     return slot;
-}
-
-void scheduler_collected(struct scheduler *s, int slot)
-{
-    struct sequence *q = &s->sequences[slot];
-    q->n_fresh = 0;
-    q->out.len = 0;
-    q->prompt_ready = false;
 }
 
 void scheduler_remove(struct scheduler *s, int slot)
 {
-    struct sequence *q = &s->sequences[slot];
-    free(q->prompt);
-    q->prompt = NULL;
-    q->active = false;
+    sequence_end(&s->sequences[slot]);
+}
+
+/* ---- the step ---- */
+
+void scheduler_each(struct lane *lane, struct scheduler *s, const int *slots, int n,
+                    sequence_fn *fn)
+{
+    bool spread = lane->n > 1 && s->runtime->model.config.vocab >= SPREAD_VOCAB;
+    struct lane only = lane_alone(lane);
+    if (spread && n < 2 * lane->n) {
+        for (int i = 0; i < n; i++)
+            fn(lane, s, &s->sequences[slots[i]], &s->sample_together, i);
+        return;
+    }
+    for (int i = lane->id; i < n && (spread || lane->id == 0); i += spread ? lane->n : 1)
+        fn(&only, s, &s->sequences[slots[i]], &s->sample_alone[lane->id], i);
+}
+
+bool scheduler_step(struct scheduler *s)
+{
+    double start = clock_seconds();
+    plan_step(s);
+    if (!s->step.n_rows)
+        return false;
+    verify_step(s);
+    draft_step(s);
+    s->forwards++;
+    s->step_seconds += clock_seconds() - start;
+    return true;
 }

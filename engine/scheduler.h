@@ -1,120 +1,106 @@
-/* Continuous batching: sequences in slots, and the decode step that moves all of them on at once
- * (DESIGN.md, "One decode step"). No locks and no threads of its own but the compute team: the
+/* Continuous batching: sequences in slots, the pages they get, and the decode step that moves all of
+ * them on at once (DESIGN.md, "The timeline"). No locks and no threads of its own but the lanes: the
  * decode thread owns it, or a test or the bench directly.
  *
- * A sequence has committed tokens x_1..x_t; the caches hold x_1..x_{t-1}. A step takes the rows
- * [x_t, drafts] of each decoding sequence and a chunk of each prompt still being read. */
+ * A step takes the rows [x_t, drafts] of each decoding sequence and a chunk of each prompt that is
+ * still being read. plan.c says which rows, verify.c runs the trunk over them and commits what the
+ * sampler chooses, draft.c proposes the next drafts.
+ *
+ * When pages run out, drafts go first; then the youngest sequences give their pages to older ones,
+ * and are read again, to the same bits, when there is room. The oldest always moves on: the pool has
+ * room for one sequence of the whole context. */
 #ifndef ENGINE_SCHEDULER_H
 #define ENGINE_SCHEDULER_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "engine/runtime.h"
+#include "engine/sequence.h"
 
-#include "base/buf.h"
-#include "base/err.h"
-#include "base/mem.h"
-#include "engine/engine.h"
-#include "engine/sampler.h"
-#include "engine/speculate.h"
-#include "engine/text.h"
-#include "heads/heads.h"
-#include "model/kv.h"
-#include "model/model.h"
-#include "weights/tokenizer.h"
-
-struct sequence {
-    bool active;
-    uint64_t id;
-    struct kv kv;
-    int32_t *tokens; /* (positions) prompt, then what was generated */
-    int n_prompt, n_tokens;
-    int n_cached;   /* leading tokens whose keys and values are in the cache */
-    int limit;      /* n_tokens at which the text ends: max_tokens or the context */
-    bool automatic; /* as many drafts as are worth their time, up to drafts_max */
-    struct draft_rates rates;
-    int drafts_max;     /* at most so many drafts a step; heads beyond keep no cache */
-    int used, patience; /* largest number of drafts of the last steps; how many steps those are */
-    int32_t drafts[ENGINE_DRAFTS_MAX];
-    int n_drafts;
-    bool ignore_eos;
-    int min_tokens, top_logprobs;
-    bool prompt_logprobs;
-    struct sampler sampler;
-    int32_t *generated; /* (V) the sampler's */
-    uint8_t *seen;      /* (V) the sampler's */
-    struct text text;
-    char *stop_bytes; /* copies of the stop strings, one after another */
-    const char *stops[ENGINE_STOPS_MAX];
-    size_t stop_lens[ENGINE_STOPS_MAX];
-    uint32_t offset; /* bytes decoded so far */
-    struct engine_speculation speculation;
-    size_t forwards;
-    /* this step */
-    int first_row, n_rows;
-    int first_full; /* where its rows begin in scheduler->full and in the logits */
-    /* news for the owner, cleared by scheduler_collected */
-    struct buf out;
-    struct engine_token fresh[ENGINE_DRAFTS_MAX + 1];
-    int n_fresh;
-    struct engine_token *prompt; /* (n_prompt) with prompt_logprobs */
-    bool prompt_ready;
-    enum engine_finish finish;
-};
+/* Drafts of a step, all sequences together: bounds the memory for their logits. */
+#define STEP_DRAFTS 256
+/* Prompt rows of a step that want log-probabilities. */
+#define STEP_PROMPT_LOGPROBS 64
 
 struct scheduler_options {
-    const char *model;
-    int threads, max_sequences, context, prompt_chunk; /* 0 = default, as in engine_options */
-    const char *isa, *weights, *kv;
+    int max_sequences, context, prompt_chunk; /* 0 = default, as in engine_options */
+    const char *kv;                           /* type of keys and values; NULL = bf16 */
+    size_t kv_limit;                          /* their bytes; 0 = default */
 };
 
-struct scheduler {
-    struct model model;
-    struct tokenizer tokenizer;
-    struct team team;
-    const struct head_type *heads;
-    struct sequence *sequences; /* (max_sequences) */
-    int max_sequences, context, prompt_chunk, max_rows;
-    struct arena arena;
-    /* one step */
-    struct row *rows, *committed;
+/* The rows of one pass and what it computes. */
+struct step {
+    struct row *rows;
     int32_t *tokens;
-    int n_rows, n_committed;
-    int *full, n_out;              /* rows that need logits */
-    bool drafting;                 /* some sequence of this step may draft */
-    int *committed_from;           /* (n_committed) where they stand among the rows */
-    int *draft_full;               /* rows among the committed that draft */
-    int *draft_slot, *draft_count; /* their sequences; how many draft with head i */
-    int draft_heads, drafts_most;  /* heads that run in this step; that draft for someone */
-    float *z, *z_committed;        /* (states, rows, D), see heads.h */
+    int n_rows;
+    int *out_rows, n_out; /* rows that need logits */
+    int *slots, n_slots;  /* sequences that have rows */
+    bool drafting;        /* some sequence of this step may draft */
+    long attended;        /* positions that its rows attend to, for the costs */
+
+    /* drafting: the rows whose tokens are settled, and the sequences that want drafts */
+    struct row *committed;
+    int *committed_from; /* (n_committed) where they stand among the rows */
+    int n_committed;
+    int *draft_rows, *draft_slot, n_drafting; /* (slots) rows among the committed; sequences */
+    int32_t *draft_tokens;                    /* (slots) the last token chosen for each */
+    int heads_run;    /* heads 1.. that run in this step, if only for their caches */
+    int heads_choose; /* heads 1.. whose logits are looked at */
+
+    float *z, *z_committed; /* (states, rows, D), see heads.h */
     float *h, *normed, *logits;
     struct block_acts acts;
     struct head_work *head_work; /* one; or one per lane, when lanes draft with whole heads */
+};
+
+struct scheduler {
+    struct runtime *runtime; /* borrowed */
+    const struct head_type *heads;
+    struct kv_pool pool;
+    struct sequence *sequences; /* (max_sequences) */
+    struct sequence **by_age;   /* (max_sequences) plan.c's */
+    int max_sequences, context, prompt_chunk, max_rows;
+    struct arena arena;
+    struct step step;
     bool lanes_take_heads;
-    struct candidate *candidates;
+    int settled_blocks; /* blocks whose keys and values of accepted drafts are right */
+    struct sampler_work sample_together; /* all lanes on one row */
+    struct sampler_work *sample_alone;   /* (lanes) each on rows of its own */
     struct draft_costs costs;
     struct draft_rates rates; /* over all sequences: what a new one begins with */
-    uint64_t forwards;
+    uint64_t admitted, preemptions, forwards;
     double step_seconds;
 };
 
-/* Loads the model. ERR_IO, ERR_INVALID, ERR_MEMORY. */
-int scheduler_init(struct scheduler *scheduler, const struct scheduler_options *options,
-                   struct err *err);
+/* runtime is borrowed. ERR_INVALID, ERR_MEMORY. */
+int scheduler_init(struct scheduler *scheduler, struct runtime *runtime,
+                   const struct scheduler_options *options, struct err *err);
 void scheduler_release(struct scheduler *scheduler);
 
-/* Checks a request by field. ERR_INVALID. */
-int scheduler_check(const struct scheduler *scheduler, const struct engine_request *request,
-                    struct err *err);
-/* Puts a checked request into a free slot and returns its number; ERR_BUSY when there is none,
- * ERR_MEMORY. */
-int scheduler_add(struct scheduler *scheduler, const struct engine_request *request, uint64_t id,
+/* Puts a checked request into a free slot and returns its number; ERR_BUSY when there is no slot, or
+ * too few pages for its prompt while others run; ERR_MEMORY. Pages of a running sequence that begins
+ * with the same tokens are shared. */
+int scheduler_add(struct scheduler *scheduler, const struct engine_request *request,
                   struct err *err);
 /* One step over all active, unfinished sequences. False when there are none. */
 bool scheduler_step(struct scheduler *scheduler);
-/* The owner has taken the news of a slot. */
-void scheduler_collected(struct scheduler *scheduler, int slot);
 /* Frees a slot, finished or not. */
 void scheduler_remove(struct scheduler *scheduler, int slot);
+
+/* Sequences that run, and those of them that wait for pages. */
+int scheduler_running(const struct scheduler *scheduler, int *preempted);
+
+/* ---- the parts of a step ---- */
+
+void plan_step(struct scheduler *scheduler);
+void verify_step(struct scheduler *scheduler);
+void draft_step(struct scheduler *scheduler);
+
+/* Runs fn for the n sequences listed (slot numbers), by the lanes that call this together: shared
+ * out by sequence, or, where the vocabulary is large and the sequences are few, one after another
+ * with all lanes on the rows of each. fn(lane, ...) then gets a lane of a team of one, or all lanes.
+ * No barrier at the end. */
+typedef void sequence_fn(struct lane *lane, struct scheduler *scheduler, struct sequence *sequence,
+                         struct sampler_work *work, int index);
+void scheduler_each(struct lane *lane, struct scheduler *scheduler, const int *slots, int n,
+                    sequence_fn *fn);
 
 #endif

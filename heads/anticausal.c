@@ -26,8 +26,10 @@ static void verify(struct lane *lane, const struct pass *pass, struct head_work 
 }
 
 static void draft(struct lane *lane, const struct pass *pass, struct head_work *work, int i,
-                  float *x, const int *out_rows, int n_out, bool last, float *h)
+                  const int32_t *tokens, float *x, const int *out_rows, int n_out, bool last,
+                  float *h)
 {
+    (void)tokens;
     (void)work;
     (void)last;
     rows_gather(lane, &pass->model->config, state(pass, x, i), out_rows, n_out, h);
@@ -36,6 +38,7 @@ static void draft(struct lane *lane, const struct pass *pass, struct head_work *
 
 const struct head_type head_anticausal = {
     .independent = true,
+    .all_verify = true,
     .states = states,
     .verify = verify,
     .draft = draft,

@@ -20,8 +20,11 @@ struct head_work {
 };
 
 struct head_type {
-    /* Drafts of different heads need nothing of each other, so that lanes may take whole heads. */
+    /* Drafts of different heads need nothing of each other, not even the token that the one before
+     * chose: their logits come from one product. */
     bool independent;
+    /* All heads take part in verify(), so that their keys and values of accepted drafts are right. */
+    bool all_verify;
     /* Heads that draft keep keys and values of their own: all committed rows pass through each of
      * them. Other kinds' draft() sees only the rows that draft. */
     bool cached;
@@ -32,11 +35,15 @@ struct head_type {
      * in its first state and, on return, what draft() reads; without `drafting` nothing will. */
     void (*verify)(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,
                    const int *out_rows, int n_out, bool drafting, float *h);
-    /* Head i >= 1 drafts: the same for h_i, over committed rows only. x (states, T, D): those rows
-     * of what verify() left. The engine calls it for i = 1, 2, ... in order within a step, each
-     * with `out_rows` that is part of the one before; `last` is the last of these calls. */
+    /* Head i >= 1 drafts: h_i of the rows in out_rows, over committed rows only. x (states, T, D):
+     * those rows of what verify() left. tokens (n_out): the token chosen last behind each of
+     * out_rows: for head 1 the one just committed, then the draft of head i - 1. Within a step the
+     * calls come for i = 1, 2, ..., each with out_rows that are part of the ones before; `last` is
+     * the last of them. Heads that are independent get no tokens but the committed ones, may be
+     * called by one lane each, and in any order. */
     void (*draft)(struct lane *lane, const struct pass *pass, struct head_work *work, int i,
-                  float *x, const int *out_rows, int n_out, bool last, float *h);
+                  const int32_t *tokens, float *x, const int *out_rows, int n_out, bool last,
+                  float *h);
 };
 
 const struct head_type *head_type(enum head_kind kind);

@@ -22,8 +22,10 @@ static void verify(struct lane *lane, const struct pass *pass, struct head_work 
 }
 
 static void draft(struct lane *lane, const struct pass *pass, struct head_work *work, int i,
-                  float *x, const int *out_rows, int n_out, bool last, float *h)
+                  const int32_t *tokens, float *x, const int *out_rows, int n_out, bool last,
+                  float *h)
 {
+    (void)tokens;
     (void)last;
     head(lane, pass, work, i, x, out_rows, n_out, h);
 }

@@ -1,4 +1,6 @@
 /* One transformer layer forward, for serving and training alike; attention over the cache. */
+#include <assert.h>
+#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -62,8 +64,56 @@ static void rows_swiglu(struct lane *lane, const struct config *c, const float *
     }
 }
 
-/* Queries are taken in the order sequence, key/value head, row, head: those that read the same keys
- * and values stand together, whichever row they are of, and lanes share them by number. */
+/* Rows that attend to the same memory stand together: those of a sequence that are in place, or a
+ * path of rows that are not. Index behind the last of them among the output rows. */
+static int attend_together(const struct pass *pass, const int *out_rows, int first, int n_out)
+{
+    int last = out_rows ? out_rows[first] : first, next = first + 1;
+    for (; next < n_out; next++) {
+        int r = out_rows ? out_rows[next] : next;
+        const struct row *before = &pass->rows[last], *row = &pass->rows[r];
+        bool in_place = row->slot == row->pos;
+        if (row->kv != before->kv || in_place != (before->slot == before->pos) ||
+            (!in_place && row->parent != last))
+            break;
+        last = r;
+    }
+    return next;
+}
+
+/* The cache of head g as row r sees it. When the end of its path is not in place, a copy is made, as
+ * it would stand if it were: the same chunks, the same additions, the same bits. */
+static struct attention_cache path_cache(const struct pass *pass, int r, int block, int g,
+                                         char *scratch)
+{
+    const struct kv *kv = pass->rows[r].kv;
+    struct attention_cache cache = {.pages = kv->pages,
+                                    .head = kv_head(kv->pool, block, g),
+                                    .values = kv->pool->values,
+                                    .tail_chunk = INT_MAX,
+                                    .tail = scratch,
+                                    .tail_stride = kv->pool->head_bytes};
+    int slots[2 * ATTENTION_CHUNK], last = pass->rows[r].pos, top = r;
+    if (pass->rows[r].slot == last)
+        return cache;
+    while (pass->rows[top].parent >= 0)
+        top = pass->rows[top].parent;
+    cache.tail_chunk = pass->rows[top].pos / ATTENTION_CHUNK;
+    int first = cache.tail_chunk * ATTENTION_CHUNK, n = last + 1 - first;
+    assert(last - pass->rows[top].pos < PATH_MOST);
+    for (int i = 0; i < n; i++)
+        slots[i] = first + i;
+    for (int a = r; a >= 0; a = pass->rows[a].parent)
+        slots[pass->rows[a].pos - first] = pass->rows[a].slot;
+    for (int i = 0; i < n; i += ATTENTION_CHUNK, scratch += cache.tail_stride)
+        kv_copy_chunk(kv, block, g, slots + i, n - i < ATTENTION_CHUNK ? n - i : ATTENTION_CHUNK,
+                      scratch);
+    return cache;
+}
+
+/* Queries are taken in the order of rows that attend together, key/value head, row, head: those that
+ * read the same keys and values stand together, whichever row they are of, and lanes share them by
+ * number. */
 static void attend_rows(struct lane *lane, const struct pass *pass, int block,
                         struct block_acts *acts, const int *out_rows, int n_out)
 {
@@ -76,23 +126,23 @@ static void attend_rows(struct lane *lane, const struct pass *pass, int block,
         linear_prefetch(lane, &pass->model->blocks[block].wo, PREFETCH_BYTES);
     lane_share(lane, n_out * c->n_heads, 1, &begin, &end);
     for (int first = 0, next; first < n_out; first = next) {
-        const struct kv *kv = pass->rows[out_rows ? out_rows[first] : first].kv;
-        next = first + 1;
-        while (next < n_out && pass->rows[out_rows ? out_rows[next] : next].kv == kv)
-            next++;
+        next = attend_together(pass, out_rows, first, n_out);
+        int deepest = out_rows ? out_rows[next - 1] : next - 1;
         for (int g = 0; g < c->n_kv_heads; g++) {
             struct attention_query queries[ATTENTION_MOST];
-            int n = 0, last = at + (next - first) * per_group;
-            for (int i = at > begin ? at : begin; i < last && i < end; i++) {
+            int n = 0, last = at + (next - first) * per_group, i = at > begin ? at : begin;
+            struct attention_cache cache;
+            if (i < last && i < end)
+                cache = path_cache(pass, deepest, block, g, lane->scratch);
+            for (; i < last && i < end; i++) {
                 int to = first + (i - at) / per_group, r = out_rows ? out_rows[to] : to;
                 size_t head = (size_t)(g * per_group + (i - at) % per_group) * k;
                 queries[n++] = (struct attention_query){acts->qkv + (size_t)r * stride + head,
                                                         acts->att + (size_t)to * width + head,
                                                         pass->rows[r].pos + 1};
                 if (n == ATTENTION_MOST || i + 1 == last || i + 1 == end) {
-                    kernels.attention[kv->type](queries, n, kv_keys(kv, block, g),
-                                                kv_values(kv, block, g), c->head_dim, scale,
-                                                &prefetch);
+                    kernels.attention[pass->rows[r].kv->pool->type](queries, n, &cache, c->head_dim,
+                                                                    scale, &prefetch);
                     n = 0;
                 }
             }
@@ -121,9 +171,9 @@ static void rotate_and_cache(struct lane *lane, const struct pass *pass, int blo
         for (int h = begin > queries ? begin : queries; h < end; h++) {
             const float *head = heads + (size_t)h * size;
             if (h < queries + keys)
-                kv_put_key(row->kv, block, h - queries, row->pos, head);
+                kv_put_key(row->kv, block, h - queries, row->slot, head);
             else
-                kv_put_value(row->kv, block, h - queries - keys, row->pos, head);
+                kv_put_value(row->kv, block, h - queries - keys, row->slot, head);
         }
     }
 }

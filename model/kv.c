@@ -2,11 +2,11 @@
 #include "model/kv.h"
 
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "base/mem.h"
-#include "model/kernels/kernels.h"
 #include "weights/bf16.h"
 
 static size_t element(enum weight_type type)
@@ -29,69 +29,200 @@ size_t kv_position_bytes(const struct config *config, int n_blocks, enum weight_
     return (size_t)n_blocks * (size_t)config->n_kv_heads * head * element(type);
 }
 
-int kv_init(struct kv *kv, const struct config *config, int n_blocks, int positions,
-            enum weight_type type, struct err *err)
+/* ---- the pool ---- */
+
+int kv_pool_init(struct kv_pool *pool, const struct config *config, int n_blocks, int n_pages,
+                 enum weight_type type, struct err *err)
 {
     assert(type == WEIGHT_F32 || type == WEIGHT_BF16);
-    *kv = (struct kv){.type = type,
-                      .positions = (positions + 15) / 16 * 16,
-                      .n_kv_heads = config->n_kv_heads,
-                      .head_dim = config->head_dim};
-    size_t of_key = (size_t)config->head_dim * element(type);
-    size_t of_value = attention_value_stride(config->head_dim) * element(type);
-    size_t heads = (size_t)(n_blocks ? n_blocks : 1) * (size_t)config->n_kv_heads;
-    bool fits = size_mul(of_key, (size_t)kv->positions, &kv->keys) &&
-                size_mul(of_value, (size_t)kv->positions, &kv->values) &&
-                size_mul(kv->keys + kv->values, heads, &kv->size);
-    void *data = fits ? mmap(NULL, kv->size, PROT_READ | PROT_WRITE,
-                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
-                      : MAP_FAILED;
-    if (data == MAP_FAILED) {
-        memset(kv, 0, sizeof *kv);
-        return err_set(
-            err, ERR_MEMORY,
-            "no memory for the keys and values of %d positions: use a shorter context or "
-            "fewer sequences",
-            positions);
+    size_t size;
+    if (n_blocks < 1)
+        n_blocks = 1; /* a model without layers still has pages */
+    *pool = (struct kv_pool){.type = type,
+                             .n_blocks = n_blocks,
+                             .n_kv_heads = config->n_kv_heads,
+                             .head_dim = config->head_dim,
+                             .n_pages = n_pages,
+                             .n_free = n_pages};
+    pool->page_bytes = KV_PAGE * kv_position_bytes(config, n_blocks, type);
+    pool->head_bytes = pool->page_bytes / ((size_t)n_blocks * (size_t)config->n_kv_heads);
+    pool->values = KV_PAGE * (size_t)config->head_dim * element(type);
+    pool->free = calloc((size_t)n_pages, sizeof *pool->free);
+    pool->refs = calloc((size_t)n_pages, sizeof *pool->refs);
+    void *data = size_mul(pool->page_bytes, (size_t)n_pages, &size)
+                     ? mmap(NULL, size, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+                     : MAP_FAILED;
+    pool->data = data == MAP_FAILED ? NULL : data;
+    if (!pool->free || !pool->refs || !pool->data) {
+        kv_pool_release(pool);
+        return err_set(err, ERR_MEMORY,
+                       "no memory for %d pages of keys and values: use a shorter context, fewer "
+                       "sequences or a lower limit",
+                       n_pages);
     }
-    kv->data = data;
+    for (int i = 0; i < n_pages; i++)
+        pool->free[i] = n_pages - 1 - i;
     return 0;
+}
+
+void kv_pool_release(struct kv_pool *pool)
+{
+    if (pool->data)
+        munmap(pool->data, pool->page_bytes * (size_t)pool->n_pages);
+    free(pool->free);
+    free(pool->refs);
+    memset(pool, 0, sizeof *pool);
+}
+
+void kv_pool_trim(struct kv_pool *pool)
+{
+    for (int i = 0; i < pool->n_free; i++)
+        madvise(pool->data + (size_t)pool->free[i] * pool->page_bytes, pool->page_bytes,
+                MADV_DONTNEED);
+}
+
+static void drop(struct kv_pool *pool, const char *page)
+{
+    int number = (int)((size_t)(page - pool->data) / pool->page_bytes);
+    assert(pool->refs[number] > 0);
+    if (--pool->refs[number] == 0)
+        pool->free[pool->n_free++] = number;
+}
+
+/* ---- the pages of a sequence ---- */
+
+int kv_init(struct kv *kv, struct kv_pool *pool, int slots, struct err *err)
+{
+    *kv = (struct kv){.pool = pool, .most = kv_pages(slots)};
+    kv->pages = calloc((size_t)kv->most, sizeof *kv->pages);
+    return kv->pages ? 0 : err_set(err, ERR_MEMORY, "no memory for a list of %d pages", kv->most);
 }
 
 void kv_release(struct kv *kv)
 {
-    if (kv->data)
-        munmap(kv->data, kv->size);
+    if (kv->pages)
+        kv_truncate(kv, 0);
+    free(kv->pages);
     memset(kv, 0, sizeof *kv);
 }
 
-void kv_put_key(struct kv *kv, int block, int g, int pos, const float *key)
+bool kv_reserve(struct kv *kv, int slots)
 {
-    assert(pos >= 0 && pos < kv->positions);
-    size_t width = (size_t)kv->head_dim, at = (size_t)pos % 16;
-    size_t first = (size_t)pos / 16 * width * 16; /* of the block of positions */
-    if (kv->type == WEIGHT_F32) {
-        float *to = (float *)kv_keys(kv, block, g) + first + at;
-        for (size_t d = 0; d < width; d++)
-            to[d * 16] = key[d];
-    } else {
-        uint16_t *to = (uint16_t *)kv_keys(kv, block, g) + first + 2 * at;
-        for (size_t d = 0; d < width; d += 2) {
-            to[d * 16] = bf16_from_float(key[d]);
-            to[d * 16 + 1] = bf16_from_float(key[d + 1]);
-        }
+    struct kv_pool *pool = kv->pool;
+    int wanted = kv_pages(slots);
+    assert(wanted <= kv->most);
+    if (wanted - kv->n_pages > pool->n_free)
+        return false;
+    while (kv->n_pages < wanted) {
+        int number = pool->free[--pool->n_free];
+        pool->refs[number] = 1;
+        kv->pages[kv->n_pages++] = pool->data + (size_t)number * pool->page_bytes;
+    }
+    return true;
+}
+
+void kv_truncate(struct kv *kv, int slots)
+{
+    while (kv->n_pages > kv_pages(slots))
+        drop(kv->pool, kv->pages[--kv->n_pages]);
+}
+
+void kv_share(struct kv *kv, const struct kv *from, int n_pages)
+{
+    assert(kv->n_pages == 0 && n_pages <= from->n_pages && n_pages <= kv->most);
+    for (int i = 0; i < n_pages; i++) {
+        struct kv_pool *pool = kv->pool;
+        pool->refs[(size_t)(from->pages[i] - pool->data) / pool->page_bytes]++;
+        kv->pages[kv->n_pages++] = from->pages[i];
     }
 }
 
-void kv_put_value(struct kv *kv, int block, int g, int pos, const float *value)
+/* ---- keys and values ---- */
+
+static char *chunk(const struct kv *kv, int block, int g, int slot)
 {
-    assert(pos >= 0 && pos < kv->positions);
-    size_t width = (size_t)kv->head_dim, first = (size_t)pos * attention_value_stride(kv->head_dim);
-    if (kv->type == WEIGHT_F32) {
-        memcpy((float *)kv_values(kv, block, g) + first, value, width * sizeof(float));
-    } else {
-        uint16_t *to = (uint16_t *)kv_values(kv, block, g) + first;
+    assert(slot >= 0 && slot < kv->n_pages * KV_PAGE);
+    return kv->pages[slot / KV_PAGE] + kv_head(kv->pool, block, g);
+}
+
+/* Where element d of position i of a chunk stands. Pairs of d of bf16 keys stand side by side. */
+static size_t key_at(const struct kv_pool *pool, int i, int d)
+{
+    size_t first = (size_t)i / 16 * (size_t)pool->head_dim * 16, at = (size_t)i % 16;
+    return pool->type == WEIGHT_F32 ? first + (size_t)d * 16 + at
+                                    : first + ((size_t)d / 2 * 16 + at) * 2 + (size_t)d % 2;
+}
+
+void kv_put_key(const struct kv *kv, int block, int g, int slot, const float *key)
+{
+    const struct kv_pool *pool = kv->pool;
+    char *to = chunk(kv, block, g, slot);
+    size_t first = key_at(pool, slot % KV_PAGE, 0), width = (size_t)pool->head_dim;
+    if (pool->type == WEIGHT_F32) {
         for (size_t d = 0; d < width; d++)
-            to[d / 32 * 32 + d % 16 * 2 + d / 16 % 2] = bf16_from_float(value[d]);
+            ((float *)(void *)to)[first + d * 16] = key[d];
+        return;
     }
+    uint16_t *half = (uint16_t *)(void *)to + first;
+    for (size_t d = 0; d < width; d += 2) {
+        half[d * 16] = bf16_from_float(key[d]);
+        half[d * 16 + 1] = bf16_from_float(key[d + 1]);
+    }
+}
+
+void kv_put_value(const struct kv *kv, int block, int g, int slot, const float *value)
+{
+    const struct kv_pool *pool = kv->pool;
+    size_t width = (size_t)pool->head_dim;
+    size_t first = (size_t)(slot % KV_PAGE) * attention_value_stride(pool->head_dim);
+    char *to = chunk(kv, block, g, slot) + pool->values;
+    if (pool->type == WEIGHT_F32) {
+        memcpy((float *)(void *)to + first, value, width * sizeof(float));
+        return;
+    }
+    uint16_t *half = (uint16_t *)(void *)to + first;
+    for (size_t d = 0; d < width; d++)
+        half[d / 32 * 32 + d % 16 * 2 + d / 16 % 2] = bf16_from_float(value[d]);
+}
+
+/* Position i of the chunk `from` becomes position j of the chunk `to`. */
+static void copy_position(const struct kv_pool *pool, const char *from, int i, char *to, int j)
+{
+    size_t width = (size_t)pool->head_dim;
+    size_t value = attention_value_stride(pool->head_dim) * element(pool->type);
+    size_t k = key_at(pool, i, 0), l = key_at(pool, j, 0);
+    if (pool->type == WEIGHT_F32)
+        for (size_t d = 0; d < width; d++)
+            ((float *)(void *)to)[l + d * 16] = ((const float *)(const void *)from)[k + d * 16];
+    else /* a pair of halves at a time */
+        for (size_t d = 0; d < width / 2; d++)
+            memcpy(to + l * 2 + d * 64, from + k * 2 + d * 64, 4);
+    memcpy(to + pool->values + (size_t)j * value, from + pool->values + (size_t)i * value, value);
+}
+
+void kv_move(const struct kv *kv, int n_blocks, int from, int to)
+{
+    for (int b = 0; b < n_blocks; b++)
+        for (int g = 0; g < kv->pool->n_kv_heads; g++)
+            copy_position(kv->pool, chunk(kv, b, g, from), from % KV_PAGE, chunk(kv, b, g, to),
+                          to % KV_PAGE);
+}
+
+void kv_copy_chunk(const struct kv *kv, int block, int g, const int *slots, int n, char *to)
+{
+    const struct kv_pool *pool = kv->pool;
+    int in_place = 0;
+    while (in_place < n && slots[in_place] % KV_PAGE == in_place &&
+           slots[in_place] / KV_PAGE == slots[0] / KV_PAGE)
+        in_place++;
+    if (in_place) { /* whole blocks of 16 positions */
+        const char *from = chunk(kv, block, g, slots[0]);
+        size_t blocks = ((size_t)in_place + 15) / 16;
+        memcpy(to, from, blocks * 16 * (size_t)pool->head_dim * element(pool->type));
+        memcpy(to + pool->values, from + pool->values,
+               (size_t)in_place * attention_value_stride(pool->head_dim) * element(pool->type));
+    }
+    for (int i = in_place; i < n; i++)
+        copy_position(pool, chunk(kv, block, g, slots[i]), slots[i] % KV_PAGE, to, i);
 }

@@ -274,6 +274,8 @@ void model_release(struct model *m)
     for (int i = 0; m->head_linear && i < m->config.n_predict; i++)
         linear_release(&m->head_linear[i]);
     linear_release(&m->output);
+    linear_release(&m->draft_output);
+    free(m->draft_ids);
     linear_release(&m->random_embed);
     free(m->blocks);
     free(m->head_linear);
@@ -322,7 +324,10 @@ size_t model_lane_bytes(const struct model *m)
 {
     const struct config *c = &m->config;
     int widest = c->hidden > c->dim ? c->hidden : c->dim;
-    return LANE_ROWS * (size_t)c->dim * sizeof(float) + linear_scratch_bytes(widest);
+    size_t product = LANE_ROWS * (size_t)c->dim * sizeof(float) + linear_scratch_bytes(widest);
+    size_t tail = 2 * ATTENTION_CHUNK * sizeof(float) *
+                  ((size_t)c->head_dim + attention_value_stride(c->head_dim));
+    return product > tail ? product : tail;
 }
 
 size_t model_logits_stride(const struct model *m)
@@ -330,12 +335,48 @@ size_t model_logits_stride(const struct model *m)
     return ((size_t)m->config.vocab + PANEL - 1) / PANEL * PANEL;
 }
 
-void model_logits(struct lane *lane, const struct model *m, int head, const float *h, int rows,
-                  float *normed, float *logits)
+void model_logits(struct lane *lane, const struct model *m, int head, int n, const float *h,
+                  int rows, float *normed, float *logits)
 {
-    rows_norm(lane, &m->config, h, m->norm, rows, normed, NULL);
+    size_t dim = (size_t)m->config.dim, stride = model_logits_stride(m), each = (size_t)rows;
+    rows_norm(lane, &m->config, h, m->norm, n * rows, normed, NULL);
     lane_barrier(lane);
-    linear_forward(lane, model_unembedding(m, head), normed, (size_t)m->config.dim, rows, NULL,
-                   logits, model_logits_stride(m));
+    if (head_kind_tensors(m->config.kind) != HEAD_UNEMBEDDING) {
+        const struct linear *output = head > 0 && m->draft_ids ? &m->draft_output : &m->output;
+        linear_forward(lane, output, normed, dim, n * rows, NULL, logits, stride);
+    } else {
+        for (size_t i = 0; i < (size_t)n; i++)
+            linear_forward(lane, &m->head_linear[(size_t)head + i], normed + i * each * dim, dim,
+                           rows, NULL, logits + i * each * stride, stride);
+    }
     lane_barrier(lane);
+}
+
+int model_draft_vocabulary(struct model *m, const int32_t *ids, int n, struct err *err)
+{
+    const struct param *p = &m->params.list[m->config.tied ? m->params.embed : m->params.output];
+    struct matrix all, some;
+    if (head_kind_tensors(m->config.kind) == HEAD_UNEMBEDDING)
+        return err_set(err, ERR_INVALID,
+                       "heads of kind %s have unembeddings of their own and no draft vocabulary",
+                       head_kind_name(m->config.kind));
+    int rc = matrix_find(&m->file, p->name, p->n_dims, p->shape, &all, err);
+    if (rc)
+        return rc;
+    m->draft_ids = malloc((size_t)n * sizeof *ids);
+    float *rows = malloc((size_t)n * all.inputs * sizeof *rows);
+    if (!m->draft_ids || !rows)
+        rc = err_set(err, ERR_MEMORY, "no memory for a draft vocabulary of %d tokens", n);
+    for (int i = 0; i < n && !rc; i++) {
+        matrix_row(&all, (size_t)ids[i], rows + (size_t)i * all.inputs);
+        m->draft_ids[i] = ids[i];
+    }
+    struct tensor tensor = {.dtype = DTYPE_F32, .data = rows};
+    some = (struct matrix){
+        .data = &tensor, .type = WEIGHT_F32, .rows = (size_t)n, .inputs = all.inputs};
+    m->n_draft_ids = n;
+    if (!rc)
+        rc = linear_pack(&m->draft_output, m->output.type, &some, 1, err);
+    free(rows);
+    return rc;
 }

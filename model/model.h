@@ -24,10 +24,21 @@
 
 struct kv;
 
+/* One token of one sequence. It attends to its own path: the tokens committed before it, which stand
+ * in the cache at their positions, and the drafts of this pass that it follows. */
 struct row {
     struct kv *kv; /* the sequence's cache; NULL in the trainer, whose rows are whole sequences */
     int pos;       /* position in the sequence, from 0 */
+    int slot;      /* where the cache takes its keys and values (kv.h); at least pos */
+    int parent;    /* the row before it on its path when that one's slot is not its position either,
+                      else -1: all before it are in place */
 };
+
+/* A row of which all that comes before it is in place, and itself. */
+static inline struct row row_in_place(struct kv *kv, int pos)
+{
+    return (struct row){kv, pos, pos, -1};
+}
 
 struct block {
     const float *attn_norm, *ffn_norm; /* (D) */
@@ -48,6 +59,9 @@ struct model {
     struct linear *head_linear; /* (N) A_i or U_i; NULL for heads of layers */
     const float *norm;          /* (D) */
     struct linear output;       /* (V, D); unused where heads have unembeddings of their own */
+    struct linear draft_output; /* (n_draft_ids, D) its rows that drafts are chosen from, */
+    int32_t *draft_ids;         /* and their tokens, rising; NULL: drafts may be any token */
+    int n_draft_ids;
     float *rope_cos, *rope_sin; /* (positions, K): each cosine twice; -sin, +sin */
     int positions;
     int weights;                /* enum weight_type or WEIGHT_STORED */
@@ -125,7 +139,7 @@ struct pass {
 void block_forward(struct lane *lane, const struct pass *pass, int block, struct block_acts *acts,
                    const float *x, const int *out_rows, int n_out, float *y);
 
-/* Serving's attention: appends keys and values to each row's cache, then attends over it. */
+/* Serving's attention: puts keys and values into each row's slot, then attends over its path. */
 attend_fn attend_cached;
 
 /* x[r] = embedding of tokens[r]. Tokens must be within 0..V-1. */
@@ -136,11 +150,18 @@ void model_embed(struct lane *lane, const struct model *model, const int32_t *to
 void trunk_forward(struct lane *lane, const struct pass *pass, struct block_acts *acts,
                    const int32_t *tokens, float *z);
 
-/* f_u of prediction head i: logits[r] = unembedding(norm(h[r])), logits_stride(model) floats per
- * row. normed: scratch (rows, D). */
-void model_logits(struct lane *lane, const struct model *model, int head, const float *h, int rows,
-                  float *normed, float *logits);
+/* f_u of n prediction heads from `head` on, each on `rows` rows of its own: h (n, rows, D) becomes
+ * logits (n, rows, stride) = unembedding(norm(h)), stride = model_logits_stride. Heads that share an
+ * unembedding go through it together, so that its weights are read once. Heads behind the first
+ * have a draft vocabulary when the model has one. normed: scratch (n, rows, D). */
+void model_logits(struct lane *lane, const struct model *model, int head, int n, const float *h,
+                  int rows, float *normed, float *logits);
 size_t model_logits_stride(const struct model *model);
+
+/* Heads behind the first predict these tokens only (rising ids, copied), which makes drafts cheaper:
+ * their rows of the unembedding are packed once more. Before any pass. ERR_INVALID where heads have
+ * unembeddings of their own, ERR_MEMORY. */
+int model_draft_vocabulary(struct model *model, const int32_t *ids, int n, struct err *err);
 
 /* y[r] = rmsnorm(x[r]) for this lane's share of the rows; scale (rows) or NULL. No barrier. */
 void rows_norm(struct lane *lane, const struct config *config, const float *x,
@@ -152,8 +173,11 @@ void rows_gather(struct lane *lane, const struct config *config, const float *x,
                  const int *out_rows, int n, float *y);
 
 /* Serving: every lane has working memory (team_reserve) for so many normalised rows and, behind
- * them, for linear_forward. */
+ * them, for linear_forward; at other times for the end of a path in attention. */
 #define LANE_ROWS 16
 size_t model_lane_bytes(const struct model *model);
+
+/* Longest path of rows that are not in place. */
+#define PATH_MOST ATTENTION_CHUNK
 
 #endif

@@ -125,6 +125,13 @@ void team_run(struct team *team, void (*fn)(struct lane *lane, void *arg), void 
     lane_barrier(&team->lanes[0]);
 }
 
+struct lane lane_alone(const struct lane *lane)
+{
+    static struct team one = {.n = 1}; /* never written: alone there is nobody to wait for */
+    return (struct lane){
+        .team = &one, .n = 1, .scratch = lane->scratch, .scratch_size = lane->scratch_size};
+}
+
 void lane_share(const struct lane *lane, int count, int grain, int *begin, int *end)
 {
     long grains = (count + grain - 1) / grain;

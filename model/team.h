@@ -60,6 +60,10 @@ void team_run(struct team *team, void (*fn)(struct lane *lane, void *arg), void 
 /* Every lane must call it the same number of times. */
 void lane_barrier(struct lane *lane);
 
+/* This lane as the only one of a team, with its working memory: for functions that all lanes of a
+ * team call together, when each lane has something of its own to do. */
+struct lane lane_alone(const struct lane *lane);
+
 /* This lane's share of 0..count-1, in whole grains; *begin == *end when there is none. */
 void lane_share(const struct lane *lane, int count, int grain, int *begin, int *end);
 

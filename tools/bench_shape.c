@@ -44,6 +44,7 @@ struct shape_bench {
     const char *type;
     struct model model;
     struct team team;
+    struct kv_pool pool;
     struct kv *kv; /* (sequences) */
     int *cached;   /* (sequences) positions that passes read: filled with random numbers */
     int n_sequences;
@@ -203,13 +204,14 @@ static int plan_cells(struct shape_bench *b, struct err *err)
                            batch, rows, SHAPE_ROWS_MOST);
             }
         }
-    for (int i = 0; i < b->n_sequences; i++) {
-        int rc =
-            kv_init(&b->kv[i], &b->model.config, b->model.n_blocks, positions(o), b->kv_type, err);
-        if (rc)
-            return rc;
+    int rc = kv_pool_init(&b->pool, &b->model.config, b->model.n_blocks,
+                          b->n_sequences * kv_pages(positions(o)), b->kv_type, err);
+    for (int i = 0; i < b->n_sequences && !rc; i++) {
+        rc = kv_init(&b->kv[i], &b->pool, positions(o), err);
+        if (!rc)
+            kv_reserve(&b->kv[i], positions(o));
     }
-    return 0;
+    return rc;
 }
 
 /* Memory never written would be one page of zeros, read from the nearest cache. */
@@ -238,6 +240,7 @@ static void release(struct shape_bench *b)
 {
     for (int i = 0; b->kv && i < b->n_sequences; i++)
         kv_release(&b->kv[i]);
+    kv_pool_release(&b->pool);
     team_release(&b->team);
     model_release(&b->model);
     arena_release(&b->arena);
@@ -256,13 +259,13 @@ static void pass_lane(struct lane *lane, void *arg)
     struct pass pass = {&b->model, b->rows, b->n_rows, attend_cached, NULL};
     trunk_forward(lane, &pass, &b->acts, b->tokens, b->z);
     b->head->verify(lane, &pass, &b->work, b->z, b->full, b->n_out, false, b->h);
-    model_logits(lane, &b->model, 0, b->h, b->n_out, b->normed, b->logits);
+    model_logits(lane, &b->model, 0, 1, b->h, b->n_out, b->normed, b->logits);
 }
 
 static void add_rows(struct shape_bench *b, struct kv *kv, int first, int n)
 {
     for (int i = 0; i < n; i++, b->n_rows++) {
-        b->rows[b->n_rows] = (struct row){kv, first + i};
+        b->rows[b->n_rows] = row_in_place(kv, first + i);
         b->tokens[b->n_rows] = (first + i) * 7919 % b->model.config.vocab;
     }
 }

@@ -179,7 +179,7 @@ double schedule_rate(const struct schedule *s, int step)
     return low + (s->rate - low) * 0.5 * (1 + cos(M_PI * (done < 1 ? done : 1)));
 }
 
-/* The gradient's norm over all tensors, then AdamW on each; norm_weights are not decayed. */
+/* The gradient's norm over all tensors, then AdamW on each; norm weights are not decayed. */
 static void update_lane(struct lane *lane, void *arg)
 {
     struct trainer *t = arg;

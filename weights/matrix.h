@@ -10,7 +10,7 @@
 struct matrix {
     const struct tensor *data, *scale; /* scale NULL unless quantised */
     enum weight_type type;
-    size_t rows, inputs; /* a norm_weight is one row */
+    size_t rows, inputs; /* a norm weight is one row */
 };
 
 /* The parameter of that name and shape (n_dims 1 or 2), only matrices quantised. ERR_INVALID names

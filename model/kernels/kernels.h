@@ -92,14 +92,35 @@ struct attention_query {
     int n;
 };
 
-/* At most ATTENTION_MOST queries that share one key/value head of one sequence, each over the
- * cached positions 0..n-1 of its own n, in chunks of ATTENTION_CHUNK from position 0 with a running
- * maximum; sums are f32. k: blocks of 16 positions, each packed like a panel of weights with
- * positions for output channels and d for inputs. v: position after position,
- * attention_value_stride(head_dim) elements apart; in bf16 d and d + 16 stand side by side:
- * element d at d / 32 * 32 + d % 16 * 2 + d / 16 % 2. */
-typedef void attention_kernel(const struct attention_query *queries, int n_queries, const void *k,
-                              const void *v, int head_dim, float scale, struct prefetch *prefetch);
+#define ATTENTION_CHUNK 64
+#define ATTENTION_MOST 16
+
+/* Keys and values of one head of one sequence, chunk by chunk of ATTENTION_CHUNK positions. A chunk
+ * holds its keys, then its values. Keys: blocks of 16 positions, each packed like a panel of weights
+ * with positions for output channels and d for inputs. Values: position after position,
+ * attention_value_stride(head_dim) elements apart; in bf16 d and d + 16 stand side by side: element
+ * d at d / 32 * 32 + d % 16 * 2 + d / 16 % 2. */
+struct attention_cache {
+    char *const *pages;   /* of a chunk of positions each, in order */
+    size_t head;          /* bytes into a page at which this head's chunk stands */
+    size_t values;        /* bytes from a chunk's keys to its values */
+    int tail_chunk;       /* chunks from this one on stand elsewhere (INT_MAX: none): */
+    const char *tail;     /* one behind the other, */
+    size_t tail_stride;   /* so many bytes apart */
+};
+
+static inline const char *attention_chunk(const struct attention_cache *cache, int chunk)
+{
+    return chunk < cache->tail_chunk
+               ? cache->pages[chunk] + cache->head
+               : cache->tail + (size_t)(chunk - cache->tail_chunk) * cache->tail_stride;
+}
+
+/* At most ATTENTION_MOST queries that share a cache, each over its positions 0..n-1 of its own n, in
+ * chunks from position 0 with a running maximum; sums are f32. */
+typedef void attention_kernel(const struct attention_query *queries, int n_queries,
+                              const struct attention_cache *cache, int head_dim, float scale,
+                              struct prefetch *prefetch);
 
 static inline size_t attention_value_stride(int head_dim)
 {
@@ -134,9 +155,6 @@ struct kernels {
     /* log(sum(exp(x))) over width values, any width. */
     float (*logsumexp)(const float *x, int width);
 };
-
-#define ATTENTION_CHUNK 64
-#define ATTENTION_MOST 16
 
 extern struct kernels kernels;
 extern const struct kernels kernels_generic, kernels_avx2, kernels_avx512, kernels_vnni;

@@ -316,11 +316,10 @@ static void swiglu(const float *gate, const float *up, int width, float *y)
 
 #define CHUNK_BLOCKS (ATTENTION_CHUNK / 16)
 
-/* Scores of Q queries against B blocks of 16 positions, keys from element `at` on: Q * B chains of
- * additions side by side, which hide the latency of each, and each key is read once for all
- * queries. */
-V16_INLINE void scores(const struct attention_query *queries, const void *k, size_t at,
-                       int head_dim, float scale, const int Q, const int B,
+/* Scores of Q queries against B blocks of 16 positions: Q * B chains of additions side by side,
+ * which hide the latency of each, and each key is read once for all queries. */
+V16_INLINE void scores(const struct attention_query *queries, const void *k, int head_dim,
+                       float scale, const int Q, const int B,
                        float p[][ATTENTION_CHUNK], load_pair *load)
 {
     v16 s[ATTENTION_QUERIES * CHUNK_BLOCKS];
@@ -334,7 +333,7 @@ V16_INLINE void scores(const struct attention_query *queries, const void *k, siz
         }
         for (int b = 0; b < B; b++) {
             v16 even, odd;
-            load(k, at + ((size_t)b * (size_t)head_dim + (size_t)d) * 16, &even, &odd);
+            load(k, ((size_t)b * (size_t)head_dim + (size_t)d) * 16, &even, &odd);
             for (int i = 0; i < Q; i++)
                 s[i * B + b] = v16_fma(q0[i], even, s[i * B + b]);
             for (int i = 0; i < Q; i++)
@@ -390,7 +389,7 @@ V16_INLINE void weigh(float p[][ATTENTION_CHUNK], const int *count, struct runni
 
 /* out[d..] = out[d..] keep + sum over positions of p v, for Q queries and 16 D values. */
 V16_INLINE void mix(const struct attention_query *queries, float p[][ATTENTION_CHUNK],
-                    const void *v, size_t at, size_t stride, int from, int to, int d,
+                    const void *v, size_t stride, int from, int to, int d,
                     const float *keep, const int Q, const int D, load_pair *load)
 {
     v16 a[ATTENTION_QUERIES * 4];
@@ -400,7 +399,7 @@ V16_INLINE void mix(const struct attention_query *queries, float p[][ATTENTION_C
     for (int j = from; j < to; j++) {
         v16 value[4];
         for (int e = 0; e < D; e += 2)
-            load(v, at + (size_t)j * stride + (size_t)(d + e * 16), &value[e], &value[e + 1]);
+            load(v, (size_t)j * stride + (size_t)(d + e * 16), &value[e], &value[e + 1]);
         for (int i = 0; i < Q; i++) {
             v16 weight = v16_set(p[i][j]);
             for (int e = 0; e < D; e++)
@@ -413,20 +412,20 @@ V16_INLINE void mix(const struct attention_query *queries, float p[][ATTENTION_C
 }
 
 V16_INLINE void mix_all(const struct attention_query *queries, float p[][ATTENTION_CHUNK],
-                        const void *v, size_t at, int from, int to, int head_dim, const float *keep,
+                        const void *v, int from, int to, int head_dim, const float *keep,
                         const int Q, load_pair *load)
 {
     int d = 0;
     size_t stride = attention_value_stride(head_dim);
     for (; d + 64 <= head_dim; d += 64)
-        mix(queries, p, v, at, stride, from, to, d, keep, Q, 4, load);
+        mix(queries, p, v, stride, from, to, d, keep, Q, 4, load);
     for (; d + 32 <= head_dim; d += 32)
-        mix(queries, p, v, at, stride, from, to, d, keep, Q, 2, load);
+        mix(queries, p, v, stride, from, to, d, keep, Q, 2, load);
     if (d < head_dim)
-        mix(queries, p, v, at, stride, from, to, d, keep, Q, 1, load);
+        mix(queries, p, v, stride, from, to, d, keep, Q, 1, load);
 }
 
-/* One chunk of positions, from `start` on, for Q queries that all see some of it. */
+/* One chunk of positions, from `start` on, for Q queries that all see some of it. k, v: its own. */
 V16_INLINE void chunk(const struct attention_query *queries, struct running *running, const void *k,
                       const void *v, int start, int head_dim, float scale,
                       struct prefetch *prefetch, const int Q, load_pair *load)
@@ -434,8 +433,6 @@ V16_INLINE void chunk(const struct attention_query *queries, struct running *run
     float p[ATTENTION_QUERIES][ATTENTION_CHUNK], keep[ATTENTION_QUERIES];
     const float one = 1;
     int count[ATTENTION_QUERIES] = {0}, least = ATTENTION_CHUNK, most = 0;
-    size_t k_at = (size_t)start * (size_t)head_dim;
-    size_t v_at = (size_t)start * attention_value_stride(head_dim);
     for (int i = 0; i < Q; i++) {
         int left = queries[i].n - start;
         count[i] = left < ATTENTION_CHUNK ? left : ATTENTION_CHUNK;
@@ -446,23 +443,23 @@ V16_INLINE void chunk(const struct attention_query *queries, struct running *run
     int blocks = (most + 15) / 16;
     switch (blocks) {
     case 1:
-        scores(queries, k, k_at, head_dim, scale, Q, 1, p, load);
+        scores(queries, k, head_dim, scale, Q, 1, p, load);
         break;
     case 2:
-        scores(queries, k, k_at, head_dim, scale, Q, 2, p, load);
+        scores(queries, k, head_dim, scale, Q, 2, p, load);
         break;
     case 3:
-        scores(queries, k, k_at, head_dim, scale, Q, 3, p, load);
+        scores(queries, k, head_dim, scale, Q, 3, p, load);
         break;
     default:
-        scores(queries, k, k_at, head_dim, scale, Q, 4, p, load);
+        scores(queries, k, head_dim, scale, Q, 4, p, load);
     }
     weigh(p, count, running, blocks, start == 0, keep, prefetch, Q);
     prefetch_lines(prefetch, PREFETCH_LINES);
-    mix_all(queries, p, v, v_at, 0, least, head_dim, keep, Q, load);
+    mix_all(queries, p, v, 0, least, head_dim, keep, Q, load);
     for (int i = 0; i < Q; i++) /* what the others do not see */
         if (count[i] > least)
-            mix_all(queries + i, p + i, v, v_at, least, count[i], head_dim, &one, 1, load);
+            mix_all(queries + i, p + i, v, least, count[i], head_dim, &one, 1, load);
 }
 
 typedef void chunk_fn(const struct attention_query *queries, struct running *running, const void *k,
@@ -487,9 +484,9 @@ static void chunk_some(const struct attention_query *queries, struct running *ru
 }
 
 /* Chunk by chunk, so that its keys and values are in the nearest cache for all queries. */
-V16_INLINE void attention(const struct attention_query *queries, int n_queries, const void *k,
-                          const void *v, int head_dim, float scale, struct prefetch *prefetch,
-                          chunk_fn *four, chunk_fn *two, chunk_fn *one)
+V16_INLINE void attention(const struct attention_query *queries, int n_queries,
+                          const struct attention_cache *cache, int head_dim, float scale,
+                          struct prefetch *prefetch, chunk_fn *four, chunk_fn *two, chunk_fn *one)
 {
     struct running running[ATTENTION_MOST];
     int longest = 0;
@@ -499,7 +496,8 @@ V16_INLINE void attention(const struct attention_query *queries, int n_queries, 
         for (int d = 0; d < head_dim; d++)
             queries[i].out[d] = 0;
     }
-    for (int start = 0; start < longest; start += ATTENTION_CHUNK)
+    for (int start = 0; start < longest; start += ATTENTION_CHUNK) {
+        const char *k = attention_chunk(cache, start / ATTENTION_CHUNK), *v = k + cache->values;
         for (int i = 0, n; i < n_queries; i += n) {
             int left = n_queries - i;
             n = left >= 4 && ATTENTION_QUERIES >= 4   ? 4
@@ -511,6 +509,7 @@ V16_INLINE void attention(const struct attention_query *queries, int n_queries, 
                                 : one,
                        one);
         }
+    }
     for (int i = 0; i < n_queries; i++)
         for (int d = 0; d < head_dim; d += 16) {
             float *at = queries[i].out + d;
@@ -531,10 +530,11 @@ V16_INLINE void attention(const struct attention_query *queries, int n_queries, 
     CHUNK(name##_four, 4, load)                                                                    \
     CHUNK(name##_two, 2, load)                                                                     \
     CHUNK(name##_one, 1, load)                                                                     \
-    static void name(const struct attention_query *queries, int n_queries, const void *k,          \
-                     const void *v, int head_dim, float scale, struct prefetch *prefetch)          \
+    static void name(const struct attention_query *queries, int n_queries,                         \
+                     const struct attention_cache *cache, int head_dim, float scale,               \
+                     struct prefetch *prefetch)                                                    \
     {                                                                                              \
-        attention(queries, n_queries, k, v, head_dim, scale, prefetch, name##_four, name##_two,    \
+        attention(queries, n_queries, cache, head_dim, scale, prefetch, name##_four, name##_two,   \
                   name##_one);                                                                     \
     }
 

@@ -108,6 +108,7 @@ struct server {
     struct arena arena;
     struct block_acts acts;
     struct head_work work;
+    struct kv_pool pool;
     struct kv *kv;                /* (B) */
     struct row *rows, *kept_rows; /* of the trunk's pass; those of them that are committed */
     int *position, *kept, *full;  /* (B) next position; (T) row numbers */
@@ -162,16 +163,21 @@ static void server_init(struct server *s, const struct fixture *f, int lanes)
     server_take(s);
     assert_ok(arena_init(&s->arena, &err), err);
     server_take(s);
-    for (int b = 0; b < f->sequences; b++)
-        assert_ok(kv_init(&s->kv[b], &f->config, s->model.n_blocks, f->config.context + SPARE,
-                          WEIGHT_F32, &err),
-                  err);
+    int slots = f->config.context + SPARE;
+    assert_ok(kv_pool_init(&s->pool, &f->config, s->model.n_blocks, f->sequences * kv_pages(slots),
+                           WEIGHT_F32, &err),
+              err);
+    for (int b = 0; b < f->sequences; b++) {
+        assert_ok(kv_init(&s->kv[b], &s->pool, slots, &err), err);
+        assert_true(kv_reserve(&s->kv[b], slots));
+    }
 }
 
 static void server_release(struct server *s)
 {
     for (int b = 0; b < s->fixture->sequences; b++)
         kv_release(&s->kv[b]);
+    kv_pool_release(&s->pool);
     team_release(&s->team);
     model_release(&s->model);
     arena_release(&s->arena);
@@ -189,7 +195,7 @@ static void next_pass(struct server *s)
         int drafts = real ? draw(s, SPARE + 1) : 0;
         for (int i = 0; i < real + drafts; i++) {
             int pos = s->position[b] + i;
-            s->rows[s->n] = (struct row){&s->kv[b], pos};
+            s->rows[s->n] = row_in_place(&s->kv[b], pos);
             s->tokens[s->n] = i < real ? f->tokens[b * f->window + pos] : draw(s, f->config.vocab);
             if (i < real) {
                 s->kept_rows[s->n_kept] = s->rows[s->n];
@@ -237,7 +243,7 @@ static void trunk_lane(struct lane *lane, void *arg)
     trunk_forward(lane, &pass, &s->acts, s->tokens, s->z);
     head_type(s->model.config.kind)
         ->verify(lane, &pass, &s->work, s->z, s->full, s->n_out, true, s->h);
-    model_logits(lane, &s->model, 0, s->h, s->n_out, s->norm, s->logits);
+    model_logits(lane, &s->model, 0, 1, s->h, s->n_out, s->norm, s->logits);
 }
 
 struct draft {
@@ -253,7 +259,7 @@ static void draft_lane(struct lane *lane, void *arg)
     head_type(s->model.config.kind)
         ->draft(lane, &pass, &s->work, d->head, s->kept_z, s->full, s->n_out,
                 d->head + 1 == s->model.config.n_predict, s->h);
-    model_logits(lane, &s->model, d->head, s->h, s->n_out, s->norm, s->logits);
+    model_logits(lane, &s->model, d->head, 1, s->h, s->n_out, s->norm, s->logits);
 }
 
 static void one_pass(struct server *s)

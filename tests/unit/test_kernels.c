@@ -1,5 +1,6 @@
 /* The kernels: the same bits on every path, rows that know nothing of each other, and the right
  * numbers (against double precision). */
+#include <limits.h>
 #include "model/kernels/kernels.h"
 #include "model/kv.h"
 #include "tests/unit/numbers.h"
@@ -370,6 +371,7 @@ struct attention {
     int n, size, queries, fewer; /* positions seen, head_dim, queries */
     float scale;
     float *q, *k, *v; /* k and v as the cache holds them: (n, size) */
+    struct kv_pool pool;
     struct kv kv;
 };
 
@@ -405,7 +407,9 @@ static void attention_draw(struct attention *a, struct draws *d, bool wild)
     struct err err;
     struct config config = {.n_kv_heads = 1, .head_dim = a->size};
     enum weight_type type = draw_below(d, 2) ? WEIGHT_BF16 : WEIGHT_F32;
-    assert_ok(kv_init(&a->kv, &config, 1, a->n, type, &err), err);
+    assert_ok(kv_pool_init(&a->pool, &config, 1, kv_pages(a->n), type, &err), err);
+    assert_ok(kv_init(&a->kv, &a->pool, a->n, &err), err);
+    assert_true(kv_reserve(&a->kv, a->n));
     for (size_t pos = 0; pos < room / size; pos++) {
         kv_put_key(&a->kv, 0, 0, (int)pos, a->k + pos * size);
         kv_put_value(&a->kv, 0, 0, (int)pos, a->v + pos * size);
@@ -422,6 +426,7 @@ static void attention_free(struct attention *a)
     free(a->k);
     free(a->v);
     kv_release(&a->kv);
+    kv_pool_release(&a->pool);
 }
 
 /* Queries first..first+n-1. Query i sees fewer positions than the one before, by `fewer`. */
@@ -434,8 +439,10 @@ static void attention_run(const struct attention *a, const struct path *path, in
         queries[i] = (struct attention_query){a->q + (first + i) * a->size, out + i * a->size,
                                               seen > 1 ? seen : 1};
     }
-    path->k.attention[a->kv.type](queries, n, kv_keys(&a->kv, 0, 0), kv_values(&a->kv, 0, 0),
-                                  a->size, a->scale, &(struct prefetch){NULL, NULL});
+    struct attention_cache cache = {
+        .pages = a->kv.pages, .values = a->pool.values, .tail_chunk = INT_MAX};
+    path->k.attention[a->pool.type](queries, n, &cache, a->size, a->scale,
+                                    &(struct prefetch){NULL, NULL});
 }
 
 /* Whatever heads stand beside it, a head's result is the same, on every path. */

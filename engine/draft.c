@@ -1,0 +1,219 @@
+/* Proposing the drafts of the next step: how many are worth their time, the heads that make them, one
+ * after another with the token chosen last in hand, and the tree that they become together with what
+ * look-up finds. */
+#include <string.h>
+
+#include "engine/scheduler.h"
+
+/* A request whose heads (with caches) nobody asked for in so many steps stops keeping their caches
+ * for the rest of the text: what they cost is a row of each head per token. */
+#define PATIENCE 32
+
+/* ---- how many ---- */
+
+static int most_drafts(const struct sequence *q)
+{
+    int room = q->limit - q->n_tokens - 1; /* the step commits one token without drafts */
+    return q->finish || sequence_prefills(q) || room <= 0 ? 0 : room;
+}
+
+/* Heads beyond those used lately need not keep caches: they have gaps then, for good. */
+static void drop_idle_heads(struct sequence *q, int heads)
+{
+    q->used = heads > q->used ? heads : q->used;
+    if (++q->patience < PATIENCE)
+        return;
+    q->heads_kept = q->used < q->heads_kept ? q->used : q->heads_kept;
+    q->used = q->patience = 0;
+}
+
+/* Chain of k drafts from heads, or from look-up where there are no heads. */
+static void fixed_shape(struct sequence *q, int k, int heads)
+{
+    struct shape *shape = &q->shape;
+    bool lookup = heads == 0;
+    shape->n = lookup || k < heads ? k : heads;
+    shape->heads = lookup ? 0 : shape->n;
+    for (int j = 0; j < shape->n; j++) {
+        shape->parent[j] = (int8_t)(j - 1);
+        shape->depth[j] = (int8_t)(j + 1);
+        shape->head[j] = (int8_t)(lookup ? 0 : j + 1);
+        shape->rank[j] = 0;
+        shape->chance[j] = 1;
+    }
+}
+
+/* The shape of the next proposal. */
+static void want(struct scheduler *s, struct sequence *q)
+{
+    int most = most_drafts(q), heads = q->heads_kept;
+    q->shape.n = q->shape.heads = 0;
+    q->candidates.heads = q->candidates.n_lookup = 0;
+    if (!most || !q->speculation)
+        return;
+    q->candidates.n_lookup = lookup_propose(&q->lookup, DRAFTS_MAX, q->candidates.lookup,
+                                            &q->candidates.match_length);
+    fixed_shape(q, q->speculation == SPECULATION_AUTO ? heads : q->speculation, heads);
+    if (q->shape.n > most)
+        q->shape.n = most;
+    if (q->shape.heads > most)
+        q->shape.heads = most;
+    if (q->speculation == SPECULATION_AUTO && s->heads->cached)
+        drop_idle_heads(q, q->shape.heads);
+}
+
+/* Lists the rows of this step, by their number in its pass, on which heads run: where heads keep
+ * keys and values all that stay, else those that draft. */
+static void plan_drafts(struct scheduler *s)
+{
+    struct step *p = &s->step;
+    p->n_committed = p->n_drafting = p->heads_run = p->heads_choose = 0;
+    for (int i = 0; i < p->n_slots; i++) {
+        struct sequence *q = &s->sequences[p->slots[i]];
+        q->proposal.n = 0;
+        if (q->finish || !q->speculation)
+            continue;
+        want(s, q);
+        int heads = s->heads->cached ? q->heads_kept : q->shape.heads;
+        if (!heads)
+            continue;
+        bool decodes = q->n_committed > 0;
+        int n = decodes ? q->n_committed : q->n_rows;
+        for (int j = s->heads->cached ? 0 : n - 1; j < n; j++)
+            p->committed_from[p->n_committed++] = decodes ? q->committed[j] : q->first_row + j;
+        p->heads_run = p->heads_run < heads ? heads : p->heads_run;
+        if (!q->shape.heads)
+            continue;
+        p->heads_choose = p->heads_choose < q->shape.heads ? q->shape.heads : p->heads_choose;
+        p->draft_slot[p->n_drafting] = p->slots[i];
+        p->draft_tokens[p->n_drafting] = q->tokens[q->n_tokens - 1];
+        p->draft_rows[p->n_drafting++] = p->n_committed - 1;
+    }
+}
+
+static void gather_committed(struct scheduler *s)
+{
+    struct step *p = &s->step;
+    size_t dim = (size_t)s->runtime->model.config.dim, n = (size_t)p->n_committed;
+    int states = head_states(&s->runtime->model.config);
+    for (size_t i = 0; i < n; i++) {
+        const struct row *row = &p->rows[p->committed_from[i]];
+        p->committed[i] = row_in_place(row->kv, row->pos);
+    }
+    for (size_t k = 0; k < (size_t)states; k++)
+        for (size_t i = 0; i < n; i++) {
+            size_t from = k * (size_t)p->n_rows + (size_t)p->committed_from[i];
+            memcpy(p->z_committed + (k * n + i) * dim, p->z + from * dim, dim * sizeof(float));
+        }
+}
+
+/* ---- by the lanes ---- */
+
+/* The candidates of a sequence's next head. The best of them is the token in hand for the head after
+ * it, and stands in the sampler's history for it. */
+static void choose_next(struct lane *lane, struct scheduler *s, struct sequence *q,
+                        struct sampler_work *work, int index)
+{
+    const struct model *m = &s->runtime->model;
+    struct step *p = &s->step;
+    struct candidates *c = &q->candidates;
+    int32_t best[DRAFT_RANKS];
+    int head = c->heads, ranks = q->ranks, n_logits = m->draft_ids ? m->n_draft_ids : m->config.vocab;
+    float *logits =
+        p->logits + (size_t)(head * p->n_drafting + index) * model_logits_stride(m);
+    int n = sampler_sample(lane, &q->sampler, logits, n_logits, m->draft_ids, NULL, ranks, best, work);
+    if (lane->id == 0) {
+        memcpy(c->token[head], best, (size_t)n * sizeof *best);
+        c->n[head] = (int8_t)n;
+        c->heads = head + 1;
+        p->draft_tokens[index] = best[0];
+        sampler_push(&q->sampler, best[0]);
+    }
+    lane_barrier(lane);
+}
+
+static void choose_all(struct lane *lane, struct scheduler *s, struct sequence *q,
+                       struct sampler_work *work, int index)
+{
+    for (int i = 0; i < s->step.heads_choose; i++)
+        choose_next(lane, s, q, work, index);
+}
+
+/* h_i of the rows that draft, or of none when the head only keeps its cache. */
+static void draft_head(struct lane *lane, struct scheduler *s, struct head_work *work, int i)
+{
+    struct step *p = &s->step;
+    const struct model *m = &s->runtime->model;
+    struct pass pass = {m, p->committed, p->n_committed, attend_cached, NULL};
+    size_t row = (size_t)(i - 1) * (size_t)p->n_drafting;
+    s->heads->draft(lane, &pass, work, i, p->draft_tokens, p->z_committed, p->draft_rows,
+                    i <= p->heads_choose ? p->n_drafting : 0, i == p->heads_run,
+                    p->h + row * (size_t)m->config.dim);
+}
+
+/* Heads that need nothing of each other: one product for the logits of all of them. */
+static void draft_at_once(struct lane *lane, struct scheduler *s)
+{
+    struct step *p = &s->step;
+    struct lane only = lane_alone(lane);
+    if (s->lanes_take_heads) {
+        for (int i = 1 + lane->id; i <= p->heads_run; i += lane->n)
+            draft_head(&only, s, &p->head_work[lane->id], i);
+        lane_barrier(lane);
+    } else {
+        for (int i = 1; i <= p->heads_run; i++)
+            draft_head(lane, s, p->head_work, i);
+    }
+    if (p->heads_choose)
+        model_logits(lane, &s->runtime->model, 1, p->heads_choose, p->h, p->n_drafting, p->normed,
+                     p->logits);
+    scheduler_each(lane, s, p->draft_slot, p->n_drafting, choose_all);
+}
+
+/* Head, logits, choice, next head. */
+static void draft_in_order(struct lane *lane, struct scheduler *s)
+{
+    struct step *p = &s->step;
+    const struct model *m = &s->runtime->model;
+    for (int i = 1; i <= p->heads_run; i++) {
+        size_t row = (size_t)(i - 1) * (size_t)p->n_drafting, dim = (size_t)m->config.dim;
+        draft_head(lane, s, p->head_work, i);
+        if (i > p->heads_choose)
+            continue;
+        model_logits(lane, m, i, 1, p->h + row * dim, p->n_drafting, p->normed + row * dim,
+                     p->logits + row * model_logits_stride(m));
+        scheduler_each(lane, s, p->draft_slot, p->n_drafting, choose_next);
+        lane_barrier(lane);
+    }
+}
+
+static void draft_lane(struct lane *lane, void *arg)
+{
+    struct scheduler *s = arg;
+    if (s->heads->independent)
+        draft_at_once(lane, s);
+    else
+        draft_in_order(lane, s);
+}
+
+/* ---- the proposal ---- */
+
+void draft_step(struct scheduler *s)
+{
+    struct step *p = &s->step;
+    plan_drafts(s);
+    if (p->n_committed) {
+        gather_committed(s);
+        team_run(&s->runtime->team, draft_lane, s);
+    }
+    for (int i = 0; i < p->n_drafting; i++) {
+        struct sequence *q = &s->sequences[p->draft_slot[i]];
+        for (int j = q->candidates.heads; j > 0; j--)
+            sampler_pop(&q->sampler, q->candidates.token[j - 1][0]);
+    }
+    for (int i = 0; i < p->n_slots; i++) {
+        struct sequence *q = &s->sequences[p->slots[i]];
+        if (!q->finish && q->speculation && q->shape.n)
+            proposal_build(&q->proposal, &q->shape, &q->candidates);
+    }
+}

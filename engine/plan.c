@@ -1,0 +1,166 @@
+/* Which rows a step computes, and the pages they need. */
+#include <assert.h>
+
+#include "engine/scheduler.h"
+
+static bool runs(const struct sequence *q)
+{
+    return q->active && !q->finish;
+}
+
+/* ---- pages ---- */
+
+/* The youngest sequence with pages that is younger than q, or NULL. */
+static struct sequence *youngest(struct scheduler *s, const struct sequence *q)
+{
+    struct sequence *found = NULL;
+    for (int i = 0; i < s->max_sequences; i++) {
+        struct sequence *other = &s->sequences[i];
+        if (runs(other) && other->kv.n_pages && other->age > q->age &&
+            (!found || other->age > found->age))
+            found = other;
+    }
+    return found;
+}
+
+/* Pages for so many slots, if need be those of younger sequences. */
+static bool make_room(struct scheduler *s, struct sequence *q, int slots)
+{
+    while (!kv_reserve(&q->kv, slots)) {
+        struct sequence *victim = youngest(s, q);
+        if (!victim)
+            return false;
+        sequence_preempt(victim);
+        s->preemptions++;
+    }
+    return true;
+}
+
+/* Slots there are without taking anything from others. */
+static int slots_left(const struct scheduler *s, const struct sequence *q)
+{
+    long slots = ((long)q->kv.n_pages + s->pool.n_free) * KV_PAGE;
+    return slots > q->kv.most * KV_PAGE ? q->kv.most * KV_PAGE : (int)slots;
+}
+
+/* ---- rows ---- */
+
+static int add_row(struct scheduler *s, struct sequence *q, int32_t token, struct row row,
+                   bool logits)
+{
+    struct step *p = &s->step;
+    assert(p->n_rows < s->max_rows);
+    if (logits)
+        p->out_rows[p->n_out++] = p->n_rows;
+    p->tokens[p->n_rows] = token;
+    p->rows[p->n_rows] = row;
+    p->drafting |= q->speculation != 0;
+    p->attended += row.pos + 1;
+    q->n_rows++;
+    return p->n_rows++;
+}
+
+static void begin_rows(struct scheduler *s, struct sequence *q)
+{
+    q->first_row = s->step.n_rows;
+    q->first_out = s->step.n_out;
+}
+
+/* The rows of a decoding sequence: its last token, then its drafts, each behind its parent. */
+static void add_drafts(struct scheduler *s, struct sequence *q)
+{
+    const struct proposal *d = &q->proposal;
+    int pos = q->n_tokens - 1, first;
+    begin_rows(s, q);
+    first = add_row(s, q, q->tokens[pos], row_in_place(&q->kv, pos), true) + 1;
+    for (int j = 0; j < d->n; j++) {
+        int parent = d->parent[j];
+        bool in_place = parent < 0 || parent + 1 == d->depth[parent];
+        add_row(s, q, d->token[j],
+                (struct row){&q->kv, pos + d->depth[j], pos + 1 + j,
+                             in_place ? -1 : first + parent},
+                true);
+    }
+}
+
+/* ---- who gets how much, the oldest first ---- */
+
+/* A row, and as many drafts as there is room for without taking pages from others. */
+static void allot_decode(struct scheduler *s, struct sequence *q, int *drafts_left)
+{
+    int fit = slots_left(s, q) - q->n_tokens;
+    fit = fit < *drafts_left ? fit : *drafts_left;
+    proposal_cut(&q->proposal, DRAFTS_MAX, fit > 0 ? fit : 0);
+    if (!make_room(s, q, q->n_tokens + q->proposal.n)) {
+        sequence_preempt(q);
+        s->preemptions++;
+        return;
+    }
+    *drafts_left -= q->proposal.n;
+    q->n_allotted = 1 + q->proposal.n;
+}
+
+static void allot_prefill(struct scheduler *s, struct sequence *q, int *room)
+{
+    int n = q->prefill_end - q->n_cached, fit = slots_left(s, q) - q->n_cached;
+    /* Who lost its pages comes back when there is room for all of it, so that two do not take them
+     * from each other in turn. */
+    if (q->preempted && fit <= q->n_tokens)
+        return;
+    n = n < *room ? n : *room;
+    if (q->prompt_logprobs && !q->begun && n > STEP_PROMPT_LOGPROBS)
+        n = STEP_PROMPT_LOGPROBS;
+    if (fit < n && !youngest(s, q))
+        n = fit;
+    if (n <= 0 || !make_room(s, q, q->n_cached + n))
+        return;
+    q->preempted = false;
+    q->n_allotted = n;
+    *room -= n;
+}
+
+static void add_prefill(struct scheduler *s, struct sequence *q)
+{
+    begin_rows(s, q);
+    for (int i = 0, pos = q->n_cached; i < q->n_allotted; i++, pos++)
+        add_row(s, q, q->tokens[pos], row_in_place(&q->kv, pos),
+                !q->begun && (q->prompt_logprobs || pos + 1 == q->n_prompt));
+}
+
+/* The sequences that run, the oldest first. */
+static int by_age(struct scheduler *s)
+{
+    int n = 0;
+    for (int i = 0; i < s->max_sequences; i++) {
+        struct sequence *q = &s->sequences[i];
+        q->n_rows = q->n_allotted = 0;
+        if (!runs(q))
+            continue;
+        int at = n++;
+        for (; at > 0 && s->by_age[at - 1]->age > q->age; at--)
+            s->by_age[at] = s->by_age[at - 1];
+        s->by_age[at] = q;
+    }
+    return n;
+}
+
+void plan_step(struct scheduler *s)
+{
+    struct step *p = &s->step;
+    int room = s->prompt_chunk, drafts = STEP_DRAFTS, n = by_age(s);
+    p->n_rows = p->n_out = 0;
+    p->attended = 0;
+    p->drafting = false;
+    for (int i = 0; i < n; i++) {
+        if (sequence_prefills(s->by_age[i]))
+            allot_prefill(s, s->by_age[i], &room);
+        else
+            allot_decode(s, s->by_age[i], &drafts);
+    }
+    for (int i = 0; i < n; i++)
+        if (s->by_age[i]->n_allotted && !sequence_prefills(s->by_age[i]))
+            add_drafts(s, s->by_age[i]);
+    for (int i = 0; i < n; i++)
+        if (s->by_age[i]->n_allotted && sequence_prefills(s->by_age[i]))
+            add_prefill(s, s->by_age[i]);
+}

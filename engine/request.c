@@ -1,0 +1,99 @@
+/* Checking and copying requests. */
+#include "engine/request.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int check_number(const char *field, double value, double low, double high, struct err *err)
+{
+    if (value >= low && value <= high) /* false for NaN */
+        return 0;
+    return err_set(err, ERR_INVALID, "%s is %g, but must lie between %g and %g", field, value, low,
+                   high);
+}
+
+static int check_prompt(const struct engine_request *r, int vocab, int context, struct err *err)
+{
+    if (r->n_tokens < 1 || r->n_tokens >= (size_t)context)
+        return err_set(
+            err, ERR_INVALID,
+            "prompt has %zu tokens, but must have at least 1 and at most %d to leave room "
+            "for an answer in a context of %d",
+            r->n_tokens, context - 1, context);
+    for (size_t i = 0; i < r->n_tokens; i++)
+        if (r->tokens[i] < 0 || r->tokens[i] >= vocab)
+            return err_set(err, ERR_INVALID, "prompt token %zu is %d, but tokens go from 0 to %d",
+                           i, r->tokens[i], vocab - 1);
+    return 0;
+}
+
+static int check_lists(const struct engine_request *r, int vocab, struct err *err)
+{
+    int rc;
+    for (int i = 0; i < r->n_stops; i++)
+        if (r->stop_lens[i] < 1 || r->stop_lens[i] > ENGINE_STOP_BYTES_MAX)
+            return err_set(err, ERR_INVALID, "stop string %d has %zu bytes, but must have 1 to %d",
+                           i, r->stop_lens[i], ENGINE_STOP_BYTES_MAX);
+    for (int i = 0; i < r->n_biases; i++) {
+        if (r->biases[i].token < 0 || r->biases[i].token >= vocab)
+            return err_set(err, ERR_INVALID,
+                           "logit_bias names token %d, but tokens go from 0 to %d",
+                           r->biases[i].token, vocab - 1);
+        if ((rc = check_number("logit_bias", r->biases[i].bias, -100, 100, err)))
+            return rc;
+    }
+    return 0;
+}
+
+int request_check(const struct engine_request *r, int vocab, int context, struct err *err)
+{
+    int rc;
+    if ((rc = check_prompt(r, vocab, context, err)) ||
+        (rc = check_number("temperature", r->temperature, 0, 100, err)) ||
+        (rc = check_number("top_p", r->top_p, 0, 1, err)) ||
+        (rc = check_number("min_p", r->min_p, 0, 1, err)) ||
+        (rc = check_number("frequency_penalty", r->frequency_penalty, -2, 2, err)) ||
+        (rc = check_number("presence_penalty", r->presence_penalty, -2, 2, err)) ||
+        (rc = check_number("repetition_penalty", r->repetition_penalty, 0.01, 100, err)) ||
+        (rc = check_number("max_tokens", r->max_tokens, 0, 1e9, err)) ||
+        (rc = check_number("min_tokens", r->min_tokens, 0, r->max_tokens, err)) ||
+        (rc = check_number("top_k", r->top_k, 0, 1e9, err)) ||
+        (rc = check_number("logprobs", r->top_logprobs, 0, ENGINE_TOP_LOGPROBS_MAX, err)) ||
+        (rc = check_number("speculation", r->speculation, SPECULATION_AUTO, ENGINE_DRAFTS_MAX,
+                           err)) ||
+        (rc = check_number("the number of stop strings", r->n_stops, 0, ENGINE_STOPS_MAX, err)) ||
+        (rc = check_number("the size of logit_bias", r->n_biases, 0, ENGINE_BIAS_MAX, err)))
+        return rc;
+    return check_lists(r, vocab, err);
+}
+
+struct engine_request *request_copy(const struct engine_request *r)
+{
+    size_t tokens = r->n_tokens * sizeof *r->tokens;
+    size_t stops = (size_t)r->n_stops * (sizeof(char *) + sizeof(size_t));
+    size_t biases = (size_t)r->n_biases * sizeof *r->biases, bytes = 0;
+    for (int i = 0; i < r->n_stops; i++)
+        bytes += r->stop_lens[i];
+    struct engine_request *copy = malloc(sizeof *copy + stops + tokens + biases + bytes);
+    if (!copy)
+        return NULL;
+    *copy = *r;
+    const char **strings = (const char **)(void *)(copy + 1);
+    size_t *lens = (size_t *)(void *)(strings + r->n_stops);
+    int32_t *ids = (int32_t *)(void *)(lens + r->n_stops);
+    struct engine_bias *bias = (struct engine_bias *)(void *)(ids + r->n_tokens);
+    char *text = (char *)(bias + r->n_biases);
+    memcpy(ids, r->tokens, tokens);
+    if (biases)
+        memcpy(bias, r->biases, biases);
+    for (int i = 0; i < r->n_stops; i++) {
+        strings[i] = memcpy(text, r->stops[i], r->stop_lens[i]);
+        lens[i] = r->stop_lens[i];
+        text += r->stop_lens[i];
+    }
+    copy->tokens = ids;
+    copy->stops = strings;
+    copy->stop_lens = lens;
+    copy->biases = bias;
+    return copy;
+}
