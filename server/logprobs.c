@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdbool.h>
 
-#include "server/reply.h"
+#include "server/json_text.h"
 
 /* A token as a JSON string. Bytes that are not UTF-8 alone are written as OpenAI does:
  * "bytes:\xe2\x82"; tokens without bytes by their role or number. */

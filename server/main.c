@@ -30,7 +30,7 @@ struct settings {
 
 struct server {
     uv_loop_t loop;
-    uv_async_t news; /* events wait in the engine */
+    uv_async_t events; /* some wait in the engine */
     uv_signal_t interrupt, terminate;
     struct app app;
     struct http http;
@@ -49,13 +49,13 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
          "of the matrices in memory; other than stored: converted while loading"},
         {"kv", OPT_CHOICE, &s->engine.kv, 0, 0, "bf16|f32", "of cached keys and values in memory"},
         {"max-sequences", OPT_INT, &s->engine.max_sequences, 1, 1024, NULL,
-         "texts decoded at the same time"},
+         "sequences decoded at the same time"},
         {"max-queue", OPT_INT, &s->engine.max_queue, 1, 100000, NULL,
-         "texts that may wait; beyond it requests get 429"},
+         "requests that may wait; beyond it they get 429"},
         {"context", OPT_INT, &s->engine.context, 0, 1 << 24, NULL,
-         "positions per text, prompt and completion, 0 = the model's"},
+         "positions per sequence, prompt and completion, 0 = the model's"},
         {"prompt-chunk", OPT_INT, &s->engine.prompt_chunk, 0, 1 << 16, NULL,
-         "prompt tokens read in one step, 0 = automatic"},
+         "prompt tokens prefilled in one step, 0 = automatic"},
         {"api-key", OPT_STRING, &s->key_file, 0, 0, NULL,
          "file with one API key per line, asked for under /v1/"},
         {"allow-origin", OPT_STRING, &s->allow_origin, 0, 0, NULL,
@@ -66,7 +66,7 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
         {"max-connections", OPT_INT, &s->max_connections, 1, 65536, NULL,
          "connections at the same time"},
         {"timeout", OPT_INT, &s->timeout, 1, 3600, NULL,
-         "seconds to send a request, to idle, or to leave an answer unread"},
+         "seconds to send a request, to idle, or to leave a response unread"},
         {"stall", OPT_INT, &s->stall, 1, 3600, NULL,
          "seconds without a decode step after which /health says 503"},
         {0}};
@@ -76,14 +76,14 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
 /* ---- callbacks ---- */
 
 /* Decode thread. */
-static void on_notify(void *news)
+static void on_notify(void *async)
 {
-    uv_async_send(news);
+    uv_async_send(async);
 }
 
-static void on_news(uv_async_t *news)
+static void on_events(uv_async_t *async)
 {
-    struct server *server = news->data;
+    struct server *server = async->data;
     completions_poll(&server->app);
     http_pump(&server->http);
 }
@@ -137,8 +137,8 @@ static int open_loop(struct server *server, struct err *err)
     server->http.app = &server->app;
     server->http.loop = &server->loop;
     server->http.listen_fd = -1;
-    server->news.data = server->interrupt.data = server->terminate.data = server;
-    if (uv_async_init(&server->loop, &server->news, on_news) ||
+    server->events.data = server->interrupt.data = server->terminate.data = server;
+    if (uv_async_init(&server->loop, &server->events, on_events) ||
         uv_signal_init(&server->loop, &server->interrupt) ||
         uv_signal_init(&server->loop, &server->terminate))
         return err_set(err, ERR_IO, "the event loop could not be started");
@@ -236,7 +236,7 @@ int main(int argc, char **argv)
         return 0;
     if (!rc) {
         s.engine.notify = on_notify;
-        s.engine.notify_arg = &server.news;
+        s.engine.notify_arg = &server.events;
         server.http.timeout = s.timeout;
         rc = serve(&server, &s, &err);
         close_all(&server);

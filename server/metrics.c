@@ -17,10 +17,10 @@ void histogram_add(struct histogram *histogram, double seconds, uint64_t weight)
     histogram->sum += seconds * (double)weight;
 }
 
-void metrics_answer(struct metrics *metrics, int status)
+void metrics_count_response(struct metrics *metrics, int status)
 {
     if (status >= 0 && status < 600)
-        metrics->answers[status]++;
+        metrics->responses[status]++;
 }
 
 static void head(struct buf *out, const char *name, const char *type, const char *help)
@@ -103,9 +103,9 @@ void metrics_write(const struct metrics *metrics, const struct engine_info *info
                     &metrics->request);
     head(out, "http_responses_total", "counter", "HTTP answers by status.");
     for (int i = 0; i < 600; i++)
-        if (metrics->answers[i])
+        if (metrics->responses[i])
             buf_printf(out, "headway_http_responses_total{code=\"%d\"} %" PRIu64 "\n", i,
-                       metrics->answers[i]);
+                       metrics->responses[i]);
     counter(out, "client_disconnects_total", "Clients that left before their answer was complete.",
             metrics->disconnects);
     counter(out, "stream_overflows_total", "Streams ended because the client did not read.",

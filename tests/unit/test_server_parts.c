@@ -11,9 +11,9 @@
 #include <cmocka.h>
 
 #include "server/headers.h"
+#include "server/json_text.h"
 #include "server/keys.h"
 #include "server/metrics.h"
-#include "server/reply.h"
 #include "server/utf8.h"
 
 /* Reads "Name: value" lines, the names up to the first colon. */
@@ -146,7 +146,7 @@ static void test_histogram(void **state)
     (void)state;
     histogram_add(&metrics.inter_token, 0.0015, 4);
     histogram_add(&metrics.inter_token, 1e6, 1);
-    metrics_answer(&metrics, 200);
+    metrics_count_response(&metrics, 200);
     metrics_write(&metrics, &info, &stats, &out);
     assert_non_null(strstr(out.data, "inter_token_latency_seconds_bucket{le=\"0.001\"} 0\n"));
     assert_non_null(strstr(out.data, "inter_token_latency_seconds_bucket{le=\"0.002\"} 4\n"));
