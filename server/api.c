@@ -124,6 +124,7 @@ static int parse_logprobs(const json_t *root, struct api_request *request, struc
     if (field_int(root, "logprobs", 0, ENGINE_TOP_LOGPROBS_MAX, &request->logprobs, error))
         return ERR_INVALID;
     if (request->logprobs >= 0) {
+        request->engine.logprobs = true;
         request->engine.top_logprobs = request->logprobs;
         request->engine.prompt_logprobs = request->echo;
     }
@@ -205,12 +206,12 @@ static int parse_biases(const json_t *root, const struct api_model *model,
     return 0;
 }
 
-static int parse_speculation(const json_t *root, const struct api_model *model,
-                             struct engine_request *engine, struct response *error)
+/* Drafts do not only come from the heads, so their number does not limit k. */
+static int parse_speculation(const json_t *root, struct engine_request *engine,
+                             struct response *error)
 {
     const json_t *field = field_get(root, "speculation");
     const char *word = json_string_value(field); /* NULL unless a string */
-    int most = model->info->n_predict - 1;
     engine->speculation = SPECULATION_AUTO;
     if (!field || (word && !strcmp(word, "auto")))
         return 0;
@@ -219,12 +220,11 @@ static int parse_speculation(const json_t *root, const struct api_model *model,
         return 0;
     }
     if (!json_is_integer(field) || json_integer_value(field) < 0 ||
-        json_integer_value(field) > most)
-        return response_error(
-            error, 400, "speculation", NULL,
-            "'speculation' must be \"auto\", \"off\" or a number of drafts from 0 "
-            "to %d: this model predicts %d tokens at once.",
-            most, most + 1);
+        json_integer_value(field) > ENGINE_DRAFTS_MAX)
+        return response_error(error, 400, "speculation", NULL,
+                              "'speculation' must be \"auto\", \"off\" or a number of drafts "
+                              "from 0 to %d.",
+                              ENGINE_DRAFTS_MAX);
     engine->speculation = (int)json_integer_value(field);
     return 0;
 }
@@ -280,8 +280,8 @@ int api_parse(struct api_request *request, const struct api_model *model, const 
         parse_sampling(root, engine, error) || parse_length(root, engine, error) ||
         parse_choices(root, request, error) || parse_stream(root, request, error) ||
         parse_logprobs(root, request, error) || parse_stops(root, request, error) ||
-        parse_biases(root, model, request, error) ||
-        parse_speculation(root, model, engine, error) || prompts_parse(request, model, error))
+        parse_biases(root, model, request, error) || parse_speculation(root, engine, error) ||
+        prompts_parse(request, model, error))
         return ERR_INVALID;
     return check_amount(request, model, error);
 }

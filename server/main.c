@@ -25,7 +25,7 @@ static const char ABOUT[] =
 struct settings {
     struct engine_options engine;
     const char *host, *key_file, *allow_origin;
-    int port, max_body, max_unread, max_connections, timeout, stall;
+    int kv_memory, port, max_body, max_unread, max_connections, timeout, stall;
 };
 
 struct server {
@@ -48,6 +48,8 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
         {"type", OPT_CHOICE, &s->engine.weights, 0, 0, "stored|f32|bf16|q8|q4",
          "of the matrices in memory; other than stored: converted while loading"},
         {"kv", OPT_CHOICE, &s->engine.kv, 0, 0, "bf16|f32", "of cached keys and values in memory"},
+        {"kv-memory", OPT_INT, &s->kv_memory, 0, 1 << 24, NULL,
+         "MiB of cached keys and values, 0 = automatic"},
         {"max-sequences", OPT_INT, &s->engine.max_sequences, 1, 1024, NULL,
          "sequences decoded at the same time"},
         {"max-queue", OPT_INT, &s->engine.max_queue, 1, 100000, NULL,
@@ -235,6 +237,7 @@ int main(int argc, char **argv)
     if (rc > 0)
         return 0;
     if (!rc) {
+        s.engine.kv_limit = (size_t)s.kv_memory << 20;
         s.engine.notify = on_notify;
         s.engine.notify_arg = &server.events;
         server.http.timeout = s.timeout;

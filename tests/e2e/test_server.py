@@ -75,7 +75,10 @@ class Pages(Shared):
                      "time_to_first_token_seconds", "inter_token_latency_seconds",
                      "e2e_request_latency_seconds", "spec_decode_num_drafts_total",
                      "spec_decode_num_draft_tokens_total", "spec_decode_num_accepted_tokens_total",
-                     "spec_decode_num_accepted_tokens_per_pos_total"):
+                     "spec_decode_num_accepted_tokens_per_pos_total", "head_tried_total",
+                     "head_accepted_total", "head_dead", "lookup_tried_total",
+                     "lookup_accepted_total", "kv_bytes", "kv_limit_bytes", "preemptions_total",
+                     "sequences_preempted"):
             self.assertIn("headway_" + name, names)
         self.assertGreater(self.server.metric("time_to_first_token_seconds_count"), 0)
 
@@ -329,7 +332,7 @@ class Errors(Shared):
             ({"user": 5}, "user", None),
             ({"speculation": "fast"}, "speculation", None),
             ({"speculation": -1}, "speculation", None),
-            ({"speculation": 99}, "speculation", None),
+            ({"speculation": 32}, "speculation", None),
             ({"speculation": True}, "speculation", None),
         ]
         for fields, param, code in table:
@@ -634,7 +637,7 @@ class Life(unittest.TestCase):
     def test_options(self):
         self.assertIn("--max-sequences", self.run_program("--help").stdout)
         self.assertIn("headway", self.run_program("--version").stdout)
-        for options in (("--nonsense",), ("--port", "70000"), ("--model", "/nowhere"),
+        for options in (("--nonsense",), ("--port", "70000"), ("--kv-memory", "-1"), ("--model", "/nowhere"),
                         ("--host", "no.such.host.invalid"), ("--api-key", "/nowhere")):
             done = self.run_program(*options)
             self.assertEqual(done.returncode, 1, options)

@@ -12,8 +12,7 @@
 #include "base/rng.h"
 #include "server/api.h"
 
-static const struct engine_info INFO = {
-    .n_predict = 4, .vocab = 257, .context = 32, .bos = 256, .eos = 256};
+static const struct engine_info INFO = {.n_predict = 4, .vocab = 257, .context = 32, .bos = 256};
 
 /* One token per byte, like the demo model's tokenizer. */
 static size_t encode(const struct engine *engine, const char *text, size_t len, int32_t *tokens,
@@ -95,7 +94,8 @@ static void test_bad_bodies(void **state)
         {"{\"prompt\":\"a\",\"logit_bias\":{\" 1\":1}}", "logit_bias", NULL},
         {"{\"prompt\":\"a\",\"logit_bias\":{\"1x\":1}}", "logit_bias", NULL},
         {"{\"prompt\":\"a\",\"logit_bias\":{\"1\":null}}", "logit_bias", NULL},
-        {"{\"prompt\":\"a\",\"speculation\":4}", "speculation", NULL},
+        {"{\"prompt\":\"a\",\"speculation\":32}", "speculation", NULL},
+        {"{\"prompt\":\"a\",\"speculation\":-1}", "speculation", NULL},
         {"{\"prompt\":\"a\",\"speculation\":\"on\"}", "speculation", NULL},
         {"{\"prompt\":[\"a\",\"b\"],\"n\":33}", "n", NULL},
         {"{\"prompt\":\"a\",\"best_of\":3,\"n\":2}", "best_of", NULL},
@@ -125,7 +125,7 @@ static void test_defaults(void **state)
     assert_int_equal(r.engine.seed, 99);
     assert_int_equal(r.logprobs, -1);
     assert_int_equal(r.n, 1);
-    assert_false(r.stream || r.echo || r.engine.prompt_logprobs);
+    assert_false(r.stream || r.echo || r.engine.logprobs || r.engine.prompt_logprobs);
     api_release(&r);
 }
 
@@ -155,8 +155,51 @@ static void test_everything_set(void **state)
     assert_int_equal(r.engine.n_stops, 2);
     assert_int_equal(r.engine.stop_lens[0], 2);
     assert_int_equal(r.engine.top_logprobs, 2);
-    assert_true(r.engine.prompt_logprobs && r.stream && r.include_usage);
+    assert_true(r.engine.logprobs && r.engine.prompt_logprobs && r.stream && r.include_usage);
     assert_int_equal(r.engine.speculation, 3);
+    api_release(&r);
+}
+
+/* A model with one head takes the same values: drafts may come from elsewhere. */
+static void test_speculation(void **state)
+{
+    static const struct {
+        const char *body;
+        int expected;
+    } table[] = {
+        {"{\"prompt\":\"a\"}", SPECULATION_AUTO},
+        {"{\"prompt\":\"a\",\"speculation\":\"auto\"}", SPECULATION_AUTO},
+        {"{\"prompt\":\"a\",\"speculation\":\"off\"}", 0},
+        {"{\"prompt\":\"a\",\"speculation\":0}", 0},
+        {"{\"prompt\":\"a\",\"speculation\":4}", 4},
+        {"{\"prompt\":\"a\",\"speculation\":31}", ENGINE_DRAFTS_MAX},
+    };
+    (void)state;
+    for (int heads = 1; heads <= 4; heads += 3) {
+        struct engine_info info = INFO;
+        struct api_model model = {.id = "demo", .info = &info, .encode = encode};
+        info.n_predict = heads;
+        for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+            struct api_request r;
+            struct response error = {0};
+            const char *body = table[i].body;
+            assert_int_equal(api_parse(&r, &model, body, strlen(body), 0, &error), 0);
+            assert_int_equal(r.engine.speculation, table[i].expected);
+            api_release(&r);
+        }
+    }
+}
+
+/* logprobs 0 asks for the token's own. */
+static void test_logprobs_without_alternatives(void **state)
+{
+    struct api_request r;
+    struct response error;
+    (void)state;
+    assert_int_equal(parse(&r, "{\"prompt\":\"a\",\"logprobs\":0}", &error), 0);
+    assert_true(r.engine.logprobs);
+    assert_int_equal(r.engine.top_logprobs, 0);
+    assert_false(r.engine.prompt_logprobs);
     api_release(&r);
 }
 
@@ -235,6 +278,8 @@ int main(void)
         cmocka_unit_test(test_bad_bodies),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_everything_set),
+        cmocka_unit_test(test_speculation),
+        cmocka_unit_test(test_logprobs_without_alternatives),
         cmocka_unit_test(test_logprobs_are_bounded),
         cmocka_unit_test(test_mutations_never_crash),
     };
