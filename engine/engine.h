@@ -34,6 +34,7 @@ struct engine_options {
     const char *kv;      /* type of cached keys and values: "bf16" (or NULL), "f32" */
     void (*notify)(void *arg); /* events wait in the mailbox */
     void *notify_arg;
+    size_t kv_limit; /* bytes of keys and values, 0 = a default */
 };
 
 /* What does not change while the engine runs. Strings live as long as the engine. */
@@ -48,6 +49,8 @@ struct engine_info {
     int bos, eos; /* -1 for none */
     size_t parameters;
     int threads;
+    const int32_t *ends; /* n_ends tokens that end a text */
+    int n_ends;
 };
 
 /* ---- requests ---- */
@@ -81,6 +84,8 @@ struct engine_request {
     const struct engine_bias *biases; /* copied */
     int n_biases;
     uint64_t user; /* returned in every event */
+    bool logprobs; /* of tokens wanted; without it theirs are NaN, and the sum over the vocabulary
+                      is saved */
 };
 
 /* ---- events ---- */
@@ -172,6 +177,15 @@ struct engine_stats {
     double step_seconds_sum; /* time in them */
     double kv_used;          /* fraction of the sequences' positions in use */
     struct engine_speculation speculation;
+    int preempted;        /* sequences that wait to be recomputed, because pages of keys and values
+                             ran out */
+    uint64_t preemptions; /* times that happened */
+    size_t kv_bytes, kv_bytes_limit; /* keys and values: memory in use, and allowed */
+    struct {
+        uint64_t tried, accepted; /* its drafts */
+        bool dead;                /* no draft of many was accepted: it is no longer asked */
+    } heads[ENGINE_DRAFTS_MAX];   /* index 0 = head 1, the first that drafts */
+    uint64_t lookup_tried, lookup_accepted; /* drafts copied from the text so far */
 };
 void engine_stats(struct engine *engine, struct engine_stats *stats);
 

@@ -15,11 +15,11 @@
 #include <stdint.h>
 
 #include "engine/engine.h"
-#include "server/reply.h"
+#include "server/response.h"
 
 #define API_CHOICES_MAX 64 /* prompts times n */
 
-/* At most this many log-probabilities in one answer, about 30 bytes each. */
+/* At most this many log-probabilities in one response, about 30 bytes each. */
 #define API_LOGPROBS_MAX (1u << 20)
 
 struct api_model {
@@ -55,7 +55,7 @@ struct api_request {
 /* Reads a body. Returns 0, or ERR_INVALID with the error in `error`. Release it in both cases.
  * seed is what to use when the request names none. */
 int api_parse(struct api_request *request, const struct api_model *model, const char *body,
-              size_t len, uint64_t seed, struct reply *error);
+              size_t len, uint64_t seed, struct response *error);
 void api_release(struct api_request *request);
 
 #endif

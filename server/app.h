@@ -22,7 +22,7 @@ struct app {
     struct api_model model;
     struct keys keys;
     struct metrics metrics;
-    struct completion *completions; /* until the engine has ended each of their texts */
+    struct completion *completions; /* until the engine has ended their requests */
     const char *allow_origin;       /* Access-Control-Allow-Origin, "" = none */
     size_t max_body;                /* bytes of a request's body */
     size_t max_unread;              /* bytes of a stream that its client has not read */

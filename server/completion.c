@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "server/answer.h"
+#include "server/completion_json.h"
 
 static uint64_t random_bits(void)
 {
@@ -35,12 +35,12 @@ static void unlink_and_free(struct completion *completion)
     free(completion->choices);
     buf_release(&completion->out);
     buf_release(&completion->metrics);
-    reply_release(&completion->reply);
+    response_release(&completion->response);
     api_release(&completion->request);
     free(completion);
 }
 
-static void cancel_texts(struct completion *completion)
+static void cancel_requests(struct completion *completion)
 {
     for (size_t i = 0; i < completion->n_choices; i++)
         if (completion->choices[i].id && !completion->choices[i].ended)
@@ -53,7 +53,7 @@ void completion_cancel(struct completion *completion)
         return;
     completion->state = COMPLETION_BROKEN;
     completion->app->metrics.disconnects++;
-    cancel_texts(completion);
+    cancel_requests(completion);
 }
 
 void completion_drop(struct completion *completion)
@@ -84,8 +84,8 @@ static int make_choices(struct completion *completion)
     return 0;
 }
 
-/* A prompt's first choice has the seed of the request, so that a list of prompts gives the texts
- * that each prompt would give alone. */
+/* A prompt's first choice has the request's own seed, so that each prompt of a list gives the text
+ * that it would give alone. */
 static int submit(struct completion *completion, struct choice *choice, struct err *err)
 {
     struct engine_request request = completion->request.engine;
@@ -99,17 +99,17 @@ static int submit(struct completion *completion, struct choice *choice, struct e
     return rc;
 }
 
-static int refuse(int rc, const struct err *err, struct reply *error)
+static int refuse(int rc, const struct err *err, struct response *error)
 {
     if (rc == ERR_INVALID)
-        return reply_error(error, 400, NULL, NULL, "The request cannot be run: %s.", err->text);
+        return response_error(error, 400, NULL, NULL, "The request cannot be run: %s.", err->text);
     if (rc != ERR_BUSY)
-        return reply_error(error, 500, NULL, NULL, "The request cannot be run: %s.", err->text);
+        return response_error(error, 500, NULL, NULL, "The request cannot be run: %s.", err->text);
     error->retry_after = 1;
-    return reply_error(error, 429, NULL, "server_busy", "The server is busy: %s.", err->text);
+    return response_error(error, 429, NULL, "server_busy", "The server is busy: %s.", err->text);
 }
 
-static int submit_all(struct completion *completion, struct reply *error)
+static int submit_all(struct completion *completion, struct response *error)
 {
     struct err err = {.text = "memory ran out"};
     int rc = make_choices(completion);
@@ -121,11 +121,11 @@ static int submit_all(struct completion *completion, struct reply *error)
 }
 
 int completion_start(struct completion **out, struct app *app, const char *body, size_t len,
-                     void (*wake)(void *arg), void *arg, struct reply *error)
+                     void (*wake)(void *arg), void *arg, struct response *error)
 {
     struct completion *completion = calloc(1, sizeof *completion);
     if (!completion)
-        return reply_error(error, 500, NULL, NULL, "The server has no memory left.");
+        return response_error(error, 500, NULL, NULL, "The server has no memory left.");
     completion->app = app;
     completion->next = app->completions;
     if (app->completions)
@@ -138,7 +138,7 @@ int completion_start(struct completion **out, struct app *app, const char *body,
     if (!rc)
         rc = submit_all(completion, error);
     if (rc) {
-        cancel_texts(completion);
+        cancel_requests(completion);
         completion->state = COMPLETION_DONE;
         completion_drop(completion);
         return rc;
@@ -226,11 +226,11 @@ static void add_event(struct choice *choice, const struct engine_event *event)
         choice->finish_reason = event->finish == FINISH_LENGTH ? "length" : "stop";
         completion->completion_tokens += event->completion_tokens;
         if (completion->n_choices == 1 && event->speculation)
-            answer_metrics(completion, event);
+            completion_json_metrics(completion, event);
     }
-    bool news = choice->text.len || choice->logprobs.tokens.len || event->finish;
-    if (completion->request.stream && news)
-        answer_chunk(completion, choice);
+    bool output = choice->text.len || choice->logprobs.tokens.len || event->finish;
+    if (completion->request.stream && output)
+        completion_json_chunk(completion, choice);
     if (echo)
         completion->echoed += completion->out.len - unread;
 }
@@ -239,18 +239,18 @@ static void fail(struct completion *completion, const char *why)
 {
     const char *message = why ? why : "The server ended this request before it was complete.";
     log_error("%s: %s", completion->id, message);
-    cancel_texts(completion);
+    cancel_requests(completion);
     completion->state = COMPLETION_DONE;
     if (completion->request.stream)
-        answer_failure(completion, message);
+        completion_json_error(completion, message);
     else
-        reply_error(&completion->reply, 500, NULL, NULL, "%s", message);
+        response_error(&completion->response, 500, NULL, NULL, "%s", message);
 }
 
 /* Prompts that are echoed come all at once: they don't count as unread. */
 static void check_limits(struct completion *completion)
 {
-    bool failed = completion->out.failed || completion->reply.body.failed;
+    bool failed = completion->out.failed || completion->response.body.failed;
     bool overflow = completion->out.len > completion->app->max_unread + completion->echoed;
     if (!failed && !overflow)
         return;
@@ -258,10 +258,10 @@ static void check_limits(struct completion *completion)
              failed ? "memory ran out" : "the client did not read its stream");
     completion->app->metrics.overflows += overflow;
     completion->state = COMPLETION_BROKEN;
-    cancel_texts(completion);
+    cancel_requests(completion);
 }
 
-/* Brings one event into its completion and says whether the exchange must hear of it. */
+/* Adds one event to its completion. Returns whether the exchange must be woken. */
 static bool take_event(struct completion *completion, struct choice *choice,
                        const struct engine_event *event)
 {
@@ -274,9 +274,9 @@ static bool take_event(struct completion *completion, struct choice *choice,
         if (!completion->pending) {
             completion->state = COMPLETION_DONE;
             if (completion->request.stream)
-                answer_end(completion);
+                completion_json_end(completion);
             else
-                answer_whole(completion);
+                completion_json_whole(completion);
         }
     }
     check_limits(completion);

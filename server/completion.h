@@ -1,19 +1,19 @@
-/* A running completion: the engine requests of its choices, and the bytes of its answer. Owns both;
- * knows nothing of connections. exchange.c starts it, is told when there is news, reads, and drops
- * it. Loop thread.
+/* A running completion: the engine requests of its choices, and the bytes of its response. Owns
+ * both; knows nothing of connections. exchange.c starts it, is woken when there is something to
+ * send, reads, and drops it. Loop thread.
  *
- * A completion outlives its exchange until the engine has ended each of its texts: until then
+ * A completion outlives its exchange until the engine has ended each of its requests: until then
  * events point to its choices. */
 #ifndef SERVER_COMPLETION_H
 #define SERVER_COMPLETION_H
 
 #include "server/app.h"
 #include "server/logprobs.h"
-#include "server/reply.h"
+#include "server/response.h"
 
 enum completion_state {
     COMPLETION_RUNNING,
-    COMPLETION_DONE,   /* the answer is complete, though perhaps not read yet */
+    COMPLETION_DONE,   /* the response is complete, though perhaps not read yet */
     COMPLETION_BROKEN, /* it never will be: close the connection */
 };
 
@@ -24,7 +24,7 @@ struct choice {
     int index;
     bool begun, ended;
     const char *finish_reason; /* NULL while it runs */
-    struct buf text;           /* whole when not streamed, else what the next chunk will carry */
+    struct buf text;           /* streamed: what the next chunk will carry; else all of it */
     struct logprobs logprobs;
     size_t n_tokens;
     double first, last; /* when tokens came, s */
@@ -38,34 +38,34 @@ struct completion {
     time_t created;
     double start; /* s */
     struct choice *choices;
-    size_t n_choices, pending; /* texts the engine has not ended */
+    size_t n_choices, pending; /* pending: engine requests that have not ended */
     enum completion_state state;
     bool dropped;
-    struct buf out;     /* of a stream: not yet read */
-    size_t echoed;      /* bytes of its chunks that carried a prompt */
-    struct reply reply; /* of a whole answer, once done */
-    struct buf metrics; /* JSON of the `metrics` field, empty = none */
+    struct buf out;           /* of a stream: not yet read */
+    size_t echoed;            /* bytes of its chunks that carried a prompt */
+    struct response response; /* when not streamed, once done */
+    struct buf metrics;       /* JSON of the `metrics` field, empty = none */
     size_t prompt_tokens, completion_tokens;
     void (*wake)(void *arg);
     void *wake_arg;
 };
 
-/* Checks a body and hands its texts to the engine. wake(arg) will be called, from completions_poll
- * only, when there are bytes to read or the state has changed. Returns 0, or ERR_INVALID with the
- * answer in `error`. */
+/* Checks a body and submits a request for each of its choices to the engine. wake(arg) will be
+ * called, from completions_poll only, when there are bytes to read or the state has changed.
+ * Returns 0, or ERR_INVALID with the response in `error`. */
 int completion_start(struct completion **completion, struct app *app, const char *body, size_t len,
-                     void (*wake)(void *arg), void *arg, struct reply *error);
+                     void (*wake)(void *arg), void *arg, struct response *error);
 
 /* Moves at most max bytes of a stream to `to`. */
 size_t completion_read(struct completion *completion, char *to, size_t max);
 
-/* The client has gone: its texts end now and nothing more will be read. */
+/* The client has gone: its requests are cancelled and nothing more will be read. */
 void completion_cancel(struct completion *completion);
 
-/* The exchange is over. Frees the completion, now or when the engine has let go of it. */
+/* The exchange is over. Frees the completion, now or when the engine has ended its requests. */
 void completion_drop(struct completion *completion);
 
-/* Takes what the engine has brought and gives it to the completions. */
+/* Takes the engine's events and hands each to its completion. */
 void completions_poll(struct app *app);
 
 #endif

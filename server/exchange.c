@@ -1,4 +1,4 @@
-/* One request and its answer: see exchange.h. */
+/* One request and its response: see exchange.h. */
 #include "server/exchange.h"
 
 #include <inttypes.h>
@@ -25,14 +25,14 @@ struct exchange {
     struct headers headers;
     struct buf body;
     size_t received; /* bytes of the body, kept or not */
-    struct reply reply;
+    struct response response;
     struct completion *completion;
     bool suspended; /* as libmicrohttpd sees the connection */
-    bool close;     /* after this answer */
+    bool close;     /* after this response */
     char id[32];    /* x-request-id */
 };
 
-/* ---- suspending: a connection sleeps while its completion has nothing to say ---- */
+/* ---- suspending: a connection sleeps while its completion has nothing to send ---- */
 
 static void sleep_now(struct exchange *exchange)
 {
@@ -41,7 +41,7 @@ static void sleep_now(struct exchange *exchange)
 }
 
 /* Called by the completion from completions_poll, never inside libmicrohttpd. A connection whose
- * answer broke is shut down, because a full socket would not let it come to an end. */
+ * response broke is shut down, because a full socket would not let it come to an end. */
 static void wake(void *arg)
 {
     struct exchange *exchange = arg;
@@ -65,70 +65,70 @@ static void on_hangup(uv_poll_t *watch, int status, int what)
     http_pump(connection->http);
 }
 
-/* ---- answers ---- */
+/* ---- responses ---- */
 
-static void add_header(struct MHD_Response *response, const char *name, const char *value)
+static void add_header(struct MHD_Response *message, const char *name, const char *value)
 {
     if (value && *value)
-        MHD_add_response_header(response, name, value);
+        MHD_add_response_header(message, name, value);
 }
 
-static void add_cors(const struct exchange *exchange, struct MHD_Response *response)
+static void add_cors(const struct exchange *exchange, struct MHD_Response *message)
 {
     const char *origin = exchange->http->app->allow_origin;
     if (!*origin)
         return;
-    add_header(response, "Access-Control-Allow-Origin", origin);
-    add_header(response, "Access-Control-Expose-Headers", "x-request-id, retry-after");
+    add_header(message, "Access-Control-Allow-Origin", origin);
+    add_header(message, "Access-Control-Expose-Headers", "x-request-id, retry-after");
     if (exchange->route != ROUTE_PREFLIGHT)
         return;
-    add_header(response, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
-    add_header(response, "Access-Control-Max-Age", "86400");
+    add_header(message, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
+    add_header(message, "Access-Control-Max-Age", "86400");
     /* The clients' own X-Stainless-* are many: allow what was asked for. */
-    add_header(response, "Access-Control-Allow-Headers",
+    add_header(message, "Access-Control-Allow-Headers",
                exchange->headers.asked_headers
                    ? exchange->headers.asked_headers
                    : "Authorization, Content-Type, OpenAI-Organization, OpenAI-Project");
-    add_header(response, "Vary", "Access-Control-Request-Headers");
+    add_header(message, "Vary", "Access-Control-Request-Headers");
 }
 
-static enum MHD_Result queue(struct exchange *exchange, int status, struct MHD_Response *response)
+static enum MHD_Result queue(struct exchange *exchange, int status, struct MHD_Response *message)
 {
-    if (!response)
+    if (!message)
         return MHD_NO;
-    add_header(response, "x-request-id", exchange->id);
-    if (status >= 400 && !reply_may_retry(status))
-        add_header(response, "x-should-retry", "false");
+    add_header(message, "x-request-id", exchange->id);
+    if (status >= 400 && !response_may_retry(status))
+        add_header(message, "x-should-retry", "false");
     if (exchange->close || exchange->http->app->draining)
-        add_header(response, "Connection", "close");
-    add_cors(exchange, response);
-    metrics_answer(&exchange->http->app->metrics, status);
-    enum MHD_Result result = MHD_queue_response(exchange->mhd, (unsigned)status, response);
-    MHD_destroy_response(response);
+        add_header(message, "Connection", "close");
+    add_cors(exchange, message);
+    metrics_count_response(&exchange->http->app->metrics, status);
+    enum MHD_Result result = MHD_queue_response(exchange->mhd, (unsigned)status, message);
+    MHD_destroy_response(message);
     return result;
 }
 
-static enum MHD_Result send_reply(struct exchange *exchange, struct reply *reply)
+static enum MHD_Result send_response(struct exchange *exchange, struct response *response)
 {
     char seconds[16];
-    if (reply->body.failed)
+    if (response->body.failed)
         return MHD_NO;
-    struct MHD_Response *response = MHD_create_response_from_buffer(
-        reply->body.len, reply->body.data ? reply->body.data : "",
-        reply->body.data ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
-    if (!response)
+    struct MHD_Response *message = MHD_create_response_from_buffer(
+        response->body.len, response->body.data ? response->body.data : "",
+        response->body.data ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
+    if (!message)
         return MHD_NO;
-    memset(&reply->body, 0, sizeof reply->body); /* the response owns it now */
-    add_header(response, "Content-Type", reply->type);
-    add_header(response, "Allow", reply->allow);
+    memset(&response->body, 0, sizeof response->body); /* message owns it now */
+    add_header(message, "Content-Type", response->type);
+    add_header(message, "Allow", response->allow);
     if (exchange->route == ROUTE_PAGE)
-        add_header(response, "Content-Security-Policy",
+        add_header(message, "Content-Security-Policy",
                    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
                    "connect-src 'self'; frame-ancestors 'none'");
-    snprintf(seconds, sizeof seconds, "%d", reply->retry_after);
-    if (reply->retry_after)
-        add_header(response, "Retry-After", seconds);
-    return queue(exchange, reply->status, response);
+    snprintf(seconds, sizeof seconds, "%d", response->retry_after);
+    if (response->retry_after)
+        add_header(message, "Retry-After", seconds);
+    return queue(exchange, response->status, message);
 }
 
 static ssize_t read_stream(void *arg, uint64_t position, char *to, size_t max)
@@ -149,14 +149,14 @@ static ssize_t read_stream(void *arg, uint64_t position, char *to, size_t max)
 
 static enum MHD_Result send_stream(struct exchange *exchange)
 {
-    struct MHD_Response *response = MHD_create_response_from_callback(
-        MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, exchange, NULL);
-    if (response) {
-        add_header(response, "Content-Type", "text/event-stream; charset=utf-8");
-        add_header(response, "Cache-Control", "no-cache");
-        add_header(response, "X-Accel-Buffering", "no");
+    struct MHD_Response *message = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK,
+                                                                     read_stream, exchange, NULL);
+    if (message) {
+        add_header(message, "Content-Type", "text/event-stream; charset=utf-8");
+        add_header(message, "Cache-Control", "no-cache");
+        add_header(message, "X-Accel-Buffering", "no");
     }
-    return queue(exchange, 200, response);
+    return queue(exchange, 200, message);
 }
 
 /* ---- requests ---- */
@@ -202,7 +202,7 @@ static struct exchange *exchange_new(struct http *http, struct MHD_Connection *m
     return exchange;
 }
 
-/* The first call. An answer queued here closes the connection without reading a body: right for
+/* The first call. A response queued here closes the connection without reading a body: right for
  * requests whose end cannot be known and for bodies too long to throw away; a client that asked
  * before sending (Expect) has not sent one. Any other refusal waits for the body to pass. After a
  * chunked body the connection is closed too, so that nothing can hide behind it. */
@@ -211,15 +211,15 @@ static enum MHD_Result begin(struct exchange *exchange, const char *method, cons
     const struct headers *headers = &exchange->headers;
     exchange->close = headers->chunked || headers->fault;
     if (headers->fault) {
-        reply_error(&exchange->reply, 400, NULL, "bad_request", "%s", headers->fault);
-        return send_reply(exchange, &exchange->reply);
+        response_error(&exchange->response, 400, NULL, "bad_request", "%s", headers->fault);
+        return send_response(exchange, &exchange->response);
     }
     const struct app *app = exchange->http->app;
     bool endless = headers->length > app->max_body + DISCARD_MAX;
-    exchange->route = route_admit(app, method, path, headers, &exchange->reply);
-    if (exchange->reply.status && (headers->expects_continue || endless)) {
+    exchange->route = route_admit(app, method, path, headers, &exchange->response);
+    if (exchange->response.status && (headers->expects_continue || endless)) {
         exchange->close = true;
-        return send_reply(exchange, &exchange->reply);
+        return send_response(exchange, &exchange->response);
     }
     return MHD_YES;
 }
@@ -235,7 +235,7 @@ static enum MHD_Result take_body(struct exchange *exchange, const char *data, si
     if (exchange->received > app->max_body) {
         exchange->route = ROUTE_NONE;
         buf_release(&exchange->body);
-        route_too_large(app, &exchange->reply);
+        route_too_large(app, &exchange->response);
         return MHD_YES;
     }
     if (!exchange->body.data)
@@ -249,29 +249,29 @@ static void run(struct exchange *exchange, const char *path)
     struct app *app = exchange->http->app;
     exchange->connection->deadline = 0;
     if (exchange->route != ROUTE_COMPLETIONS) {
-        route_answer(app, exchange->route, path, &exchange->reply);
+        route_respond(app, exchange->route, path, &exchange->response);
         return;
     }
     if (!completion_start(&exchange->completion, app, exchange->body.data, exchange->body.len, wake,
-                          exchange, &exchange->reply))
+                          exchange, &exchange->response))
         uv_poll_start(&exchange->connection->watch, UV_DISCONNECT, on_hangup);
     buf_release(&exchange->body);
 }
 
 /* The request is whole, or the connection has been resumed. */
-static enum MHD_Result answer(struct exchange *exchange, const char *path)
+static enum MHD_Result respond(struct exchange *exchange, const char *path)
 {
-    if (!exchange->reply.status && !exchange->completion)
+    if (!exchange->response.status && !exchange->completion)
         run(exchange, path);
     exchange->connection->deadline = 0;
-    if (exchange->reply.status)
-        return send_reply(exchange, &exchange->reply);
+    if (exchange->response.status)
+        return send_response(exchange, &exchange->response);
     if (exchange->completion->request.stream)
         return send_stream(exchange);
     if (exchange->completion->state == COMPLETION_BROKEN)
         return MHD_NO;
     if (exchange->completion->state == COMPLETION_DONE)
-        return send_reply(exchange, &exchange->completion->reply);
+        return send_response(exchange, &exchange->completion->response);
     sleep_now(exchange);
     return MHD_YES;
 }
@@ -289,7 +289,7 @@ enum MHD_Result exchange_handler(void *arg, struct MHD_Connection *mhd, const ch
         return begin(exchange, method, path);
     }
     if (!*len)
-        return answer(exchange, path);
+        return respond(exchange, path);
     size_t n = *len;
     *len = 0;
     return take_body(exchange, data, n);
@@ -308,7 +308,7 @@ void exchange_completed(void *arg, struct MHD_Connection *mhd, void **context,
     exchange->connection->exchange = NULL;
     if (exchange->completion)
         completion_drop(exchange->completion);
-    reply_release(&exchange->reply);
+    response_release(&exchange->response);
     buf_release(&exchange->body);
     free(exchange);
     *context = NULL;

@@ -1,4 +1,4 @@
-/* One request and its answer on a connection: headers, body, route, answer. Owns struct exchange,
+/* One request and its response on a connection: headers, body, route. Owns struct exchange,
  * suspends and resumes its connection. libmicrohttpd calls in, through http.c. Loop thread. */
 #ifndef SERVER_EXCHANGE_H
 #define SERVER_EXCHANGE_H
@@ -13,7 +13,7 @@ enum MHD_Result exchange_handler(void *http, struct MHD_Connection *mhd, const c
                                  const char *method, const char *version, const char *data,
                                  size_t *len, void **context);
 
-/* The answer has gone, or never will. */
+/* The response has been sent, or never will be. */
 void exchange_completed(void *http, struct MHD_Connection *mhd, void **context,
                         enum MHD_RequestTerminationCode why);
 

@@ -6,15 +6,15 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-#include "server/reply.h"
+#include "server/response.h"
 
 /* NULL when absent or null. */
 json_t *field_get(const json_t *object, const char *name);
 
 int field_real(const json_t *object, const char *name, double min, double max, float *value,
-               struct reply *error);
+               struct response *error);
 int field_int(const json_t *object, const char *name, int min, int max, int *value,
-              struct reply *error);
-int field_bool(const json_t *object, const char *name, bool *value, struct reply *error);
+              struct response *error);
+int field_bool(const json_t *object, const char *name, bool *value, struct response *error);
 
 #endif

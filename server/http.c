@@ -13,9 +13,8 @@
 #include "server/exchange.h"
 
 #define BACKLOG 256
-#define SEND_BUFFER                                                                                \
-    65536 /* bytes of an answer the kernel holds for a client that does not read                   \
-           */
+/* Bytes of a response that the kernel holds for a client that does not read. */
+#define SEND_BUFFER 65536
 #define CONNECTION_POOL 32768 /* request line and headers must fit in it */
 #define SWEEP_MS 1000
 
@@ -150,7 +149,7 @@ static void on_events(uv_poll_t *events, int status, int what)
 void http_pump(struct http *http)
 {
     MHD_UNSIGNED_LONG_LONG ms;
-    do { /* at the connection limit, only the next run accepts in place of who has left */
+    do { /* at the connection limit, a freed place is only filled by the next run */
         http->freed = false;
         MHD_run(http->daemon);
     } while (http->freed);
@@ -196,7 +195,7 @@ int http_open(struct http *http, int max_connections, struct err *err)
 
 void http_drain(struct http *http)
 {
-    http_pump(http); /* takes in who has knocked already */
+    http_pump(http); /* accepts the connections that wait already */
     http->app->draining = true;
     MHD_socket fd = MHD_quiesce_daemon(http->daemon);
     if (fd != MHD_INVALID_SOCKET)

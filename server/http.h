@@ -17,8 +17,8 @@ struct connection {
     struct http *http;
     struct connection *prev, *next; /* in http->connections */
     int fd;
-    double deadline;           /* when a request must have come, s; 0 = one is being answered */
-    struct exchange *exchange; /* the request being answered, or NULL */
+    double deadline;           /* when a request must have come, s; 0 = one is being served */
+    struct exchange *exchange; /* the request being served, or NULL */
     uv_poll_t watch; /* while a completion runs: tells when the client goes away. libmicrohttpd
                         does not look at suspended connections. */
 };
@@ -28,10 +28,10 @@ struct http {
     uv_loop_t *loop;
     struct MHD_Daemon *daemon;
     int listen_fd;
-    int timeout; /* s a client may take to send a request, or leave an answer unread */
+    int timeout; /* s a client may take to send a request, or leave a response unread */
     struct connection *connections;
     bool freed;         /* a connection ended during MHD_run */
-    size_t n_exchanges; /* requests whose headers have come and whose answer has not gone */
+    size_t n_exchanges; /* requests whose headers have come and whose response has not been sent */
     uv_poll_t events;
     uv_timer_t timer, sweep;
 };

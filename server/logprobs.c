@@ -4,16 +4,23 @@
 #include <math.h>
 #include <stdbool.h>
 
-#include "server/reply.h"
+#include "server/json_text.h"
+
+static bool is_marker(const struct engine_info *info, int32_t token)
+{
+    bool found = token == info->bos || token == info->eos;
+    for (int i = 0; i < info->n_ends; i++)
+        found |= token == info->ends[i];
+    return found;
+}
 
 /* A token as a JSON string. Bytes that are not UTF-8 alone are written as OpenAI does:
  * "bytes:\xe2\x82"; tokens without bytes by their role or number. */
 static void token_text(struct buf *out, const struct engine *engine, int32_t token)
 {
     size_t len;
-    const struct engine_info *info = engine_info(engine);
     const char *bytes = engine_token_bytes(engine, token, &len);
-    if (!len && (token == info->eos || token == info->bos))
+    if (!len && is_marker(engine_info(engine), token))
         buf_puts(out, "\"<|end|>\"");
     else if (!len)
         buf_printf(out, "\"token_id:%d\"", token);

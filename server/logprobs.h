@@ -1,6 +1,6 @@
 /* The `logprobs` object of the completions API, grown token by token as JSON text:
  * {"tokens":[],"token_logprobs":[],"top_logprobs":[{}],"text_offset":[]}. Offsets count characters
- * of the answer's text. One per choice, owned by it; loop thread. */
+ * of the choice's text. One per choice, owned by it; loop thread. */
 #ifndef SERVER_LOGPROBS_H
 #define SERVER_LOGPROBS_H
 

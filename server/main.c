@@ -25,12 +25,12 @@ static const char ABOUT[] =
 struct settings {
     struct engine_options engine;
     const char *host, *key_file, *allow_origin;
-    int port, max_body, max_unread, max_connections, timeout, stall;
+    int kv_memory, port, max_body, max_unread, max_connections, timeout, stall;
 };
 
 struct server {
     uv_loop_t loop;
-    uv_async_t news; /* events wait in the engine */
+    uv_async_t events; /* some wait in the engine */
     uv_signal_t interrupt, terminate;
     struct app app;
     struct http http;
@@ -48,14 +48,16 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
         {"type", OPT_CHOICE, &s->engine.weights, 0, 0, "stored|f32|bf16|q8|q4",
          "of the matrices in memory; other than stored: converted while loading"},
         {"kv", OPT_CHOICE, &s->engine.kv, 0, 0, "bf16|f32", "of cached keys and values in memory"},
+        {"kv-memory", OPT_INT, &s->kv_memory, 0, 1 << 24, NULL,
+         "MiB of cached keys and values, 0 = automatic"},
         {"max-sequences", OPT_INT, &s->engine.max_sequences, 1, 1024, NULL,
-         "texts decoded at the same time"},
+         "sequences decoded at the same time"},
         {"max-queue", OPT_INT, &s->engine.max_queue, 1, 100000, NULL,
-         "texts that may wait; beyond it requests get 429"},
+         "requests that may wait; beyond it they get 429"},
         {"context", OPT_INT, &s->engine.context, 0, 1 << 24, NULL,
-         "positions per text, prompt and completion, 0 = the model's"},
+         "positions per sequence, prompt and completion, 0 = the model's"},
         {"prompt-chunk", OPT_INT, &s->engine.prompt_chunk, 0, 1 << 16, NULL,
-         "prompt tokens read in one step, 0 = automatic"},
+         "prompt tokens prefilled in one step, 0 = automatic"},
         {"api-key", OPT_STRING, &s->key_file, 0, 0, NULL,
          "file with one API key per line, asked for under /v1/"},
         {"allow-origin", OPT_STRING, &s->allow_origin, 0, 0, NULL,
@@ -66,7 +68,7 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
         {"max-connections", OPT_INT, &s->max_connections, 1, 65536, NULL,
          "connections at the same time"},
         {"timeout", OPT_INT, &s->timeout, 1, 3600, NULL,
-         "seconds to send a request, to idle, or to leave an answer unread"},
+         "seconds to send a request, to idle, or to leave a response unread"},
         {"stall", OPT_INT, &s->stall, 1, 3600, NULL,
          "seconds without a decode step after which /health says 503"},
         {0}};
@@ -76,14 +78,14 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
 /* ---- callbacks ---- */
 
 /* Decode thread. */
-static void on_notify(void *news)
+static void on_notify(void *async)
 {
-    uv_async_send(news);
+    uv_async_send(async);
 }
 
-static void on_news(uv_async_t *news)
+static void on_events(uv_async_t *async)
 {
-    struct server *server = news->data;
+    struct server *server = async->data;
     completions_poll(&server->app);
     http_pump(&server->http);
 }
@@ -137,8 +139,8 @@ static int open_loop(struct server *server, struct err *err)
     server->http.app = &server->app;
     server->http.loop = &server->loop;
     server->http.listen_fd = -1;
-    server->news.data = server->interrupt.data = server->terminate.data = server;
-    if (uv_async_init(&server->loop, &server->news, on_news) ||
+    server->events.data = server->interrupt.data = server->terminate.data = server;
+    if (uv_async_init(&server->loop, &server->events, on_events) ||
         uv_signal_init(&server->loop, &server->interrupt) ||
         uv_signal_init(&server->loop, &server->terminate))
         return err_set(err, ERR_IO, "the event loop could not be started");
@@ -235,8 +237,9 @@ int main(int argc, char **argv)
     if (rc > 0)
         return 0;
     if (!rc) {
+        s.engine.kv_limit = (size_t)s.kv_memory << 20;
         s.engine.notify = on_notify;
-        s.engine.notify_arg = &server.news;
+        s.engine.notify_arg = &server.events;
         server.http.timeout = s.timeout;
         rc = serve(&server, &s, &err);
         close_all(&server);

@@ -17,10 +17,10 @@ void histogram_add(struct histogram *histogram, double seconds, uint64_t weight)
     histogram->sum += seconds * (double)weight;
 }
 
-void metrics_answer(struct metrics *metrics, int status)
+void metrics_count_response(struct metrics *metrics, int status)
 {
     if (status >= 0 && status < 600)
-        metrics->answers[status]++;
+        metrics->responses[status]++;
 }
 
 static void head(struct buf *out, const char *name, const char *type, const char *help)
@@ -40,6 +40,12 @@ static void gauge(struct buf *out, const char *name, const char *help, double va
     buf_printf(out, "headway_%s %.9g\n", name, value);
 }
 
+static void gauge_exact(struct buf *out, const char *name, const char *help, uint64_t value)
+{
+    head(out, name, "gauge", help);
+    buf_printf(out, "headway_%s %" PRIu64 "\n", name, value);
+}
+
 static void histogram_write(struct buf *out, const char *name, const char *help,
                             const struct histogram *histogram)
 {
@@ -55,36 +61,74 @@ static void histogram_write(struct buf *out, const char *name, const char *help,
     buf_printf(out, "headway_%s_count %" PRIu64 "\n", name, total);
 }
 
-static void write_speculation(struct buf *out, const struct engine_info *info,
-                              const struct engine_speculation *speculation)
+static void write_speculation(struct buf *out, const struct engine_speculation *speculation)
 {
     static const char per_position[] = "spec_decode_num_accepted_tokens_per_pos_total";
-    counter(out, "spec_decode_num_drafts_total", "Steps that carried drafts.", speculation->steps);
-    counter(out, "spec_decode_num_draft_tokens_total", "Tokens drafted.", speculation->drafted);
-    counter(out, "spec_decode_num_accepted_tokens_total", "Drafted tokens that were accepted.",
+    counter(out, "spec_decode_num_drafts_total", "Number of steps with draft tokens.",
+            speculation->steps);
+    counter(out, "spec_decode_num_draft_tokens_total", "Number of draft tokens.",
+            speculation->drafted);
+    counter(out, "spec_decode_num_accepted_tokens_total", "Number of accepted draft tokens.",
             speculation->accepted);
-    head(out, per_position, "counter", "Accepted tokens by their place among the drafts.");
-    for (int i = 0; i < info->n_predict - 1 && i < ENGINE_DRAFTS_MAX; i++)
+    head(out, per_position, "counter", "Number of accepted draft tokens per draft position.");
+    for (int i = 0; i < ENGINE_DRAFTS_MAX; i++)
         buf_printf(out, "headway_%s{position=\"%d\"} %" PRIu64 "\n", per_position, i,
                    speculation->accepted_at[i]);
 }
 
+static void write_head(struct buf *out, const char *name, int number, uint64_t value)
+{
+    buf_printf(out, "headway_head_%s{head=\"%d\"} %" PRIu64 "\n", name, number, value);
+}
+
+/* Where drafts come from: the heads after the first, and look-up. */
+static void write_drafters(struct buf *out, const struct engine_info *info,
+                           const struct engine_stats *stats)
+{
+    int n = info->n_predict - 1 < ENGINE_DRAFTS_MAX ? info->n_predict - 1 : ENGINE_DRAFTS_MAX;
+    head(out, "head_tried_total", "counter",
+         "Number of the head's draft tokens that were verified.");
+    for (int i = 0; i < n; i++)
+        write_head(out, "tried_total", i + 1, stats->heads[i].tried);
+    head(out, "head_accepted_total", "counter", "Number of the head's draft tokens accepted.");
+    for (int i = 0; i < n; i++)
+        write_head(out, "accepted_total", i + 1, stats->heads[i].accepted);
+    head(out, "head_dead", "gauge", "1 if no draft token of the head is ever accepted, else 0.");
+    for (int i = 0; i < n; i++)
+        write_head(out, "dead", i + 1, stats->heads[i].dead);
+    counter(out, "lookup_tried_total", "Number of looked-up draft tokens that were verified.",
+            stats->lookup_tried);
+    counter(out, "lookup_accepted_total", "Number of looked-up draft tokens accepted.",
+            stats->lookup_accepted);
+}
+
+static void write_kv(struct buf *out, const struct engine_stats *stats)
+{
+    gauge(out, "kv_cache_usage_perc", "KV cache usage: fraction of the pages in use, 0 to 1.",
+          stats->kv_used);
+    gauge_exact(out, "kv_bytes", "KV cache memory in use, in bytes.", stats->kv_bytes);
+    gauge_exact(out, "kv_limit_bytes", "KV cache memory allowed, in bytes.", stats->kv_bytes_limit);
+    gauge(out, "sequences_preempted", "Number of preempted sequences that wait to be recomputed.",
+          stats->preempted);
+    counter(out, "preemptions_total", "Number of preemptions of sequences by a full KV cache.",
+            stats->preemptions);
+}
+
 static void write_engine(struct buf *out, const struct engine_stats *stats)
 {
-    counter(out, "requests_total", "Texts asked of the engine.", stats->requests);
-    counter(out, "requests_finished_total", "Texts that were completed.", stats->finished);
-    counter(out, "requests_cancelled_total", "Texts whose client went away.", stats->cancelled);
-    counter(out, "requests_failed_total", "Texts that ended in an error.", stats->errors);
-    gauge(out, "num_requests_running", "Texts being decoded.", stats->running);
-    gauge(out, "num_requests_waiting", "Texts in the queue.", stats->waiting);
-    counter(out, "prompt_tokens_total", "Prompt tokens read.", stats->prompt_tokens);
-    counter(out, "generation_tokens_total", "Tokens generated.", stats->generation_tokens);
-    counter(out, "forwards_total", "Passes of the trunk.", stats->forwards);
-    head(out, "forward_seconds_total", "counter", "Time spent in passes of the trunk.");
+    counter(out, "requests_total", "Number of requests submitted.", stats->requests);
+    counter(out, "requests_finished_total", "Number of requests completed.", stats->finished);
+    counter(out, "requests_cancelled_total", "Number of requests cancelled.", stats->cancelled);
+    counter(out, "requests_failed_total", "Number of requests failed.", stats->errors);
+    gauge(out, "num_requests_running", "Number of requests in prefill or decode.", stats->running);
+    gauge(out, "num_requests_waiting", "Number of requests waiting in the queue.", stats->waiting);
+    counter(out, "prompt_tokens_total", "Number of prompt tokens submitted.", stats->prompt_tokens);
+    counter(out, "generation_tokens_total", "Number of tokens generated.",
+            stats->generation_tokens);
+    counter(out, "forwards_total", "Number of forward passes of the trunk.", stats->forwards);
+    head(out, "forward_seconds_total", "counter", "Seconds spent in forward passes of the trunk.");
     buf_printf(out, "headway_forward_seconds_total %.9g\n", stats->step_seconds_sum);
-    gauge(out, "kv_cache_usage_perc", "Fraction of the cache's positions in use, 0 to 1.",
-          stats->kv_used);
-    gauge(out, "heartbeat_age_seconds", "Time since the decode thread last showed life.",
+    gauge(out, "heartbeat_age_seconds", "Seconds since the decode thread's last heartbeat.",
           stats->heartbeat_age);
 }
 
@@ -92,22 +136,25 @@ void metrics_write(const struct metrics *metrics, const struct engine_info *info
                    const struct engine_stats *stats, struct buf *out)
 {
     write_engine(out, stats);
-    write_speculation(out, info, &stats->speculation);
-    histogram_write(out, "time_to_first_token_seconds", "From the request to its first token.",
-                    &metrics->first_token);
-    histogram_write(out, "inter_token_latency_seconds", "Time per committed token.",
-                    &metrics->inter_token);
+    write_kv(out, stats);
+    write_speculation(out, &stats->speculation);
+    write_drafters(out, info, stats);
+    histogram_write(out, "time_to_first_token_seconds",
+                    "Seconds from the request to its first token.", &metrics->first_token);
+    histogram_write(out, "inter_token_latency_seconds",
+                    "Seconds per committed token after the first.", &metrics->inter_token);
     histogram_write(out, "request_time_per_output_token_seconds",
-                    "A text's mean time per token after the first.", &metrics->per_token);
-    histogram_write(out, "e2e_request_latency_seconds", "From the request to its last token.",
-                    &metrics->request);
-    head(out, "http_responses_total", "counter", "HTTP answers by status.");
+                    "Mean seconds per token of a request after the first.", &metrics->per_token);
+    histogram_write(out, "e2e_request_latency_seconds",
+                    "Seconds from the request to its last token.", &metrics->request);
+    head(out, "http_responses_total", "counter", "Number of HTTP responses by status.");
     for (int i = 0; i < 600; i++)
-        if (metrics->answers[i])
+        if (metrics->responses[i])
             buf_printf(out, "headway_http_responses_total{code=\"%d\"} %" PRIu64 "\n", i,
-                       metrics->answers[i]);
-    counter(out, "client_disconnects_total", "Clients that left before their answer was complete.",
+                       metrics->responses[i]);
+    counter(out, "client_disconnects_total",
+            "Number of clients that disconnected before their response was complete.",
             metrics->disconnects);
-    counter(out, "stream_overflows_total", "Streams ended because the client did not read.",
-            metrics->overflows);
+    counter(out, "stream_overflows_total",
+            "Number of streams ended because the client did not read.", metrics->overflows);
 }

@@ -1,5 +1,5 @@
-/* The figures of GET /metrics, in Prometheus' text format: what the server measures itself
- * (latencies, HTTP answers), and the engine's counters. Names and meanings follow vLLM's, with
+/* The metrics of GET /metrics, in Prometheus' text format: what the server measures itself
+ * (latencies, HTTP responses), and the engine's counters. Names and meanings follow vLLM's, with
  * headway_ before them. Loop thread. */
 #ifndef SERVER_METRICS_H
 #define SERVER_METRICS_H
@@ -21,15 +21,15 @@ struct metrics {
     struct histogram inter_token; /* s per committed token after the first (ITL) */
     struct histogram per_token;   /* s, a request's mean of that (TPOT) */
     struct histogram request;     /* s from request to last token */
-    uint64_t answers[600];        /* by HTTP status */
-    uint64_t disconnects;         /* clients that left before their answer was complete */
+    uint64_t responses[600];      /* by HTTP status */
+    uint64_t disconnects;         /* clients that left before their response was complete */
     uint64_t overflows;           /* streams ended because the client did not read */
 };
 
 /* Counts a value `weight` times. */
 void histogram_add(struct histogram *histogram, double seconds, uint64_t weight);
 
-void metrics_answer(struct metrics *metrics, int status);
+void metrics_count_response(struct metrics *metrics, int status);
 
 /* Appends the page. */
 void metrics_write(const struct metrics *metrics, const struct engine_info *info,

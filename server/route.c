@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "server/json_text.h"
 #include "server/page.h"
 
 #define MODELS_PREFIX "/v1/models/"
@@ -42,56 +43,57 @@ static bool is_json(const char *type)
 }
 
 static enum route refuse_method(bool post, const char *method, const char *path,
-                                struct reply *reply)
+                                struct response *response)
 {
-    reply_error(reply, 405, NULL, "method_not_allowed", "%.20s is not allowed on %.100s: use %s.",
-                method, path, post ? "POST" : "GET");
-    reply->allow = post ? "POST, OPTIONS" : "GET, HEAD, OPTIONS";
+    response_error(response, 405, NULL, "method_not_allowed",
+                   "%.20s is not allowed on %.100s: use %s.", method, path, post ? "POST" : "GET");
+    response->allow = post ? "POST, OPTIONS" : "GET, HEAD, OPTIONS";
     return ROUTE_NONE;
 }
 
-void route_too_large(const struct app *app, struct reply *reply)
+void route_too_large(const struct app *app, struct response *response)
 {
-    reply_error(reply, 413, NULL, "body_too_large",
-                "The request's body is larger than the %zu bytes this server takes.",
-                app->max_body);
+    response_error(response, 413, NULL, "body_too_large",
+                   "The request's body is larger than the %zu bytes this server takes.",
+                   app->max_body);
 }
 
-static bool admit_post(const struct app *app, const struct headers *headers, struct reply *reply)
+static bool admit_post(const struct app *app, const struct headers *headers,
+                       struct response *response)
 {
     if (!is_json(headers->content_type))
-        reply_error(reply, 415, NULL, "unsupported_media_type",
-                    "The Content-Type is '%.100s', but must be application/json.",
-                    headers->content_type);
+        response_error(response, 415, NULL, "unsupported_media_type",
+                       "The Content-Type is '%.100s', but must be application/json.",
+                       headers->content_type);
     else if (headers->length > app->max_body)
-        route_too_large(app, reply);
+        route_too_large(app, response);
     else if (app->draining) {
-        reply_error(reply, 503, NULL, "shutting_down", "The server is shutting down.");
-        reply->retry_after = 5;
+        response_error(response, 503, NULL, "shutting_down", "The server is shutting down.");
+        response->retry_after = 5;
     }
-    return !reply->status;
+    return !response->status;
 }
 
 enum route route_admit(const struct app *app, const char *method, const char *path,
-                       const struct headers *headers, struct reply *reply)
+                       const struct headers *headers, struct response *response)
 {
     bool post;
     enum route route = find(path, &post);
     if (route == ROUTE_NONE) {
-        reply_error(reply, 404, NULL, "unknown_url", "There is nothing at %.10s %.100s.", method,
-                    path);
+        response_error(response, 404, NULL, "unknown_url", "There is nothing at %.10s %.100s.",
+                       method, path);
         return ROUTE_NONE;
     }
     if (!strcmp(method, "OPTIONS"))
         return ROUTE_PREFLIGHT;
     if (strcmp(method, post ? "POST" : "GET") && (post || strcmp(method, "HEAD")))
-        return refuse_method(post, method, path, reply);
+        return refuse_method(post, method, path, response);
     if (!strncmp(path, "/v1/", 4) && !keys_allow(&app->keys, headers->authorization)) {
-        reply_error(reply, 401, NULL, "invalid_api_key",
-                    "The API key is missing or wrong: send 'Authorization: Bearer KEY'.");
+        response_error(response, 401, NULL, "invalid_api_key",
+                       "The API key is missing or wrong: send 'Authorization: Bearer KEY'.");
         return ROUTE_NONE;
     }
-    return post && !admit_post(app, headers, reply) ? ROUTE_NONE : route;
+    return post && !admit_post(app, headers, response) ? ROUTE_NONE : route;
 }
 
 bool route_wants_body(enum route route)
@@ -99,7 +101,7 @@ bool route_wants_body(enum route route)
     return route == ROUTE_COMPLETIONS;
 }
 
-/* ---- answers ---- */
+/* ---- responses ---- */
 
 static void add_model(const struct app *app, struct buf *out)
 {
@@ -112,68 +114,68 @@ static void add_model(const struct app *app, struct buf *out)
                (int64_t)app->started, app->info->context, app->info->n_predict);
 }
 
-static void answer_models(const struct app *app, struct reply *reply)
+static void respond_models(const struct app *app, struct response *response)
 {
-    struct buf *out = reply_begin(reply, 200, "application/json");
+    struct buf *out = response_begin(response, 200, "application/json");
     buf_puts(out, "{\"object\":\"list\",\"data\":[");
     add_model(app, out);
     buf_puts(out, "]}\n");
 }
 
-static void answer_model(const struct app *app, const char *path, struct reply *reply)
+static void respond_model(const struct app *app, const char *path, struct response *response)
 {
     const char *name = path + strlen(MODELS_PREFIX);
     if (strcmp(name, app->model.id)) {
-        reply_error(reply, 404, "model", "model_not_found",
-                    "The model '%.100s' does not exist here: this server serves '%s'.", name,
-                    app->model.id);
+        response_error(response, 404, "model", "model_not_found",
+                       "The model '%.100s' does not exist here: this server serves '%s'.", name,
+                       app->model.id);
         return;
     }
-    add_model(app, reply_begin(reply, 200, "application/json"));
-    buf_puts(&reply->body, "\n");
+    add_model(app, response_begin(response, 200, "application/json"));
+    buf_puts(&response->body, "\n");
 }
 
-static void answer_health(const struct app *app, struct reply *reply)
+static void respond_health(const struct app *app, struct response *response)
 {
     struct engine_stats stats;
     engine_stats(app->engine, &stats);
     bool alive = stats.heartbeat_age <= app->stall;
-    buf_printf(reply_begin(reply, alive ? 200 : 503, "application/json"),
+    buf_printf(response_begin(response, alive ? 200 : 503, "application/json"),
                "{\"status\":\"%s\",\"heartbeat_age\":%.3f}\n", alive ? "ok" : "stalled",
                stats.heartbeat_age);
 }
 
-static void answer_ready(const struct app *app, struct reply *reply)
+static void respond_ready(const struct app *app, struct response *response)
 {
-    buf_printf(reply_begin(reply, app->draining ? 503 : 200, "application/json"),
+    buf_printf(response_begin(response, app->draining ? 503 : 200, "application/json"),
                "{\"status\":\"%s\"}\n", app->draining ? "shutting down" : "ready");
 }
 
-static void answer_metrics_page(const struct app *app, struct reply *reply)
+static void respond_metrics(const struct app *app, struct response *response)
 {
     struct engine_stats stats;
     engine_stats(app->engine, &stats);
     metrics_write(&app->metrics, app->info, &stats,
-                  reply_begin(reply, 200, "text/plain; version=0.0.4; charset=utf-8"));
+                  response_begin(response, 200, "text/plain; version=0.0.4; charset=utf-8"));
 }
 
-void route_answer(struct app *app, enum route route, const char *path, struct reply *reply)
+void route_respond(struct app *app, enum route route, const char *path, struct response *response)
 {
     if (route == ROUTE_PAGE)
-        buf_puts(reply_begin(reply, 200, "text/html; charset=utf-8"), PAGE);
+        buf_puts(response_begin(response, 200, "text/html; charset=utf-8"), PAGE);
     else if (route == ROUTE_HEALTH)
-        answer_health(app, reply);
+        respond_health(app, response);
     else if (route == ROUTE_READY)
-        answer_ready(app, reply);
+        respond_ready(app, response);
     else if (route == ROUTE_METRICS)
-        answer_metrics_page(app, reply);
+        respond_metrics(app, response);
     else if (route == ROUTE_MODELS)
-        answer_models(app, reply);
+        respond_models(app, response);
     else if (route == ROUTE_MODEL)
-        answer_model(app, path, reply);
+        respond_model(app, path, response);
     else if (route == ROUTE_PREFLIGHT)
-        reply_begin(reply, 204, NULL);
+        response_begin(response, 204, NULL);
     else
-        reply_error(reply, 400, NULL, "no_chat_template",
-                    "This model has no chat template: use /v1/completions.");
+        response_error(response, 400, NULL, "no_chat_template",
+                       "This model has no chat template: use /v1/completions.");
 }

@@ -1,5 +1,5 @@
-/* Which path and method does what, who may come in, and every answer but completions. Knows neither
- * sockets nor libmicrohttpd. Called by exchange.c on the loop thread. */
+/* Which path and method does what, who may come in, and every response but completions. Knows
+ * neither sockets nor libmicrohttpd. Called by exchange.c on the loop thread. */
 #ifndef SERVER_ROUTE_H
 #define SERVER_ROUTE_H
 
@@ -7,10 +7,10 @@
 
 #include "server/app.h"
 #include "server/headers.h"
-#include "server/reply.h"
+#include "server/response.h"
 
 enum route {
-    ROUTE_NONE, /* refused: the reply says why */
+    ROUTE_NONE, /* refused: the response says why */
     ROUTE_PAGE,
     ROUTE_HEALTH,
     ROUTE_READY,
@@ -23,17 +23,17 @@ enum route {
 };
 
 /* Decides on a request whose headers have come and whose body has not: path, method, key, content
- * type, length. ROUTE_NONE comes with the answer in `reply`. */
+ * type, length. ROUTE_NONE comes with `response` set. */
 enum route route_admit(const struct app *app, const char *method, const char *path,
-                       const struct headers *headers, struct reply *reply);
+                       const struct headers *headers, struct response *response);
 
 /* Whether the route reads the request's body. */
 bool route_wants_body(enum route route);
 
-/* Answers every route but ROUTE_COMPLETIONS. */
-void route_answer(struct app *app, enum route route, const char *path, struct reply *reply);
+/* Makes the response of every route but ROUTE_COMPLETIONS. */
+void route_respond(struct app *app, enum route route, const char *path, struct response *response);
 
 /* The 413 of a body that turned out to be too long. */
-void route_too_large(const struct app *app, struct reply *reply);
+void route_too_large(const struct app *app, struct response *response);
 
 #endif

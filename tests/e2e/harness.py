@@ -68,16 +68,16 @@ class Server:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
     def raw(self, timeout=10, receive_buffer=None):
-        plug = socket.socket()
+        sock = socket.socket()
         if receive_buffer:
-            plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        plug.settimeout(timeout)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.settimeout(timeout)
         try:
-            plug.connect(("127.0.0.1", self.port))
+            sock.connect(("127.0.0.1", self.port))
         except OSError:
-            plug.close()
+            sock.close()
             raise
-        return plug
+        return sock
 
     def request(self, method, path, body=None, headers=None, connection=None):
         """Returns status, headers and the body's bytes."""
@@ -89,11 +89,11 @@ class Server:
         if body is not None:
             headers.setdefault("Content-Type", "application/json")
         connection.request(method, path, body, headers)
-        answer = connection.getresponse()
-        data = answer.read()
+        response = connection.getresponse()
+        data = response.read()
         if own:
             connection.close()
-        return answer.status, answer.headers, data
+        return response.status, response.headers, data
 
     def get(self, path):
         status, _, data = self.request("GET", path)
@@ -116,9 +116,9 @@ class Server:
 
     def open_stream(self, receive_buffer=None, **fields):
         """Sends a streaming request on a bare socket and leaves the reading to the caller."""
-        plug = self.raw(timeout=60, receive_buffer=receive_buffer)
-        plug.sendall(post_bytes({**fields, "stream": True}))
-        return plug
+        sock = self.raw(timeout=60, receive_buffer=receive_buffer)
+        sock.sendall(post_bytes({**fields, "stream": True}))
+        return sock
 
     # ---- figures ----
 
@@ -151,12 +151,12 @@ def post_bytes(fields, path="/v1/completions"):
             f"Content-Length: {len(body)}\r\n\r\n").encode() + body
 
 
-def read_all(plug):
+def read_all(sock):
     """Everything until the server closes or the socket's time-out; then closes the socket."""
     data = b""
-    with plug:
+    with sock:
         try:
-            while piece := plug.recv(65536):
+            while piece := sock.recv(65536):
                 data += piece
         except (socket.timeout, ConnectionResetError):
             pass

@@ -37,12 +37,12 @@ def requests(tokens):
             for prompt in PROMPTS for seed in range(3)]
 
 
-def read_until(plug, until, enough):
+def read_until(sock, until, enough):
     """Reads until enough(data), the end, or the time `until`."""
     data = b""
     while not enough(data) and (rest := until - time.monotonic()) > 0:
-        if select.select([plug], [], [], rest)[0]:
-            piece = plug.recv(65536)
+        if select.select([sock], [], [], rest)[0]:
+            piece = sock.recv(65536)
             if not piece:
                 break
             data += piece
@@ -50,7 +50,7 @@ def read_until(plug, until, enough):
 
 
 def without_chunks(data):
-    """The body of a chunked answer, as far as it has come."""
+    """The body of a chunked response, as far as it has come."""
     body = b""
     while data:
         size, _, rest = data.partition(b"\r\n")
@@ -63,8 +63,8 @@ def without_chunks(data):
 def leave_midway(server, fields, until, tally):
     """Reads the beginning of a stream that would not end soon, then closes."""
     wanted = random.randrange(1, 20)
-    with server.open_stream(**{**fields, "max_tokens": 1 << 20, "ignore_eos": True}) as plug:
-        data = read_until(plug, until, lambda data: data.count(b"data: ") >= wanted)
+    with server.open_stream(**{**fields, "max_tokens": 1 << 20, "ignore_eos": True}) as sock:
+        data = read_until(sock, until, lambda data: data.count(b"data: ") >= wanted)
     if data and not data.startswith(b"HTTP/1.1 200"):
         tally.error(f"a stream began with {data[:60]!r}")
     tally.add(left=1)
@@ -72,8 +72,8 @@ def leave_midway(server, fields, until, tally):
 
 def read_to_the_end(server, fields, expected, until, tally):
     """The whole text; when the time is over, as much of it as has come."""
-    with server.open_stream(**fields) as plug:
-        data = read_until(plug, until, lambda data: data.endswith(b"\r\n0\r\n\r\n"))
+    with server.open_stream(**fields) as sock:
+        data = read_until(sock, until, lambda data: data.endswith(b"\r\n0\r\n\r\n"))
     whole = data.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
     body = without_chunks(data.partition(b"\r\n\r\n")[2])
     events = body[:body.rfind(b"\n\n") + 2].decode() if b"\n\n" in body else ""

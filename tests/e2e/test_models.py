@@ -53,7 +53,7 @@ class Models(unittest.TestCase):
                      for k in ("off", "auto", heads - 1)}
             self.assertEqual(len(texts), 1, texts)
             status, _, data = server.request("POST", "/v1/completions",
-                                             {"prompt": "x", "speculation": heads})
+                                             {"prompt": "x", "speculation": 32})
             self.assertEqual(status, 400)
             self.assertEqual(json.loads(data)["error"]["param"], "speculation")
 

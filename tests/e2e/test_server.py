@@ -32,16 +32,16 @@ class Shared(unittest.TestCase):
 
     def refused(self, status, param, code, *, method="POST", path="/v1/completions", body=None,
                 headers=None):
-        got, answer_headers, data = self.server.request(method, path, body, headers)
+        got, response_headers, data = self.server.request(method, path, body, headers)
         self.assertEqual(got, status, data)
         error = json.loads(data)["error"]
         self.assertEqual(set(error), {"message", "type", "param", "code"}, data)
         self.assertEqual((error["param"], error["code"]), (param, code), data)
         self.assertTrue(error["message"].endswith("."), error["message"])
-        self.assertTrue(answer_headers["x-request-id"])
+        self.assertTrue(response_headers["x-request-id"])
         if 400 <= status < 500 and status != 429:
-            self.assertEqual(answer_headers["x-should-retry"], "false")
-        return answer_headers
+            self.assertEqual(response_headers["x-should-retry"], "false")
+        return response_headers
 
 
 class Pages(Shared):
@@ -75,7 +75,10 @@ class Pages(Shared):
                      "time_to_first_token_seconds", "inter_token_latency_seconds",
                      "e2e_request_latency_seconds", "spec_decode_num_drafts_total",
                      "spec_decode_num_draft_tokens_total", "spec_decode_num_accepted_tokens_total",
-                     "spec_decode_num_accepted_tokens_per_pos_total"):
+                     "spec_decode_num_accepted_tokens_per_pos_total", "head_tried_total",
+                     "head_accepted_total", "head_dead", "lookup_tried_total",
+                     "lookup_accepted_total", "kv_bytes", "kv_limit_bytes", "preemptions_total",
+                     "sequences_preempted"):
             self.assertIn("headway_" + name, names)
         self.assertGreater(self.server.metric("time_to_first_token_seconds_count"), 0)
 
@@ -83,12 +86,12 @@ class Pages(Shared):
         names = ("spec_decode_num_drafts_total", "spec_decode_num_draft_tokens_total",
                  "spec_decode_num_accepted_tokens_total", "generation_tokens_total")
         before = [self.server.metric(name) for name in names]
-        answer = self.server.complete(prompt=PROMPT, max_tokens=60, temperature=0)
-        spec = answer["metrics"]["speculative_decoding"]
+        response = self.server.complete(prompt=PROMPT, max_tokens=60, temperature=0)
+        spec = response["metrics"]["speculative_decoding"]
         grown = [self.server.metric(name) - old for name, old in zip(names, before)]
         self.assertEqual(grown, [spec["num_spec_steps"], spec["num_draft_tokens"],
                                  spec["num_accepted_draft_tokens"],
-                                 answer["usage"]["completion_tokens"]])
+                                 response["usage"]["completion_tokens"]])
 
     def test_head_and_preflight(self):
         status, _, data = self.server.request("HEAD", "/health")
@@ -117,18 +120,18 @@ class Pages(Shared):
 
 class Completions(Shared):
     def test_shape(self):
-        answer = self.server.complete(prompt=PROMPT, max_tokens=12, model=os.path.basename(MODEL))
-        self.assertTrue(answer["id"].startswith("cmpl-"))
-        self.assertEqual(answer["object"], "text_completion")
-        self.assertEqual(answer["model"], os.path.basename(MODEL))
-        self.assertLess(abs(answer["created"] - time.time()), 60)
-        choice = answer["choices"][0]
+        response = self.server.complete(prompt=PROMPT, max_tokens=12, model=os.path.basename(MODEL))
+        self.assertTrue(response["id"].startswith("cmpl-"))
+        self.assertEqual(response["object"], "text_completion")
+        self.assertEqual(response["model"], os.path.basename(MODEL))
+        self.assertLess(abs(response["created"] - time.time()), 60)
+        choice = response["choices"][0]
         self.assertEqual(set(choice), {"text", "index", "logprobs", "finish_reason"})
         self.assertIn(choice["finish_reason"], ("stop", "length"))
-        usage = answer["usage"]
+        usage = response["usage"]
         self.assertEqual(usage["total_tokens"],
                          usage["prompt_tokens"] + usage["completion_tokens"])
-        spec = answer["metrics"]["speculative_decoding"]
+        spec = response["metrics"]["speculative_decoding"]
         self.assertEqual(set(spec), {
             "mean_acceptance_length", "draft_acceptance_rate", "acceptance_histogram",
             "acceptance_histogram_by_draft_length", "num_spec_steps", "num_accepted_draft_tokens",
@@ -189,31 +192,31 @@ class Completions(Shared):
     def test_choices_and_prompt_lists(self):
         fields = {"max_tokens": 24, "temperature": 1, "seed": 5}
         one = [self.server.complete(prompt=p, **fields)["choices"][0]["text"] for p in ("A", "B")]
-        answer = self.server.complete(prompt=["A", "B"], n=2, **fields)
-        self.assertEqual([c["index"] for c in answer["choices"]], [0, 1, 2, 3])
-        self.assertEqual([answer["choices"][i]["text"] for i in (0, 2)], one)
+        response = self.server.complete(prompt=["A", "B"], n=2, **fields)
+        self.assertEqual([c["index"] for c in response["choices"]], [0, 1, 2, 3])
+        self.assertEqual([response["choices"][i]["text"] for i in (0, 2)], one)
         again = self.server.complete(prompt="A", **{**fields, "seed": 6})
-        self.assertEqual(answer["choices"][1]["text"], again["choices"][0]["text"])
-        self.assertNotIn("metrics", answer)
+        self.assertEqual(response["choices"][1]["text"], again["choices"][0]["text"])
+        self.assertNotIn("metrics", response)
         events = self.server.stream(prompt=["A", "B"], n=2, **fields)
-        for i, choice in enumerate(answer["choices"]):
+        for i, choice in enumerate(response["choices"]):
             self.assertEqual(text_of(events, i), choice["text"])
 
     def test_token_prompts_and_echo(self):
-        answer = self.server.complete(prompt=[72, 105], max_tokens=0, echo=True)
-        self.assertEqual(answer["usage"]["prompt_tokens"], 2)
-        self.assertEqual(answer["usage"]["completion_tokens"], 0)
-        self.assertEqual(answer["choices"][0]["finish_reason"], "length")
+        response = self.server.complete(prompt=[72, 105], max_tokens=0, echo=True)
+        self.assertEqual(response["usage"]["prompt_tokens"], 2)
+        self.assertEqual(response["usage"]["completion_tokens"], 0)
+        self.assertEqual(response["choices"][0]["finish_reason"], "length")
         many = self.server.complete(prompt=[[72, 105], [72]], max_tokens=3, echo=True)
         self.assertEqual(len(many["choices"]), 2)
         text = "h\u00e9llo \u65e5\u672c \U0001f600 \0 \"\\"
-        answer = self.server.complete(prompt=text, max_tokens=4, temperature=0, echo=True)
-        self.assertTrue(answer["choices"][0]["text"].startswith(text))
+        response = self.server.complete(prompt=text, max_tokens=4, temperature=0, echo=True)
+        self.assertTrue(response["choices"][0]["text"].startswith(text))
 
     def test_logprobs(self):
-        answer = self.server.complete(prompt=PROMPT, max_tokens=10, logprobs=3, temperature=0)
-        choice, logprobs = answer["choices"][0], answer["choices"][0]["logprobs"]
-        n = answer["usage"]["completion_tokens"]
+        response = self.server.complete(prompt=PROMPT, max_tokens=10, logprobs=3, temperature=0)
+        choice, logprobs = response["choices"][0], response["choices"][0]["logprobs"]
+        n = response["usage"]["completion_tokens"]
         for key in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
             self.assertEqual(len(logprobs[key]), n, key)
         for token, value, top, offset in zip(*(logprobs[k] for k in (
@@ -245,9 +248,9 @@ class Completions(Shared):
         text = full["choices"][0]["text"]
         # A piece that is what the model wrote, not a repair of broken UTF-8.
         stop = next(text[i:i + 3] for i in range(15, 55) if "\ufffd" not in text[i:i + 3])
-        answer = self.server.complete(prompt=PROMPT, max_tokens=60, temperature=0, stop=[stop])
-        self.assertEqual(answer["choices"][0]["text"], text[:text.index(stop)])
-        self.assertEqual(answer["choices"][0]["finish_reason"], "stop")
+        response = self.server.complete(prompt=PROMPT, max_tokens=60, temperature=0, stop=[stop])
+        self.assertEqual(response["choices"][0]["text"], text[:text.index(stop)])
+        self.assertEqual(response["choices"][0]["finish_reason"], "stop")
         events = self.server.stream(prompt=PROMPT, max_tokens=60, temperature=0, stop=stop)
         self.assertEqual(text_of(events), text[:text.index(stop)])
 
@@ -256,18 +259,18 @@ class Completions(Shared):
         for _ in range(3):
             self.assertEqual(self.server.request("POST", "/v1/completions", {"prompt": "x"},
                                                  connection=connection)[0], 200)
-            plug = connection.sock
+            sock = connection.sock
             events = self.server.request("POST", "/v1/completions", {"prompt": "x", "stream": True},
                                          connection=connection)[2]
             self.assertEqual(parse_events(events.decode())[-1], "[DONE]")
-            self.assertIs(connection.sock, plug)
+            self.assertIs(connection.sock, sock)
         connection.close()
 
     def test_http_1_0_stream_ends_with_the_connection(self):
-        plug = self.server.raw(60)
-        plug.sendall(post_bytes({"prompt": "x", "max_tokens": 4, "stream": True})
+        sock = self.server.raw(60)
+        sock.sendall(post_bytes({"prompt": "x", "max_tokens": 4, "stream": True})
                      .replace(b"HTTP/1.1", b"HTTP/1.0"))
-        head, body = read_all(plug).split(b"\r\n\r\n", 1)
+        head, body = read_all(sock).split(b"\r\n\r\n", 1)
         self.assertTrue(head.startswith(b"HTTP/1.") and b" 200 " in head, head)
         self.assertEqual(parse_events(body.decode())[-1], "[DONE]")
 
@@ -329,7 +332,7 @@ class Errors(Shared):
             ({"user": 5}, "user", None),
             ({"speculation": "fast"}, "speculation", None),
             ({"speculation": -1}, "speculation", None),
-            ({"speculation": 99}, "speculation", None),
+            ({"speculation": 32}, "speculation", None),
             ({"speculation": True}, "speculation", None),
         ]
         for fields, param, code in table:
@@ -358,29 +361,29 @@ class Errors(Shared):
         big = json.dumps({"prompt": "x", "pad": "y" * (3 << 20)})
         self.refused(413, None, "body_too_large", body=big)
         # A chunked one tells its length only at the end.
-        plug = self.server.raw(20)
-        plug.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: t\r\n"
+        sock = self.server.raw(20)
+        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: t\r\n"
                      b"Transfer-Encoding: chunked\r\n\r\n")
         for _ in range(20):
-            plug.sendall(b"10000\r\n" + b"z" * 0x10000 + b"\r\n")
-        plug.sendall(b"0\r\n\r\n")
-        answer = read_all(plug)
-        self.assertTrue(answer.startswith(b"HTTP/1.1 413"), answer[:80])
-        # Far too long, and said so: the answer comes at once.
-        plug = self.server.raw(20)
-        plug.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: t\r\n"
+            sock.sendall(b"10000\r\n" + b"z" * 0x10000 + b"\r\n")
+        sock.sendall(b"0\r\n\r\n")
+        response = read_all(sock)
+        self.assertTrue(response.startswith(b"HTTP/1.1 413"), response[:80])
+        # Far too long, and said so: the response comes at once.
+        sock = self.server.raw(20)
+        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: t\r\n"
                      b"Content-Length: 999999999\r\n\r\n")
-        self.assertTrue(read_all(plug).startswith(b"HTTP/1.1 413"))
+        self.assertTrue(read_all(sock).startswith(b"HTTP/1.1 413"))
 
     def test_chunked_body(self):
         body = json.dumps({"prompt": "x", "max_tokens": 2}).encode()
-        plug = self.server.raw(60)
-        plug.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n"
+        sock = self.server.raw(60)
+        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n"
                      b"\r\n5\r\n" + body[:5] + b"\r\n%x\r\n" % len(body[5:]) + body[5:] +
                      b"\r\n0\r\n\r\nGET /health HTTP/1.1\r\nHost: t\r\n\r\n")
-        answer = read_all(plug)
-        self.assertTrue(answer.startswith(b"HTTP/1.1 200"), answer[:80])
-        self.assertEqual(answer.count(b"HTTP/1.1 "), 1, "nothing is read behind a chunked body")
+        response = read_all(sock)
+        self.assertTrue(response.startswith(b"HTTP/1.1 200"), response[:80])
+        self.assertEqual(response.count(b"HTTP/1.1 "), 1, "nothing is read behind a chunked body")
 
 
 class Smuggling(Shared):
@@ -388,18 +391,18 @@ class Smuggling(Shared):
 
     SECOND = b"GET /health HTTP/1.1\r\nHost: t\r\n\r\n"
 
-    def answers(self, data, seconds=5):
-        plug = self.server.raw(seconds)
-        plug.sendall(data)
+    def responses(self, data, seconds=5):
+        sock = self.server.raw(seconds)
+        sock.sendall(data)
         start = time.monotonic()
-        text = read_all(plug)
+        text = read_all(sock)
         return text, time.monotonic() - start < seconds - 1
 
     def test_control_two_honest_requests(self):
-        plug = self.server.raw(1)
-        plug.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\n{}"
+        sock = self.server.raw(1)
+        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\n{}"
                      + self.SECOND)
-        text = read_all(plug)
+        text = read_all(sock)
         self.assertEqual(text.count(b"HTTP/1.1 400"), 1, text)
         self.assertEqual(text.count(b"HTTP/1.1 200"), 1, text)
 
@@ -448,45 +451,45 @@ class Smuggling(Shared):
                                .replace(b"%x", b"%x" % len(self.SECOND))
                 order = (header, b"Host: t\r\n") if name.startswith("first") \
                     else (b"Host: t\r\n", header)
-                text, closed = self.answers(b"POST /v1/completions HTTP/1.1\r\n" + b"".join(order)
-                                            + b"\r\n" + self.SECOND)
+                text, closed = self.responses(b"POST /v1/completions HTTP/1.1\r\n"
+                                              + b"".join(order) + b"\r\n" + self.SECOND)
                 self.assertRegex(text[:16], rb"HTTP/1\.1 4(00|13) ")
                 self.assertNotIn(b"HTTP/1.1 200", text)
                 self.assertTrue(closed, "the connection must be closed")
 
     def test_coding_in_http_1_0(self):
-        text, closed = self.answers(b"POST /v1/completions HTTP/1.0\r\nHost: t\r\n"
-                                    b"Transfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n"
-                                    b"0\r\n\r\n" + self.SECOND)
+        text, closed = self.responses(b"POST /v1/completions HTTP/1.0\r\nHost: t\r\n"
+                                      b"Transfer-Encoding: chunked\r\n"
+                                      b"Connection: keep-alive\r\n\r\n0\r\n\r\n" + self.SECOND)
         self.assertIn(b" 400 ", text[:16])
         self.assertNotIn(b" 200 ", text)
         self.assertTrue(closed)
 
     def test_missing_host(self):
-        self.assertIn(b" 400 ", self.answers(b"GET /health HTTP/1.1\r\n\r\n")[0][:16])
+        self.assertIn(b" 400 ", self.responses(b"GET /health HTTP/1.1\r\n\r\n")[0][:16])
 
     def test_bodies_of_other_methods_are_not_requests(self):
         for method in (b"GET /health", b"GET /nothing", b"OPTIONS /v1/completions"):
-            plug = self.server.raw(1)
-            plug.sendall(method + b" HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n"
+            sock = self.server.raw(1)
+            sock.sendall(method + b" HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n"
                          % len(self.SECOND) + self.SECOND)
-            text = read_all(plug)
+            text = read_all(sock)
             self.assertEqual(text.count(b"HTTP/1.1 "), 1, text)
 
     def test_header_flood(self):
-        plug = self.server.raw(10)
+        sock = self.server.raw(10)
         try:
-            plug.sendall(b"GET /health HTTP/1.1\r\nHost: t\r\n" +
+            sock.sendall(b"GET /health HTTP/1.1\r\nHost: t\r\n" +
                          b"".join(b"X-%d: y\r\n" % i for i in range(10000)) + b"\r\n")
         except (BrokenPipeError, ConnectionResetError):
             pass
-        self.assertNotIn(b" 200 ", read_all(plug)[:16])
-        plug = self.server.raw(10)
+        self.assertNotIn(b" 200 ", read_all(sock)[:16])
+        sock = self.server.raw(10)
         try:
-            plug.sendall(b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\n\r\n")
+            sock.sendall(b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\n\r\n")
         except (BrokenPipeError, ConnectionResetError):
             pass
-        self.assertNotIn(b" 200 ", read_all(plug)[:16])
+        self.assertNotIn(b" 200 ", read_all(sock)[:16])
         self.assertEqual(self.server.get("/health")[0], 200)
 
 
@@ -496,11 +499,11 @@ class Clients(unittest.TestCase):
     def test_disconnect_frees_the_sequences(self):
         with Server() as server:
             for stream in (True, False):
-                plug = server.raw(60)
-                plug.sendall(post_bytes({**ENDLESS, "stream": stream}))
+                sock = server.raw(60)
+                sock.sendall(post_bytes({**ENDLESS, "stream": stream}))
                 server.wait_metric("num_requests_running", lambda n: n == 8)
                 before = server.metric("requests_cancelled_total")
-                plug.close()
+                sock.close()
                 took = server.wait_metric("num_requests_running", lambda n: n == 0)
                 self.assertLess(took, 15, "seconds until the sequences were free")
                 self.assertGreater(server.metric("requests_cancelled_total"), before)
@@ -508,16 +511,16 @@ class Clients(unittest.TestCase):
     def test_half_close_and_reset_count_as_gone(self):
         with Server() as server:
             for how in ("half", "reset"):
-                plug = server.open_stream(**ENDLESS)
-                plug.recv(100)
+                sock = server.open_stream(**ENDLESS)
+                sock.recv(100)
                 if how == "half":
-                    plug.shutdown(socket.SHUT_WR)
+                    sock.shutdown(socket.SHUT_WR)
                 else:
-                    plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                                     b"\x01\0\0\0\0\0\0\0")
-                    plug.close()
+                    sock.close()
                 server.wait_metric("num_requests_running", lambda n: n == 0)
-                plug.close()
+                sock.close()
 
     def test_disconnect_while_waiting(self):
         with Server("--max-sequences", 1) as server:
@@ -554,44 +557,44 @@ class Clients(unittest.TestCase):
     def test_slow_reader_is_cut_off(self):
         with Server("--max-unread", 1 << 16) as server:
             resident = server.resident()
-            plug = server.open_stream(receive_buffer=4096, **{**ENDLESS, "n": 16, "logprobs": 20})
+            sock = server.open_stream(receive_buffer=4096, **{**ENDLESS, "n": 16, "logprobs": 20})
             server.wait_metric("num_requests_running", lambda n: n > 0)
             server.wait_metric("stream_overflows_total", lambda n: n == 1, 120)
             server.wait_metric("num_requests_running", lambda n: n == 0)
             self.assertLess(server.resident() - resident, 64 << 20)
-            data = read_all(plug)
+            data = read_all(sock)
             self.assertFalse(data.endswith(b"0\r\n\r\n"), "the stream must not look complete")
 
-    def test_unread_answer_times_out(self):
+    def test_unread_response_times_out(self):
         with Server("--timeout", 1) as server:
-            plug = server.open_stream(receive_buffer=4096, prompt=PROMPT, n=4, logprobs=20,
+            sock = server.open_stream(receive_buffer=4096, prompt=PROMPT, n=4, logprobs=20,
                                       max_tokens=100, ignore_eos=True)
             server.wait_metric("num_requests_running", lambda n: n > 0)
             server.wait_metric("num_requests_running", lambda n: n == 0, 60)
             time.sleep(3)
-            data = read_all(plug)
+            data = read_all(sock)
             self.assertFalse(data.endswith(b"0\r\n\r\n"), "the stream must not look complete")
 
     def test_slow_senders_are_cut_off(self):
         with Server("--timeout", 1) as server:
-            def drip(plug, data):
+            def drip(sock, data):
                 """Sends a byte at a time and returns how long the server bore it."""
                 start = time.monotonic()
-                with plug:
+                with sock:
                     try:
                         for byte in data:
-                            plug.sendall(bytes([byte]))
+                            sock.sendall(bytes([byte]))
                             time.sleep(0.1)
-                        plug.recv(1)
+                        sock.recv(1)
                     except (BrokenPipeError, ConnectionResetError):
                         pass
                 return time.monotonic() - start
 
             request = post_bytes({"prompt": "x" * 60})
             self.assertLess(drip(server.raw(), request), 6)
-            plug = server.raw()
-            plug.sendall(request[:-60])
-            self.assertLess(drip(plug, request[-60:]), 6)
+            sock = server.raw()
+            sock.sendall(request[:-60])
+            self.assertLess(drip(sock, request[-60:]), 6)
             with server.raw() as idle:
                 self.assertEqual(idle.recv(1), b"")
 
@@ -601,8 +604,8 @@ class Clients(unittest.TestCase):
             # The others wait in the kernel until idle ones time out.
             self.assertEqual(server.get("/health")[0], 200)
             self.assertLess(server.descriptors(), 40)
-            for plug in idle:
-                plug.close()
+            for sock in idle:
+                sock.close()
 
     def test_api_key(self):
         with tempfile.NamedTemporaryFile("w") as keys:
@@ -634,7 +637,7 @@ class Life(unittest.TestCase):
     def test_options(self):
         self.assertIn("--max-sequences", self.run_program("--help").stdout)
         self.assertIn("headway", self.run_program("--version").stdout)
-        for options in (("--nonsense",), ("--port", "70000"), ("--model", "/nowhere"),
+        for options in (("--nonsense",), ("--port", "70000"), ("--kv-memory", "-1"), ("--model", "/nowhere"),
                         ("--host", "no.such.host.invalid"), ("--api-key", "/nowhere")):
             done = self.run_program(*options)
             self.assertEqual(done.returncode, 1, options)
@@ -660,7 +663,7 @@ class Life(unittest.TestCase):
         server.wait_metric("num_requests_running", lambda n: n == 5)
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.02)
-        # An open connection is still answered: not ready, and nothing new.
+        # An open connection is still served: not ready, and nothing new.
         status, headers, _ = server.request("GET", "/ready", connection=idle)
         self.assertEqual((status, headers["Connection"]), (503, "close"))
         idle.close()
@@ -673,24 +676,24 @@ class Life(unittest.TestCase):
 
     def test_terminate_idle_and_with_open_connections(self):
         server = self.start()
-        plugs = [server.raw() for _ in range(5)]
-        plugs[0].sendall(b"GET /health HTTP/1.1\r\nHo")
+        socks = [server.raw() for _ in range(5)]
+        socks[0].sendall(b"GET /health HTTP/1.1\r\nHo")
         time.sleep(0.1)
         start = time.monotonic()
         self.assertEqual(server.stop(), 0)
         self.assertLess(time.monotonic() - start, 10)
-        for plug in plugs:
-            plug.close()
+        for sock in socks:
+            sock.close()
 
     def test_second_signal_leaves_at_once(self):
         server = self.start()
-        plug = server.open_stream(**ENDLESS)
+        sock = server.open_stream(**ENDLESS)
         server.wait_metric("num_requests_running", lambda n: n == 8)
         server.process.send_signal(signal.SIGINT)
         time.sleep(0.05)
         server.process.send_signal(signal.SIGINT)
         self.assertEqual(server.process.wait(10), 128 + signal.SIGINT)
-        plug.close()
+        sock.close()
 
     def test_many_at_once(self):
         with Server() as server:

@@ -12,8 +12,7 @@
 #include "base/rng.h"
 #include "server/api.h"
 
-static const struct engine_info INFO = {
-    .n_predict = 4, .vocab = 257, .context = 32, .bos = 256, .eos = 256};
+static const struct engine_info INFO = {.n_predict = 4, .vocab = 257, .context = 32, .bos = 256};
 
 /* One token per byte, like the demo model's tokenizer. */
 static size_t encode(const struct engine *engine, const char *text, size_t len, int32_t *tokens,
@@ -27,7 +26,7 @@ static size_t encode(const struct engine *engine, const char *text, size_t len, 
 
 static const struct api_model MODEL = {.id = "demo", .info = &INFO, .encode = encode};
 
-static int parse(struct api_request *request, const char *body, struct reply *error)
+static int parse(struct api_request *request, const char *body, struct response *error)
 {
     memset(error, 0, sizeof *error);
     return api_parse(request, &MODEL, body, strlen(body), 99, error);
@@ -47,11 +46,11 @@ static void assert_member(const json_t *error, const char *name, const char *exp
 static void assert_refused(const char *body, int status, const char *param, const char *code)
 {
     struct api_request request;
-    struct reply reply;
-    if (!parse(&request, body, &reply))
+    struct response response;
+    if (!parse(&request, body, &response))
         fail_msg("accepted: %s", body);
-    assert_int_equal(reply.status, status);
-    json_t *root = json_loadb(reply.body.data, reply.body.len, 0, NULL);
+    assert_int_equal(response.status, status);
+    json_t *root = json_loadb(response.body.data, response.body.len, 0, NULL);
     const json_t *error = json_object_get(root, "error");
     assert_int_equal(json_object_size(error), 4);
     assert_member(error, "param", param);
@@ -59,7 +58,7 @@ static void assert_refused(const char *body, int status, const char *param, cons
     assert_member(error, "type", "invalid_request_error");
     assert_true(json_string_length(json_object_get(error, "message")) > 10);
     json_decref(root);
-    reply_release(&reply);
+    response_release(&response);
     api_release(&request);
 }
 
@@ -95,7 +94,8 @@ static void test_bad_bodies(void **state)
         {"{\"prompt\":\"a\",\"logit_bias\":{\" 1\":1}}", "logit_bias", NULL},
         {"{\"prompt\":\"a\",\"logit_bias\":{\"1x\":1}}", "logit_bias", NULL},
         {"{\"prompt\":\"a\",\"logit_bias\":{\"1\":null}}", "logit_bias", NULL},
-        {"{\"prompt\":\"a\",\"speculation\":4}", "speculation", NULL},
+        {"{\"prompt\":\"a\",\"speculation\":32}", "speculation", NULL},
+        {"{\"prompt\":\"a\",\"speculation\":-1}", "speculation", NULL},
         {"{\"prompt\":\"a\",\"speculation\":\"on\"}", "speculation", NULL},
         {"{\"prompt\":[\"a\",\"b\"],\"n\":33}", "n", NULL},
         {"{\"prompt\":\"a\",\"best_of\":3,\"n\":2}", "best_of", NULL},
@@ -110,7 +110,7 @@ static void test_bad_bodies(void **state)
 static void test_defaults(void **state)
 {
     struct api_request r;
-    struct reply error;
+    struct response error;
     (void)state;
     assert_int_equal(parse(&r, "{\"prompt\":\"Hi\",\"temperature\":null,\"new\":[1]}", &error), 0);
     assert_int_equal(r.n_prompts, 1);
@@ -125,14 +125,14 @@ static void test_defaults(void **state)
     assert_int_equal(r.engine.seed, 99);
     assert_int_equal(r.logprobs, -1);
     assert_int_equal(r.n, 1);
-    assert_false(r.stream || r.echo || r.engine.prompt_logprobs);
+    assert_false(r.stream || r.echo || r.engine.logprobs || r.engine.prompt_logprobs);
     api_release(&r);
 }
 
 static void test_everything_set(void **state)
 {
     struct api_request r;
-    struct reply error;
+    struct response error;
     (void)state;
     const char *body = "{\"model\":\"demo\",\"prompt\":[[1,2],\"a\\u0000b\"],\"n\":3,\"best_of\":3,"
                        "\"max_tokens\":7,\"min_tokens\":2,\"temperature\":0,\"top_p\":0.5,"
@@ -155,8 +155,51 @@ static void test_everything_set(void **state)
     assert_int_equal(r.engine.n_stops, 2);
     assert_int_equal(r.engine.stop_lens[0], 2);
     assert_int_equal(r.engine.top_logprobs, 2);
-    assert_true(r.engine.prompt_logprobs && r.stream && r.include_usage);
+    assert_true(r.engine.logprobs && r.engine.prompt_logprobs && r.stream && r.include_usage);
     assert_int_equal(r.engine.speculation, 3);
+    api_release(&r);
+}
+
+/* A model with one head takes the same values: drafts may come from elsewhere. */
+static void test_speculation(void **state)
+{
+    static const struct {
+        const char *body;
+        int expected;
+    } table[] = {
+        {"{\"prompt\":\"a\"}", SPECULATION_AUTO},
+        {"{\"prompt\":\"a\",\"speculation\":\"auto\"}", SPECULATION_AUTO},
+        {"{\"prompt\":\"a\",\"speculation\":\"off\"}", 0},
+        {"{\"prompt\":\"a\",\"speculation\":0}", 0},
+        {"{\"prompt\":\"a\",\"speculation\":4}", 4},
+        {"{\"prompt\":\"a\",\"speculation\":31}", ENGINE_DRAFTS_MAX},
+    };
+    (void)state;
+    for (int heads = 1; heads <= 4; heads += 3) {
+        struct engine_info info = INFO;
+        struct api_model model = {.id = "demo", .info = &info, .encode = encode};
+        info.n_predict = heads;
+        for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+            struct api_request r;
+            struct response error = {0};
+            const char *body = table[i].body;
+            assert_int_equal(api_parse(&r, &model, body, strlen(body), 0, &error), 0);
+            assert_int_equal(r.engine.speculation, table[i].expected);
+            api_release(&r);
+        }
+    }
+}
+
+/* logprobs 0 asks for the token's own. */
+static void test_logprobs_without_alternatives(void **state)
+{
+    struct api_request r;
+    struct response error;
+    (void)state;
+    assert_int_equal(parse(&r, "{\"prompt\":\"a\",\"logprobs\":0}", &error), 0);
+    assert_true(r.engine.logprobs);
+    assert_int_equal(r.engine.top_logprobs, 0);
+    assert_false(r.engine.prompt_logprobs);
     api_release(&r);
 }
 
@@ -165,14 +208,14 @@ static void test_logprobs_are_bounded(void **state)
     static struct engine_info info;
     struct api_model model = {.id = "demo", .info = &info, .encode = encode};
     struct api_request r;
-    struct reply error = {0};
+    struct response error = {0};
     const char *body = "{\"prompt\":\"a\",\"n\":64,\"max_tokens\":100000,\"logprobs\":20}";
     (void)state;
     info = INFO;
     info.context = 131072;
     assert_int_equal(api_parse(&r, &model, body, strlen(body), 0, &error), ERR_INVALID);
     assert_int_equal(error.status, 400);
-    reply_release(&error);
+    response_release(&error);
     api_release(&r);
 }
 
@@ -210,7 +253,7 @@ static void test_mutations_never_crash(void **state)
     for (uint64_t i = 0; i < 30000; i++) {
         char body[512];
         struct api_request r;
-        struct reply error = {0};
+        struct response error = {0};
         size_t len = strlen(seeds[i % 3]);
         memcpy(body, seeds[i % 3], len);
         for (uint64_t j = 0; j <= i % 4 && len; j++)
@@ -223,7 +266,7 @@ static void test_mutations_never_crash(void **state)
             for (size_t p = 0; p < r.n_prompts; p++)
                 assert_in_range(r.prompts[p].n_tokens, 1, 31);
         }
-        reply_release(&error);
+        response_release(&error);
         api_release(&r);
     }
     assert_true(accepted > 100);
@@ -235,6 +278,8 @@ int main(void)
         cmocka_unit_test(test_bad_bodies),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_everything_set),
+        cmocka_unit_test(test_speculation),
+        cmocka_unit_test(test_logprobs_without_alternatives),
         cmocka_unit_test(test_logprobs_are_bounded),
         cmocka_unit_test(test_mutations_never_crash),
     };

@@ -1,4 +1,4 @@
-/* The server's small parts: header hygiene, API keys, UTF-8 in pieces, JSON strings, histograms. */
+/* The server's small parts: header hygiene, API keys, UTF-8 in pieces, JSON strings, metrics. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,9 +11,9 @@
 #include <cmocka.h>
 
 #include "server/headers.h"
+#include "server/json_text.h"
 #include "server/keys.h"
 #include "server/metrics.h"
-#include "server/reply.h"
 #include "server/utf8.h"
 
 /* Reads "Name: value" lines, the names up to the first colon. */
@@ -146,7 +146,7 @@ static void test_histogram(void **state)
     (void)state;
     histogram_add(&metrics.inter_token, 0.0015, 4);
     histogram_add(&metrics.inter_token, 1e6, 1);
-    metrics_answer(&metrics, 200);
+    metrics_count_response(&metrics, 200);
     metrics_write(&metrics, &info, &stats, &out);
     assert_non_null(strstr(out.data, "inter_token_latency_seconds_bucket{le=\"0.001\"} 0\n"));
     assert_non_null(strstr(out.data, "inter_token_latency_seconds_bucket{le=\"0.002\"} 4\n"));
@@ -155,17 +155,89 @@ static void test_histogram(void **state)
     assert_non_null(strstr(out.data, "inter_token_latency_seconds_count 5\n"));
     assert_non_null(strstr(out.data, "headway_num_requests_running 3\n"));
     assert_non_null(strstr(out.data, "headway_http_responses_total{code=\"200\"} 1\n"));
-    assert_non_null(strstr(out.data, "per_pos_total{position=\"2\"} 0\n"));
-    assert_null(strstr(out.data, "per_pos_total{position=\"3\"}"));
     buf_release(&out);
+}
+
+static void assert_line(const struct buf *page, const char *line)
+{
+    const char *found = strstr(page->data, line);
+    if (!found || (found > page->data && found[-1] != '\n') || found[strlen(line)] != '\n')
+        fail_msg("no line '%s'", line);
+}
+
+static void test_engine_metrics(void **state)
+{
+    static const char *const lines[] = {
+        "# TYPE headway_kv_bytes gauge",
+        "headway_kv_bytes 3145728",
+        "headway_kv_limit_bytes 1099511627777",
+        "headway_kv_cache_usage_perc 0.25",
+        "# TYPE headway_sequences_preempted gauge",
+        "headway_sequences_preempted 2",
+        "# TYPE headway_preemptions_total counter",
+        "headway_preemptions_total 7",
+        "# TYPE headway_head_tried_total counter",
+        "headway_head_tried_total{head=\"1\"} 18446744073709551615",
+        "headway_head_tried_total{head=\"2\"} 50",
+        "headway_head_tried_total{head=\"3\"} 0",
+        "# TYPE headway_head_accepted_total counter",
+        "headway_head_accepted_total{head=\"1\"} 60",
+        "# TYPE headway_head_dead gauge",
+        "headway_head_dead{head=\"1\"} 0",
+        "headway_head_dead{head=\"2\"} 1",
+        "# TYPE headway_lookup_tried_total counter",
+        "headway_lookup_tried_total 11",
+        "headway_lookup_accepted_total 5",
+        "headway_spec_decode_num_accepted_tokens_per_pos_total{position=\"0\"} 0",
+        "headway_spec_decode_num_accepted_tokens_per_pos_total{position=\"30\"} 9",
+    };
+    static struct metrics metrics;
+    static struct engine_stats stats = {.kv_used = 0.25,
+                                        .kv_bytes = 3 << 20,
+                                        .preempted = 2,
+                                        .preemptions = 7,
+                                        .heads = {{UINT64_MAX, 60, false}, {50, 0, true}},
+                                        .lookup_tried = 11,
+                                        .lookup_accepted = 5};
+    struct engine_info info = {.n_predict = 4};
+    struct buf out = {0};
+    (void)state;
+    stats.kv_bytes_limit = ((size_t)1 << 40) + 1;
+    stats.speculation.accepted_at[ENGINE_DRAFTS_MAX - 1] = 9;
+    metrics_write(&metrics, &info, &stats, &out);
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
+        assert_line(&out, lines[i]);
+    assert_null(strstr(out.data, "{head=\"4\"}"));
+    buf_release(&out);
+}
+
+/* One head makes no drafts, 32 make as many as there can be. */
+static void test_metrics_of_few_and_many_heads(void **state)
+{
+    static struct metrics metrics;
+    static struct engine_stats stats;
+    (void)state;
+    for (int heads = 1; heads <= ENGINE_DRAFTS_MAX + 1; heads += ENGINE_DRAFTS_MAX) {
+        struct engine_info info = {.n_predict = heads};
+        struct buf out = {0};
+        metrics_write(&metrics, &info, &stats, &out);
+        assert_int_equal(!strstr(out.data, "headway_head_dead{head=\"31\"} 0\n"), heads == 1);
+        assert_int_equal(!strstr(out.data, "{head=\"1\"}"), heads == 1);
+        assert_null(strstr(out.data, "{head=\"32\"}"));
+        buf_release(&out);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_headers),   cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_utf8),      cmocka_unit_test(test_json_text),
+        cmocka_unit_test(test_headers),
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_json_text),
         cmocka_unit_test(test_histogram),
+        cmocka_unit_test(test_engine_metrics),
+        cmocka_unit_test(test_metrics_of_few_and_many_heads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,10 +1,12 @@
-/* Answers as JSON: see answer.h. Every string goes through json_text, numbers are printed. */
-#include "server/answer.h"
+/* Completions as JSON: see completion_json.h. Every string goes through json_text, numbers are
+ * printed. */
+#include "server/completion_json.h"
 
 #include <inttypes.h>
 #include <string.h>
 
 #include "base/rng.h"
+#include "server/json_text.h"
 
 #define OBFUSCATION_STEP 256 /* padded chunks are a multiple of that many bytes */
 
@@ -58,7 +60,7 @@ static void add_obfuscation(struct buf *out, size_t start, uint64_t seed)
     buf_puts(out, "\"");
 }
 
-void answer_chunk(struct completion *completion, struct choice *choice)
+void completion_json_chunk(struct completion *completion, struct choice *choice)
 {
     struct buf *out = &completion->out;
     buf_puts(out, "data: ");
@@ -72,7 +74,7 @@ void answer_chunk(struct completion *completion, struct choice *choice)
     choice->text.len = 0;
 }
 
-void answer_end(struct completion *completion)
+void completion_json_end(struct completion *completion)
 {
     struct buf *out = &completion->out;
     if (completion->request.include_usage) {
@@ -85,16 +87,16 @@ void answer_end(struct completion *completion)
     buf_puts(out, "data: [DONE]\n\n");
 }
 
-void answer_failure(struct completion *completion, const char *message)
+void completion_json_error(struct completion *completion, const char *message)
 {
     buf_puts(&completion->out, "data: ");
-    reply_error_object(&completion->out, 500, NULL, NULL, message);
+    response_error_object(&completion->out, 500, NULL, NULL, message);
     buf_puts(&completion->out, "\n\ndata: [DONE]\n\n");
 }
 
-void answer_whole(struct completion *completion)
+void completion_json_whole(struct completion *completion)
 {
-    struct buf *out = reply_begin(&completion->reply, 200, "application/json");
+    struct buf *out = response_begin(&completion->response, 200, "application/json");
     begin(completion, out);
     for (size_t i = 0; i < completion->n_choices; i++) {
         buf_puts(out, i ? "," : "");
@@ -141,7 +143,7 @@ static void add_by_length(struct buf *out, const struct engine_speculation *spec
     }
 }
 
-void answer_metrics(struct completion *completion, const struct engine_event *event)
+void completion_json_metrics(struct completion *completion, const struct engine_event *event)
 {
     const struct engine_speculation *s = event->speculation;
     struct buf *out = &completion->metrics;
