@@ -62,6 +62,9 @@ struct engine_bias {
 
 #define SPECULATION_AUTO (-1)
 
+/* Who may draft, and whether several drafts may stand side by side for the same position. */
+enum { DRAFT_HEADS = 1, DRAFT_LOOKUP = 2, DRAFT_TREE = 4 };
+
 struct engine_request {
     const int32_t *tokens; /* prompt, bos included when wanted; copied by submit */
     size_t n_tokens;       /* 1..context-1 */
@@ -84,6 +87,8 @@ struct engine_request {
     const struct engine_bias *biases; /* copied */
     int n_biases;
     uint64_t user; /* returned in every event */
+    unsigned drafters; /* DRAFT_*; 0 = what pays for SPECULATION_AUTO, and for k drafts a chain of
+                          heads, or of look-up where there are none */
     bool logprobs; /* of tokens wanted; without it theirs are NaN, and the sum over the vocabulary
                       is saved */
 };

@@ -206,6 +206,7 @@ static void share(struct scheduler *s, struct sequence *q, const struct engine_r
         return;
     kv_share(&q->kv, &from->kv, most);
     q->n_cached = most * KV_PAGE;
+    s->shared_pages += (uint64_t)most;
 }
 
 int scheduler_add(struct scheduler *s, const struct engine_request *r, struct err *err)

@@ -66,7 +66,7 @@ struct scheduler {
     struct sampler_work *sample_alone;   /* (lanes) each on rows of its own */
     struct draft_costs costs;
     struct draft_rates rates; /* over all sequences: what a new one begins with */
-    uint64_t admitted, preemptions, forwards;
+    uint64_t admitted, preemptions, shared_pages, forwards;
     double step_seconds;
 };
 

@@ -1,28 +1,42 @@
-/* The first promise, as a property: whatever the number of drafts, the batch mates, the chunks in
- * which the prompt is read, the threads and the kernels, a request's tokens, log-probabilities and
- * text are bit for bit those of plain decoding, alone, on one thread.
+/* The first promise, as a property: whatever the drafts (chains, trees, look-up, as many as pay), the
+ * batch mates, the chunks in which the prompt is read, the pages there are and who else reads them,
+ * the threads and the kernels, a request's tokens, log-probabilities and text are bit for bit those
+ * of plain decoding, alone, on one thread.
  *
  * Models: for each kind of heads tiny ones that are trained here for a moment on a small language,
  * so that drafts are sometimes right and sometimes wrong; and the demo model. */
 #include "tests/unit/unit.h"
 
+#include "base/clock.h"
 #include "base/rng.h"
+#include "engine/request.h"
 #include "engine/scheduler.h"
 #include "model/gemm.h"
 #include "train/checkpoint.h"
 #include "train/trainer.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SLOW_BUILD 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SLOW_BUILD 1
-#endif
-#endif
-
 #define SLOTS 5
 #define ANSWER 40
-#define FEW_CASES 40 /* under sanitizers */
+#define TOPS 4
+#define PROMPT_MOST 160
+#define CONTEXT 256
+
+/* Cases of a setting: this many, or as many as fit into its time, but never fewer than the least.
+ * CASES in the environment sets the number, whatever time it takes. */
+#define CASES_MOST 1000
+#define CASES_LEAST 16
+#define SETTING_SECONDS 2.5
+
+static int cases_wanted(void)
+{
+    const char *asked = getenv("CASES");
+    return asked ? atoi(asked) : CASES_MOST;
+}
+
+static bool time_is_up(double start, double seconds, int cases)
+{
+    return !getenv("CASES") && cases >= CASES_LEAST && clock_seconds() - start > seconds;
+}
 
 /* ---- random requests ---- */
 
@@ -42,8 +56,8 @@ static float real(struct dice *d, float low, float high)
 
 struct example {
     struct engine_request r;
-    int32_t tokens[80];
-    char stop[4];
+    int32_t tokens[PROMPT_MOST];
+    char stop[8];
     const char *stops[1];
     size_t stop_lens[1];
     struct engine_bias bias[2];
@@ -66,18 +80,69 @@ static size_t babble(struct dice *d, unsigned char *to, size_t size)
     return n;
 }
 
-static void example_make(struct example *e, struct dice *d, int vocab, int heads)
+/* Tokens with which some prompts of a batch begin. */
+struct beginning {
+    int32_t tokens[PROMPT_MOST];
+    int n;
+};
+
+static void beginning_make(struct beginning *b, struct dice *d)
+{
+    unsigned char text[PROMPT_MOST];
+    size_t n = babble(d, text, sizeof text);
+    b->n = roll(d, 3) ? 0 : KV_PAGE + roll(d, 32);
+    b->tokens[0] = BYTE_TOKEN_END;
+    for (int i = 1; i < b->n; i++)
+        b->tokens[i] = (size_t)i < n ? text[i] : roll(d, 256);
+}
+
+static void prompt_make(struct example *e, struct dice *d, const struct beginning *begin)
 {
     unsigned char text[80];
-    size_t n = 1 + (size_t)roll(d, 60), have = babble(d, text, sizeof text);
-    memset(e, 0, sizeof *e);
+    size_t n = 1 + (size_t)roll(d, 60), have = babble(d, text, sizeof text), at = 0;
     e->tokens[0] = BYTE_TOKEN_END;
-    for (size_t i = 1; i < n; i++)
-        e->tokens[i] = i < have ? text[i] : roll(d, 256);
+    if (begin && roll(d, 4)) {
+        memcpy(e->tokens, begin->tokens, (size_t)begin->n * sizeof *e->tokens);
+        at = (size_t)begin->n;
+    }
+    for (size_t i = at ? 0 : 1; i < n; i++)
+        e->tokens[at + i] = i < have ? text[i] : roll(d, 256);
+    e->r.tokens = e->tokens;
+    e->r.n_tokens = at + n;
+}
+
+/* A way to speculate. */
+static void speculation_make(struct engine_request *r, struct dice *d, int heads)
+{
+    static const unsigned drafters[] = {0,
+                                        DRAFT_HEADS,
+                                        DRAFT_LOOKUP,
+                                        DRAFT_HEADS | DRAFT_TREE,
+                                        DRAFT_HEADS | DRAFT_LOOKUP | DRAFT_TREE,
+                                        DRAFT_LOOKUP | DRAFT_TREE};
+    r->drafters = drafters[roll(d, 6)];
+    r->speculation = roll(d, 4) == 0 ? SPECULATION_AUTO
+                     : r->drafters & (DRAFT_TREE | DRAFT_LOOKUP)
+                         ? roll(d, ENGINE_DRAFTS_MAX + 1)
+                         : roll(d, heads);
+}
+
+static void stop_make(struct example *e, struct dice *d)
+{
+    static const char *const stops[] = {"e", "t", "a", "x", " ", ";", "cat", "x = 0", "sat o", "if (a"};
+    e->stops[0] = strcpy(e->stop, stops[roll(d, 10)]);
+    e->stop_lens[0] = strlen(e->stop);
+    e->r.stops = e->stops;
+    e->r.stop_lens = e->stop_lens;
+    e->r.n_stops = 1;
+}
+
+static void example_make(struct example *e, struct dice *d, int vocab, int heads,
+                         const struct beginning *begin)
+{
+    memset(e, 0, sizeof *e);
     bool greedy = roll(d, 2);
     e->r = (struct engine_request){
-        .tokens = e->tokens,
-        .n_tokens = n,
         .max_tokens = roll(d, ANSWER + 1),
         .temperature = greedy ? 0 : real(d, 0.2f, 1.5f),
         .top_p = roll(d, 2) ? 1 : real(d, 0.1f, 1),
@@ -88,19 +153,15 @@ static void example_make(struct example *e, struct dice *d, int vocab, int heads
         .presence_penalty = roll(d, 5) ? 0 : real(d, -1, 1),
         .seed = (uint64_t)roll(d, 1000000),
         .ignore_eos = roll(d, 2),
-        .speculation = roll(d, heads + 1) - 1,
-        .top_logprobs = roll(d, 3) ? 0 : roll(d, 4),
+        .logprobs = roll(d, 4) != 0,
+        .top_logprobs = roll(d, 3) ? 0 : roll(d, TOPS + 1),
         .prompt_logprobs = roll(d, 6) == 0,
     };
+    prompt_make(e, d, begin);
+    speculation_make(&e->r, d, heads);
     e->r.min_tokens = roll(d, 4) || !e->r.max_tokens ? 0 : roll(d, e->r.max_tokens);
-    if (roll(d, 4) == 0) {
-        e->stop[0] = "etax ;"[roll(d, 6)];
-        e->stops[0] = e->stop;
-        e->stop_lens[0] = 1;
-        e->r.stops = e->stops;
-        e->r.stop_lens = e->stop_lens;
-        e->r.n_stops = 1;
-    }
+    if (roll(d, 4) == 0)
+        stop_make(e, d);
     if (roll(d, 6) == 0) {
         e->bias[0] = (struct engine_bias){roll(d, vocab), real(d, -5, 5)};
         e->r.biases = e->bias;
@@ -111,9 +172,8 @@ static void example_make(struct example *e, struct dice *d, int vocab, int heads
 /* ---- answers ---- */
 
 struct answer {
-    int32_t token[ANSWER];
-    float logprob[ANSWER];
-    float prompt[80];
+    struct engine_token token[ANSWER]; /* zero where nothing was asked for */
+    float prompt[PROMPT_MOST];
     struct buf text;
     int n;
     enum engine_finish finish;
@@ -123,16 +183,39 @@ struct answer {
 static void answer_collect(struct answer *a, struct sequence *q)
 {
     for (int i = 0; i < q->n_fresh; i++) {
-        assert_true(a->n < ANSWER);
-        a->token[a->n] = q->fresh[i].token;
-        a->logprob[a->n++] = q->fresh[i].logprob;
+        struct engine_token *t = &a->token[a->n++];
+        assert_true(a->n <= ANSWER);
+        t->token = q->fresh[i].token;
+        t->logprob = q->fresh[i].logprob;
+        t->n_top = q->fresh[i].n_top;
+        memcpy(t->top, q->fresh[i].top, (size_t)t->n_top * sizeof *t->top);
     }
     buf_append(&a->text, q->out.data ? q->out.data : "", q->out.len);
     if (q->prompt_ready)
         for (int i = 0; i < q->n_prompt; i++)
             a->prompt[i] = q->prompt[i].logprob;
     a->finish = q->finish;
-    a->accepted = q->speculation.accepted;
+    a->accepted = q->figures.accepted;
+}
+
+/* A scheduler with all that it stands on. */
+struct rig {
+    struct runtime runtime;
+    struct scheduler s;
+};
+
+static void rig_init(struct rig *rig, struct runtime_options ro, struct scheduler_options so)
+{
+    struct err err;
+    ro.context = so.context;
+    assert_ok(runtime_init(&rig->runtime, &ro, &err), err);
+    assert_ok(scheduler_init(&rig->s, &rig->runtime, &so, &err), err);
+}
+
+static void rig_release(struct rig *rig)
+{
+    scheduler_release(&rig->s);
+    runtime_release(&rig->runtime);
 }
 
 /* Moves every sequence one step on; the answers of finished ones are complete then. */
@@ -145,7 +228,7 @@ static void step(struct scheduler *s, struct answer **by_slot, int *left)
             continue;
         if (by_slot[i])
             answer_collect(by_slot[i], q);
-        scheduler_collected(s, i);
+        sequence_collected(q);
         if (q->finish) {
             scheduler_remove(s, i);
             by_slot[i] = NULL;
@@ -154,12 +237,13 @@ static void step(struct scheduler *s, struct answer **by_slot, int *left)
     }
 }
 
+/* The slot, or ERR_BUSY. */
 static int add(struct scheduler *s, const struct engine_request *r)
 {
     struct err err;
-    assert_ok(scheduler_check(s, r, &err), err);
-    int slot = scheduler_add(s, r, 1, &err);
-    assert_true(slot >= 0);
+    assert_ok(request_check(r, s->runtime->model.config.vocab, s->context, &err), err);
+    int slot = scheduler_add(s, r, &err);
+    assert_true(slot >= 0 || slot == ERR_BUSY);
     return slot;
 }
 
@@ -179,7 +263,6 @@ static void assert_same(const struct answer *a, const struct answer *b, const st
     assert_int_equal(a->n, b->n);
     assert_int_equal(a->finish, b->finish);
     assert_memory_equal(a->token, b->token, (size_t)a->n * sizeof *a->token);
-    assert_memory_equal(a->logprob, b->logprob, (size_t)a->n * sizeof *a->logprob);
     assert_int_equal(a->text.len, b->text.len);
     if (a->text.len)
         assert_memory_equal(a->text.data, b->text.data, a->text.len);
@@ -191,54 +274,82 @@ static void assert_same(const struct answer *a, const struct answer *b, const st
 
 struct totals {
     int cases;
-    uint64_t tokens, accepted;
+    uint64_t tokens, accepted, side, preemptions, shared;
 };
 
 static const char *const isas[] = {"generic", "avx2", "avx512", "vnni", "amx"};
 #define ISAS (int)(sizeof isas / sizeof *isas)
 
-/* One batch of requests that come and go at random, some of them cancelled, against the same
- * requests alone. */
+/* A mate that goes away in the middle. */
+static void mate_comes_and_goes(struct scheduler *s, struct dice *d, const struct beginning *begin,
+                                struct answer **by_slot, int *left)
+{
+    struct example mate;
+    const struct config *c = &s->runtime->model.config;
+    example_make(&mate, d, c->vocab, c->n_predict, begin);
+    int slot = add(s, &mate.r);
+    if (slot < 0)
+        return;
+    uint64_t age = s->sequences[slot].age;
+    ++*left;
+    for (int i = roll(d, 4); i > 0 && s->sequences[slot].active; i--)
+        step(s, by_slot, left);
+    if (s->sequences[slot].active && s->sequences[slot].age == age) {
+        scheduler_remove(s, slot);
+        --*left;
+    }
+}
+
+/* Requests that come and go at random, some of them cancelled. */
+static void run_batch(struct scheduler *s, struct dice *d, const struct example *e, int n,
+                      const struct beginning *begin, struct answer *got)
+{
+    struct answer *by_slot[SLOTS] = {NULL};
+    int started = 0, left = 0;
+    s->prompt_chunk = 1 + roll(d, 32);
+    while (started < n || left) {
+        if (started < n && (left == 0 || roll(d, 3) == 0)) {
+            int slot = add(s, &e[started].r);
+            if (slot >= 0) {
+                by_slot[slot] = &got[started];
+                started++;
+                left++;
+            }
+        }
+        if (left && roll(d, 12) == 0 && n < SLOTS)
+            mate_comes_and_goes(s, d, begin, by_slot, &left);
+        step(s, by_slot, &left);
+    }
+    assert_int_equal(s->pool.n_free, s->pool.n_pages);
+}
+
+/* Against the same requests alone. */
 static void batch_case(struct scheduler *plain, struct scheduler *s, struct dice *d,
                        const char *isa, struct totals *t)
 {
     static struct example e[SLOTS];
-    struct answer want[SLOTS], got[SLOTS], *by_slot[SLOTS] = {NULL};
-    int n = 1 + roll(d, SLOTS), started = 0, left = 0;
+    static struct answer want[SLOTS], got[SLOTS];
+    const struct config *c = &s->runtime->model.config;
+    struct beginning begin;
+    int n = 1 + roll(d, SLOTS);
     memset(want, 0, sizeof want);
     memset(got, 0, sizeof got);
+    beginning_make(&begin, d);
     for (int i = 0; i < n; i++) {
-        example_make(&e[i], d, s->model.config.vocab, s->model.config.n_predict);
+        example_make(&e[i], d, c->vocab, c->n_predict, begin.n ? &begin : NULL);
         assert_int_equal(kernels_init("auto", NULL), 0);
         alone(plain, &e[i], &want[i]);
     }
-    /* Not every processor has every path; those it has give the same bits. The generic one is slow,
-     * on the demo model above all. */
+    /* Not every processor has every path; those it has give the same bits. The generic one is slow.
+     */
     if (!isa)
-        isa = isas[roll(d, s->model.config.dim > 64 ? 50 : 8) == 0 ? 0 : 1 + roll(d, ISAS - 1)];
+        isa = isas[roll(d, 12) == 0 ? 0 : 1 + roll(d, ISAS - 1)];
     if (kernels_init(isa, NULL))
-        assert_int_equal(kernels_init("generic", NULL), 0);
-    s->prompt_chunk = 1 + roll(d, 32);
-    while (started < n || left) {
-        if (started < n && (left == 0 || roll(d, 3) == 0)) {
-            by_slot[add(s, &e[started].r)] = &got[started];
-            started++;
-            left++;
-        }
-        if (left && roll(d, 12) == 0 && n < SLOTS) { /* a mate that goes away in the middle */
-            struct example mate;
-            example_make(&mate, d, s->model.config.vocab, s->model.config.n_predict);
-            int slot = add(s, &mate.r);
-            left++;
-            for (int i = roll(d, 4); i > 0 && s->sequences[slot].active; i--)
-                step(s, by_slot, &left);
-            if (s->sequences[slot].active && !by_slot[slot]) {
-                scheduler_remove(s, slot);
-                left--;
-            }
-        }
-        step(s, by_slot, &left);
-    }
+        assert_int_equal(kernels_init("auto", NULL), 0);
+    uint64_t preemptions = s->preemptions, shared = s->shared_pages;
+    run_batch(s, d, e, n, &begin, got);
+    t->preemptions += s->preemptions - preemptions;
+    t->shared += s->shared_pages - shared;
     for (int i = 0; i < n; i++) {
         assert_same(&want[i], &got[i], &e[i]);
         t->cases++;
@@ -255,99 +366,176 @@ static void batch_case(struct scheduler *plain, struct scheduler *s, struct dice
 static int drafts_case(struct scheduler *fresh, struct scheduler *s, struct dice *d)
 {
     struct answer *by_slot[SLOTS] = {NULL};
+    const struct config *c = &s->runtime->model.config;
+    struct engine_request greedy = {.max_tokens = ANSWER,
+                                    .top_p = 1,
+                                    .repetition_penalty = 1,
+                                    .ignore_eos = true,
+                                    .drafters = DRAFT_HEADS};
     int left = 0, compared = 0;
     for (int i = 1 + roll(d, SLOTS); i > 0; i--) {
         struct example e;
-        int k = 1 + roll(d, s->model.config.n_predict - 1);
-        example_make(&e, d, s->model.config.vocab, s->model.config.n_predict);
-        add(s, &(struct engine_request){.tokens = e.tokens,
-                                        .n_tokens = e.r.n_tokens,
-                                        .max_tokens = ANSWER,
-                                        .top_p = 1,
-                                        .repetition_penalty = 1,
-                                        .speculation = roll(d, 4) ? k : SPECULATION_AUTO,
-                                        .ignore_eos = true});
-        left++;
+        struct engine_request r = greedy;
+        example_make(&e, d, c->vocab, c->n_predict, NULL);
+        r.tokens = e.tokens;
+        r.n_tokens = e.r.n_tokens;
+        r.speculation = 1 + roll(d, c->n_predict - 1);
+        if (roll(d, 3) == 0)
+            r.drafters |= DRAFT_TREE;
+        left += add(s, &r) >= 0;
     }
     s->prompt_chunk = 1 + roll(d, 32);
     while (left) {
         step(s, by_slot, &left);
         const struct sequence *q = &s->sequences[roll(d, SLOTS)];
-        if (!q->active || !q->n_drafts || roll(d, 4))
+        if (!q->active || !q->candidates.heads || !q->proposal.n || roll(d, 4))
             continue;
-        int slot = add(fresh, &(struct engine_request){.tokens = q->tokens,
-                                                       .n_tokens = (size_t)q->n_cached,
-                                                       .max_tokens = q->n_drafts + 2,
-                                                       .top_p = 1,
-                                                       .repetition_penalty = 1,
-                                                       .speculation = q->n_drafts,
-                                                       .ignore_eos = true});
-        scheduler_step(fresh);
-        assert_int_equal(fresh->sequences[slot].n_drafts, q->n_drafts);
-        assert_memory_equal(fresh->sequences[slot].drafts, q->drafts,
-                            (size_t)q->n_drafts * sizeof *q->drafts);
-        compared += q->n_drafts;
+        struct engine_request r = greedy;
+        r.tokens = q->tokens;
+        r.n_tokens = (size_t)q->n_cached;
+        r.max_tokens = ANSWER;
+        r.speculation = q->candidates.heads;
+        int slot = add(fresh, &r), heads = q->candidates.heads;
+        do
+            scheduler_step(fresh);
+        while (sequence_prefills(&fresh->sequences[slot]));
+        const struct candidates *f = &fresh->sequences[slot].candidates;
+        assert_int_equal(f->heads, heads);
+        for (int i = 0; i < heads; i++)
+            assert_int_equal(f->token[i][0], q->candidates.token[i][0]);
+        compared += heads;
         scheduler_remove(fresh, slot);
     }
     return compared;
 }
 
-/* weights: the type of matrices while loading. isa: NULL for any. Half of the cases have keys and
- * values in bf16, half in f32. */
-static void property(const char *folder, const char *weights, const char *isa, int wanted,
-                     uint64_t seed)
+/* Half of the cases have keys and values in bf16, half in f32; a third of the batches have pages for
+ * one or two sequences only. */
+struct setting {
+    const char *folder, *weights, *isa; /* isa: NULL for any */
+    bool no_heads;                      /* only look-up drafts */
+    int draft_vocabulary;               /* heads draft that many tokens only; 0 = all */
+    double seconds;
+};
+
+static void limit_drafts(struct rig *rig, int n)
 {
-    static struct scheduler plain, one, two;
-    static const char *const kv[] = {"bf16", "f32"};
-    const char *kind = "";
+    int32_t ids[1024];
     struct err err;
+    for (int i = 0; i < n; i++)
+        ids[i] = i < 200 ? i + 10 : 2 * i; /* most bytes, and what no text has */
+    if (n)
+        assert_ok(model_draft_vocabulary(&rig->runtime.model, ids, n, &err), err);
+}
+
+static void property(const struct setting *set, uint64_t seed)
+{
+    enum { PLAIN, ONE, TWO, SMALL, RIGS };
+    static struct rig rigs[RIGS];
+    static const char *const kv[] = {"bf16", "f32"};
     struct dice d = {seed, 0};
     struct totals t = {0};
-    int drafts = 0;
+    const char *kind = "";
+    struct err err;
+    int drafts = 0, wanted = cases_wanted();
     for (int i = 0; i < 2; i++) {
-        struct scheduler_options o = {.model = folder,
-                                      .threads = 1,
-                                      .max_sequences = 1,
-                                      .context = 128,
-                                      .prompt_chunk = 128,
-                                      .weights = weights,
-                                      .kv = kv[i]};
-        assert_ok(scheduler_init(&plain, &o, &err), err);
-        o.max_sequences = SLOTS;
-        assert_ok(scheduler_init(&one, &o, &err), err);
-        o.threads = 2;
-        assert_ok(scheduler_init(&two, &o, &err), err);
-        kind = head_kind_name(plain.model.config.kind);
-        while (t.cases < wanted * (i + 1) / 2)
-            batch_case(&plain, roll(&d, 2) ? &one : &two, &d, isa, &t);
+        struct runtime_options ro = {.model = set->folder, .weights = set->weights};
+        for (int j = 0; j < RIGS; j++) {
+            ro.threads = j == TWO || j == SMALL ? 2 : 1;
+            struct scheduler_options so = {.context = CONTEXT,
+                                           .max_sequences = j == PLAIN ? 1 : SLOTS,
+                                           .prompt_chunk = 128,
+                                           .kv = kv[i]};
+            if (j == SMALL)
+                so.kv_limit = rigs[ONE].s.pool.page_bytes * (size_t)(kv_pages(CONTEXT) + roll(&d, 3));
+            rig_init(&rigs[j], ro, so);
+            limit_drafts(&rigs[j], set->draft_vocabulary);
+        }
+        kind = head_kind_name(rigs[PLAIN].runtime.model.config.kind);
+        double start = clock_seconds();
+        while (t.cases < wanted * (i + 1) / 2 &&
+               !time_is_up(start, set->seconds / 2, t.cases - i * CASES_LEAST / 2))
+            batch_case(&rigs[PLAIN].s, &rigs[ONE + roll(&d, 3)].s, &d, set->isa, &t);
         assert_ok(kernels_init("auto", &err), err);
-        for (int j = 0; j < 2 + wanted / 20; j++)
-            drafts += drafts_case(&plain, roll(&d, 2) ? &one : &two, &d);
-        scheduler_release(&plain);
-        scheduler_release(&one);
-        scheduler_release(&two);
+        for (int j = 0; j < 2 + t.cases / 40 && !set->no_heads; j++)
+            drafts += drafts_case(&rigs[PLAIN].s, &rigs[ONE + roll(&d, 3)].s, &d);
+        for (int j = 0; j < RIGS; j++)
+            rig_release(&rigs[j]);
     }
     printf("%s, %s weights, %s kernels: %d cases identical, %llu tokens, of which %llu were "
-           "accepted drafts; %d drafts as fresh ones\n",
-           kind, weights, isa ? isa : "all", t.cases, (unsigned long long)t.tokens,
-           (unsigned long long)t.accepted, drafts);
-    assert_true(drafts > 0 || wanted < 100); /* else nothing was tested */
-    assert_true(t.accepted > t.tokens / 20); /* else nothing was tested */
+           "accepted drafts; %llu preemptions, %llu shared pages; %d drafts as fresh ones\n",
+           kind, set->weights, set->isa ? set->isa : "all", t.cases, (unsigned long long)t.tokens,
+           (unsigned long long)t.accepted, (unsigned long long)t.preemptions,
+           (unsigned long long)t.shared, drafts);
+    assert_true(t.cases >= CASES_LEAST || t.cases >= wanted);
+    assert_true(drafts > 0 || t.cases < 100 || set->no_heads); /* else nothing was tested */
+    assert_true((t.preemptions > 0 && t.shared > 0) || t.cases < 100);
+    assert_true(t.accepted > t.tokens / 50 || t.cases < 100);
     assert_true(t.accepted < t.tokens);
 }
 
-/* Trains the tiny model until some drafts are right. */
-static void train_tiny(const char *folder, enum head_kind kind, int dim, int heads, int head_layers)
+/* Prompts and answers of which most lies behind the first thousand positions. */
+static void long_case(struct rig *plain, struct rig *rig, struct dice *d, struct totals *t)
+{
+    enum { LONG = 1100, MORE = 120 };
+    static int32_t tokens[LONG];
+    struct engine_request r = {.tokens = tokens,
+                               .n_tokens = (size_t)(LONG - roll(d, 200)),
+                               .max_tokens = MORE,
+                               .top_p = 1,
+                               .repetition_penalty = roll(d, 3) ? 1 : 1.1f,
+                               .temperature = roll(d, 2) ? 0 : 0.7f,
+                               .ignore_eos = true,
+                               .seed = (uint64_t)roll(d, 1000)};
+    int32_t want[MORE];
+    for (int i = 0; i < LONG;) {
+        unsigned char text[80];
+        size_t n = babble(d, text, sizeof text);
+        for (size_t j = 0; j < n && i < LONG; j++)
+            tokens[i++] = text[j];
+    }
+    for (int pass = 0; pass < 2; pass++) {
+        struct scheduler *s = pass ? &rig->s : &plain->s;
+        struct err err;
+        if (pass)
+            speculation_make(&r, d, s->runtime->model.config.n_predict);
+        int slot = scheduler_add(s, &r, &err);
+        struct sequence *q = &s->sequences[slot];
+        assert_true(slot >= 0);
+        s->prompt_chunk = 1 + roll(d, 200);
+        while (!q->finish) {
+            scheduler_step(s);
+            sequence_collected(q);
+        }
+        assert_int_equal(q->n_tokens, r.n_tokens + MORE);
+        if (pass)
+            assert_memory_equal(q->tokens + r.n_tokens, want, sizeof want);
+        memcpy(want, q->tokens + r.n_tokens, sizeof want);
+        t->accepted += q->figures.accepted;
+        scheduler_remove(s, slot);
+    }
+    t->cases++;
+    t->tokens += MORE;
+}
+
+/* A shape of a tiny model. */
+struct shape_of {
+    int dim, heads, kv_heads, vocab;
+};
+
+/* Trains a tiny model until some drafts are right. */
+static void train_tiny(const char *folder, enum head_kind kind, struct shape_of shape, int heads,
+                       int head_layers)
 {
     static struct trainer t;
     struct team team;
     struct err err;
-    struct config c = {.dim = dim,
+    struct config c = {.dim = shape.dim,
                        .n_layers = 2,
-                       .n_heads = dim / 16,
-                       .n_kv_heads = 1,
-                       .hidden = 3 * dim / 2 / 16 * 16 + 16,
-                       .vocab = BYTE_VOCAB,
+                       .n_heads = shape.heads,
+                       .n_kv_heads = shape.kv_heads,
+                       .hidden = 3 * shape.dim / 2 / 16 * 16 + 16,
+                       .vocab = shape.vocab ? shape.vocab : BYTE_VOCAB,
                        .context = 64,
                        .norm_eps = 1e-5f,
                        .rope_theta = 10000,
@@ -363,7 +551,7 @@ static void train_tiny(const char *folder, enum head_kind kind, int dim, int hea
                                 .decay = 0.1,
                                 .clip = 1,
                                 .warmup = 10,
-                                .steps = 150};
+                                .steps = shape.vocab ? 60 : 150};
     struct dice d = {99, 0};
     unsigned char text[256];
     int32_t window[256];
@@ -388,38 +576,15 @@ static void train_tiny(const char *folder, enum head_kind kind, int dim, int hea
     team_release(&team);
 }
 
-/* 1,000 for each kind, fewer where sanitizers make them slow; CASES in the environment overrules.
- */
-static int cases(void)
-{
-    const char *asked = getenv("CASES");
-#ifdef SLOW_BUILD
-    return asked ? atoi(asked) : FEW_CASES;
-#else
-    return asked ? atoi(asked) : 1000;
-#endif
-}
+static const struct shape_of small = {.dim = 32, .heads = 2, .kv_heads = 1};
 
-/* One with nothing to speculate with must work as well. */
-static void without_drafts(const char *folder, enum head_kind kind, int head_layers)
+/* One with nothing to speculate with but look-up must work as well. */
+static void without_heads(const char *folder, enum head_kind kind, int head_layers)
 {
-    static struct scheduler s;
-    struct err err;
-    struct dice d = {4, 0};
-    struct example e;
-    struct answer a;
-    struct scheduler_options o = {
-        .model = folder, .threads = 1, .max_sequences = 1, .context = 128};
-    memset(&a, 0, sizeof a);
-    train_tiny(folder, kind, 32, 1, head_layers);
-    assert_ok(scheduler_init(&s, &o, &err), err);
-    do
-        example_make(&e, &d, s.model.config.vocab, 1);
-    while (e.r.max_tokens == 0);
-    alone(&s, &e, &a);
-    assert_true(a.n > 0);
-    buf_release(&a.text);
-    scheduler_release(&s);
+    struct setting set = {.folder = folder, .weights = "stored", .seconds = 1};
+    train_tiny(folder, kind, small, 1, head_layers);
+    set.no_heads = true;
+    property(&set, 4);
 }
 
 static void test_kind(void **state)
@@ -429,24 +594,53 @@ static void test_kind(void **state)
     struct folder folder;
     printf("%s heads\n", head_kind_name(kind));
     folder_make(&folder);
-    train_tiny(folder.path, kind, 32, 4, layers);
-    property(folder.path, "stored", NULL, cases() / 2, 1);
-    train_tiny(folder.path, kind, 32, 7, layers ? 2 : 0);
-    property(folder.path, "stored", NULL, cases() / 2, 2);
-    without_drafts(folder.path, kind, layers);
+    struct setting set = {.folder = folder.path, .weights = "stored", .seconds = SETTING_SECONDS};
+    train_tiny(folder.path, kind, small, 4, layers);
+    property(&set, 1);
+    if (head_kind_tensors(kind) != HEAD_UNEMBEDDING) {
+        set.draft_vocabulary = 230;
+        property(&set, 5);
+        set.draft_vocabulary = 0;
+    }
+    train_tiny(folder.path, kind, small, 7, layers ? 2 : 0);
+    property(&set, 2);
+    without_heads(folder.path, kind, layers);
     folder_remove(&folder);
 }
 
 static void test_demo(void **state)
 {
     (void)state;
-    property("weights/demo", "stored", NULL, cases() > 100 ? cases() : cases() / 4, 3);
+    property(&(struct setting){.folder = "weights/demo",
+                               .weights = "stored",
+                               .seconds = 4 * SETTING_SECONDS},
+             3);
 }
 
-/* Every type of weights on every path. */
+/* So many tokens that lanes share a row, or rows. */
+static void test_large_vocabulary(void **state)
+{
+    struct shape_of shape = {.dim = 32, .heads = 2, .kv_heads = 2, .vocab = 20011};
+    struct folder folder;
+    (void)state;
+    folder_make(&folder);
+    struct setting set = {.folder = folder.path, .weights = "bf16", .seconds = 2 * SETTING_SECONDS};
+    train_tiny(folder.path, HEAD_LINEAR, shape, 4, 0);
+    property(&set, 6);
+    set.draft_vocabulary = 1000;
+    property(&set, 7);
+    train_tiny(folder.path, HEAD_CAUSAL, shape, 3, 1);
+    property(&set, 8);
+    folder_remove(&folder);
+}
+
+/* Every type of weights on every path, with several sizes of heads, also such as make widths that are
+ * not whole groups of quantised weights. */
 static void test_types(void **state)
 {
     static const char *const types[] = {"f32", "bf16", "q8", "q4"};
+    static const struct shape_of shapes[] = {
+        {16, 1, 1, 0}, {48, 3, 1, 0}, {64, 2, 2, 0}, {96, 2, 1, 0}, {64, 4, 2, 0}, {80, 1, 1, 0}};
     struct folder folder;
     struct err err;
     (void)state;
@@ -457,9 +651,40 @@ static void test_types(void **state)
             continue;
         }
         enum head_kind kind = (enum head_kind)((i + i / ISAS) % HEAD_KINDS);
-        /* Widths that are not whole groups of quantised weights. */
-        train_tiny(folder.path, kind, i % 2 ? 48 : 16, 4, head_kind_tensors(kind) == HEAD_LAYERS);
-        property(folder.path, types[i / ISAS], isas[i % ISAS], cases(), (uint64_t)(10 + i));
+        train_tiny(folder.path, kind, shapes[i % 6], 4, head_kind_tensors(kind) == HEAD_LAYERS);
+        property(&(struct setting){.folder = folder.path,
+                                   .weights = types[i / ISAS],
+                                   .isa = isas[i % ISAS],
+                                   .seconds = SETTING_SECONDS},
+                 (uint64_t)(10 + i));
+    }
+    folder_remove(&folder);
+}
+
+static void test_long_text(void **state)
+{
+    static const enum head_kind kinds[] = {HEAD_PARALLEL, HEAD_LINEAR};
+    static struct rig plain, rig;
+    struct folder folder;
+    (void)state;
+    folder_make(&folder);
+    for (int i = 0; i < 2; i++) {
+        struct dice d = {77, 0};
+        struct totals t = {0};
+        struct runtime_options ro = {.model = folder.path, .threads = 1};
+        struct scheduler_options so = {.context = 1280, .max_sequences = 1};
+        train_tiny(folder.path, kinds[i], small, 4, i == 0);
+        rig_init(&plain, ro, so);
+        ro.threads = 2;
+        rig_init(&rig, ro, so);
+        double start = clock_seconds();
+        while (t.cases < cases_wanted() / 10 + 1 && !time_is_up(start, SETTING_SECONDS, 10 * t.cases))
+            long_case(&plain, &rig, &d, &t);
+        printf("%s heads: %d long texts identical, %llu accepted drafts\n",
+               head_kind_name(kinds[i]), t.cases, (unsigned long long)t.accepted);
+        assert_true(t.accepted > 0);
+        rig_release(&rig);
+        rig_release(&plain);
     }
     folder_remove(&folder);
 }
@@ -468,8 +693,9 @@ int main(void)
 {
 #define TEST(id, name, tensors) cmocka_unit_test_prestate(test_kind, &kinds[HEAD_##id]),
     static enum head_kind kinds[HEAD_KINDS];
-    const struct CMUnitTest tests[] = {HEAD_KIND_TABLE(TEST) cmocka_unit_test(test_demo),
-                                       cmocka_unit_test(test_types)};
+    const struct CMUnitTest tests[] = {
+        HEAD_KIND_TABLE(TEST) cmocka_unit_test(test_demo), cmocka_unit_test(test_types),
+        cmocka_unit_test(test_large_vocabulary), cmocka_unit_test(test_long_text)};
 #undef TEST
     for (int i = 0; i < HEAD_KINDS; i++)
         kinds[i] = (enum head_kind)i;
