@@ -43,6 +43,27 @@ static void fixed_shape(struct sequence *q, int k, int heads)
     }
 }
 
+static void crude(struct sequence *q, int k, int heads)
+{
+    struct shape *shape = &q->shape;
+    int n = 0;
+    shape->heads = 0;
+    if (q->drafters & DRAFT_HEADS)
+        for (int r = 0; r < DRAFT_RANKS; r++)
+            for (int i = 1; i <= heads && n < k; i++, n++) {
+                shape->parent[n] = (int8_t)(i == 1 ? -1 : r && i > 2 ? i - 2 : n - 1 - (r && i == 2));
+                if (r && i == 2) shape->parent[n] = 0;
+                shape->depth[n] = (int8_t)i; shape->head[n] = (int8_t)i; shape->rank[n] = (int8_t)r; shape->chance[n] = 0.5f / (float)(n + 1);
+                shape->heads = i > shape->heads ? i : shape->heads;
+            }
+    if (q->drafters & DRAFT_LOOKUP)
+        for (int i = 1; i <= q->candidates.n_lookup && n < k; i++, n++) {
+            shape->parent[n] = (int8_t)(i == 1 ? -1 : n - 1);
+            shape->depth[n] = (int8_t)i; shape->head[n] = 0; shape->rank[n] = 0; shape->chance[n] = 0.01f;
+        }
+    shape->n = n;
+}
+
 /* The shape of the next proposal. */
 static void want(struct scheduler *s, struct sequence *q)
 {
@@ -53,11 +74,16 @@ static void want(struct scheduler *s, struct sequence *q)
         return;
     q->candidates.n_lookup = lookup_propose(&q->lookup, DRAFTS_MAX, q->candidates.lookup,
                                             &q->candidates.match_length);
-    fixed_shape(q, q->speculation == SPECULATION_AUTO ? heads : q->speculation, heads);
-    if (q->shape.n > most)
-        q->shape.n = most;
-    if (q->shape.heads > most)
-        q->shape.heads = most;
+    q->ranks = q->drafters & DRAFT_TREE ? DRAFT_RANKS : 1;
+    if (q->drafters & (DRAFT_LOOKUP | DRAFT_TREE)) {
+        crude(q, q->speculation == SPECULATION_AUTO ? 12 : q->speculation, heads < most ? heads : most);
+    } else {
+        fixed_shape(q, q->speculation == SPECULATION_AUTO ? heads : q->speculation, heads);
+        if (q->shape.n > most)
+            q->shape.n = most;
+        if (q->shape.heads > most)
+            q->shape.heads = most;
+    }
     if (q->speculation == SPECULATION_AUTO && s->heads->cached)
         drop_idle_heads(q, q->shape.heads);
 }
@@ -117,7 +143,7 @@ static void choose_next(struct lane *lane, struct scheduler *s, struct sequence 
     const struct model *m = &s->runtime->model;
     struct step *p = &s->step;
     struct candidates *c = &q->candidates;
-    int32_t best[DRAFT_RANKS];
+    int32_t *best = q->chosen;
     int head = c->heads, ranks = q->ranks, n_logits = m->draft_ids ? m->n_draft_ids : m->config.vocab;
     float *logits =
         p->logits + (size_t)(head * p->n_drafting + index) * model_logits_stride(m);
@@ -214,6 +240,9 @@ void draft_step(struct scheduler *s)
     for (int i = 0; i < p->n_slots; i++) {
         struct sequence *q = &s->sequences[p->slots[i]];
         if (!q->finish && q->speculation && q->shape.n)
+        {
             proposal_build(&q->proposal, &q->shape, &q->candidates);
+            proposal_cut(&q->proposal, most_drafts(q), DRAFTS_MAX);
+        }
     }
 }

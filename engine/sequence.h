@@ -61,6 +61,7 @@ struct sequence {
     size_t forwards;
 
     /* this step */
+    int32_t chosen[DRAFT_RANKS]; /* by the sampler, for all lanes */
     int n_allotted; /* rows it may have */
     int first_row, n_rows;
     int first_out;                          /* where its rows begin among the output rows */

@@ -3,6 +3,7 @@
  * where that was a draft. */
 #include <math.h>
 
+#include "engine/logprobs.h"
 #include "engine/scheduler.h"
 
 static float *logits_of(const struct scheduler *s, int out_row)
@@ -15,9 +16,9 @@ static float *logits_of(const struct scheduler *s, int out_row)
 static int32_t sample(struct lane *lane, struct scheduler *s, struct sequence *q, float *logits,
                       struct sampler_work *work)
 {
-    int32_t token;
     int vocab = s->runtime->model.config.vocab;
-    sampler_sample(lane, &q->sampler, logits, vocab, NULL, NULL, 1, &token, work);
+    sampler_sample(lane, &q->sampler, logits, vocab, NULL, NULL, 1, q->chosen, work);
+    int32_t token = q->chosen[0];
     if (lane->id == 0)
         sequence_commit(q, &s->runtime->tokenizer, vocab, token, logits);
     lane_barrier(lane);

@@ -360,6 +360,12 @@ int model_draft_vocabulary(struct model *m, const int32_t *ids, int n, struct er
         return err_set(err, ERR_INVALID,
                        "heads of kind %s have unembeddings of their own and no draft vocabulary",
                        head_kind_name(m->config.kind));
+    for (int i = 0; i < n; i++)
+        if (ids[i] < (i ? ids[i - 1] + 1 : 0) || ids[i] >= m->config.vocab)
+            return err_set(err, ERR_INVALID,
+                           "token %d of the draft vocabulary is %d, but tokens must rise from 0 to "
+                           "at most %d",
+                           i, ids[i], m->config.vocab - 1);
     int rc = matrix_find(&m->file, p->name, p->n_dims, p->shape, &all, err);
     if (rc)
         return rc;

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/opts.h"
+#include "engine/request.h"
 #include "engine/scheduler.h"
 #include "tools/bench_numbers.h"
 #include "tools/bench_quality.h"
@@ -49,6 +50,7 @@ struct cell {
 
 struct bench {
     struct options o;
+    struct runtime runtime;
     struct scheduler s;
     json_t *prompts;
     json_t *decode; /* the list for --json, borrowed from it */
@@ -85,7 +87,7 @@ static int read_prompts(struct bench *b, struct err *err)
 /* Puts a prompt into a slot: bos, then the end of the text that fits. */
 static int add(struct bench *b, json_t *prompt, int drafts, struct err *err)
 {
-    const struct config *c = &b->s.model.config;
+    const struct config *c = &b->runtime.model.config;
     const char *text = json_string_value(prompt);
     size_t len = json_string_length(prompt), room = (size_t)(b->s.context - b->o.tokens - 1);
     int32_t *tokens = malloc((len + 1) * sizeof *tokens);
@@ -94,7 +96,7 @@ static int add(struct bench *b, json_t *prompt, int drafts, struct err *err)
     size_t n = 0;
     if (c->bos >= 0)
         tokens[n++] = c->bos;
-    n += tokenizer_encode(&b->s.tokenizer, text, len, tokens + n, len);
+    n += tokenizer_encode(&b->runtime.tokenizer, text, len, tokens + n, len);
     if (n > room) {
         memmove(tokens + 1, tokens + n - room + 1, (room - 1) * sizeof *tokens);
         n = room;
@@ -106,9 +108,9 @@ static int add(struct bench *b, json_t *prompt, int drafts, struct err *err)
                                .repetition_penalty = 1,
                                .ignore_eos = true,
                                .speculation = drafts};
-    int rc = scheduler_check(&b->s, &r, err);
+    int rc = request_check(&r, c->vocab, b->s.context, err);
     if (!rc)
-        rc = scheduler_add(&b->s, &r, 1, err);
+        rc = scheduler_add(&b->s, &r, err);
     free(tokens);
     return rc;
 }
@@ -132,7 +134,7 @@ static bool all_finished(const struct scheduler *s)
 static void collect_all(struct scheduler *s)
 {
     for (int i = 0; i < s->max_sequences; i++)
-        scheduler_collected(s, i);
+        sequence_collected(&s->sequences[i]);
 }
 
 /* How often draft j was verified after those before it were accepted, and how often it was. */
@@ -186,7 +188,7 @@ static int decode(struct bench *b, json_t *list, size_t first, int batch, int dr
         if (repetition == 0) {
             cell->tokens += (size_t)b->o.tokens;
             cell->forwards += q->forwards - 1; /* the first came with the prompt */
-            count(cell, &q->speculation);
+            count(cell, &q->figures);
         }
         scheduler_remove(s, i);
     }
@@ -201,7 +203,7 @@ static void report(struct bench *b, const char *kind, int batch, int drafts,
                    const struct cell *cells)
 {
     const struct cell *plain = &cells[0],
-                      *c = &cells[drafts < 0 ? b->s.model.config.n_predict : drafts];
+                      *c = &cells[drafts < 0 ? b->runtime.model.config.n_predict : drafts];
     int n = b->o.repeat;
     double ratios[REPEAT_MAX];
     for (int i = 0; i < n; i++)
@@ -215,7 +217,7 @@ static void report(struct bench *b, const char *kind, int batch, int drafts,
     printf("%-8s %5d %6s %8.2f %8.2f  %5.2f..%-5.2f %9.0f %9.2f   ", kind, batch, name, per_forward,
            ratio.median, ratio.min, ratio.max, speed, pass);
     json_t *acceptance = json_array();
-    int columns = b->s.model.config.n_predict - 1, shown = drafts < 0 ? columns : drafts;
+    int columns = b->runtime.model.config.n_predict - 1, shown = drafts < 0 ? columns : drafts;
     for (int j = 0; j < shown; j++) {
         double rate = c->reached[j] ? (double)c->accepted[j] / (double)c->reached[j] : 0;
         printf(" %.2f", rate);
@@ -235,7 +237,7 @@ static void report(struct bench *b, const char *kind, int batch, int drafts,
 static int measure(struct bench *b, const char *kind, json_t *list, int batch, bool *identical,
                    struct err *err)
 {
-    int n = b->s.model.config.n_predict, rc = 0;
+    int n = b->runtime.model.config.n_predict, rc = 0;
     struct cell *cells = calloc((size_t)n + 1, sizeof *cells); /* the last: auto */
     size_t prompts = json_array_size(list);
     if (b->o.limit && (size_t)b->o.limit < prompts)
@@ -256,6 +258,15 @@ static int measure(struct bench *b, const char *kind, json_t *list, int batch, b
     return rc;
 }
 
+static int open_model(struct bench *b, int sequences, struct err *err)
+{
+    struct runtime_options ro = {
+        .model = b->o.model, .threads = b->o.threads, .isa = b->o.isa, .weights = b->o.type};
+    struct scheduler_options so = {.max_sequences = sequences, .kv = b->o.kv};
+    int rc = runtime_init(&b->runtime, &ro, err);
+    return rc ? rc : scheduler_init(&b->s, &b->runtime, &so, err);
+}
+
 static int run(struct bench *b, json_t *json, bool *identical, struct err *err)
 {
     struct list batch;
@@ -267,17 +278,15 @@ static int run(struct bench *b, json_t *json, bool *identical, struct err *err)
         return rc;
     b->decode = json_array();
     json_object_set_new(json, "decode", b->decode);
-    struct scheduler_options so = {b->o.model, b->o.threads, list_largest(&batch), 0, 0, b->o.isa,
-                                   b->o.type,  b->o.kv};
-    if ((rc = scheduler_init(&b->s, &so, err)))
+    if ((rc = open_model(b, list_largest(&batch), err)))
         return rc;
     if (b->o.tokens >= b->s.context - 2)
         return err_set(err, ERR_INVALID,
                        "--tokens %d leaves no room for a prompt in a context of %d", b->o.tokens,
                        b->s.context);
     printf("%s: %s heads, %d tokens predicted at once, %zu parameters, %s kernels, %d threads\n\n",
-           b->o.model, head_kind_name(b->s.model.config.kind), b->s.model.config.n_predict,
-           b->s.model.params.count, kernels.name, b->s.team.n);
+           b->o.model, head_kind_name(b->runtime.model.config.kind), b->runtime.model.config.n_predict,
+           b->runtime.model.params.count, kernels.name, b->runtime.team.n);
     printf(
         "text     batch drafts  tokens/ speed-up  min..max     tokens/s time per    acceptance of "
         "draft 1, 2, ...\n"
@@ -300,8 +309,7 @@ static int run(struct bench *b, json_t *json, bool *identical, struct err *err)
 
 static int run_quality(struct bench *b, json_t *json, struct err *err)
 {
-    struct scheduler_options so = {b->o.model, b->o.threads, 1, 0, 0, b->o.isa, b->o.type, b->o.kv};
-    int rc = scheduler_init(&b->s, &so, err);
+    int rc = open_model(b, 1, err);
     return rc ? rc : quality_measure(&b->s, b->o.held_out, b->o.windows, json, err);
 }
 
@@ -388,6 +396,7 @@ int main(int argc, char **argv)
     json_decref(json);
     json_decref(b.prompts);
     scheduler_release(&b.s);
+    runtime_release(&b.runtime);
     if (rc)
         fprintf(stderr, "headway-bench: %s\n", err.text);
     else if (!identical)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/request.h"
 #include "weights/file.h"
 
 #define TEXT_MAX ((size_t)1 << 30)
@@ -14,14 +15,14 @@
 static size_t encode(const struct scheduler *s, const char *text, size_t size, int32_t *tokens,
                      size_t most)
 {
-    const struct config *c = &s->model.config;
+    const struct config *c = &s->runtime->model.config;
     size_t n = 0;
     if (c->bos >= 0)
         tokens[n++] = c->bos;
     while (size && n < most) {
         const char *end = memchr(text, 0, size);
         size_t len = end ? (size_t)(end - text) : size;
-        size_t made = tokenizer_encode(&s->tokenizer, text, len, tokens + n, most - n);
+        size_t made = tokenizer_encode(&s->runtime->tokenizer, text, len, tokens + n, most - n);
         n = made < most - n ? n + made : most;
         if (end && n < most && c->eos >= 0)
             tokens[n++] = c->eos;
@@ -40,15 +41,15 @@ static int score(struct scheduler *s, const int32_t *tokens, size_t n, double *n
                                .top_p = 1,
                                .repetition_penalty = 1,
                                .prompt_logprobs = true};
-    int slot = scheduler_check(s, &r, err);
-    if (slot || (slot = scheduler_add(s, &r, 1, err)) < 0)
+    int slot = request_check(&r, s->runtime->model.config.vocab, s->context, err);
+    if (slot || (slot = scheduler_add(s, &r, err)) < 0)
         return slot;
     struct sequence *q = &s->sequences[slot];
     while (!q->finish)
         scheduler_step(s);
     for (size_t i = 1; i < n; i++) {
         size_t len;
-        tokenizer_bytes(&s->tokenizer, tokens[i], &len);
+        tokenizer_bytes(&s->runtime->tokenizer, tokens[i], &len);
         *nats -= q->prompt[i].logprob;
         *bytes += len ? len : 1; /* the end of a document */
     }

@@ -409,8 +409,8 @@ static int drafts_case(struct scheduler *fresh, struct scheduler *s, struct dice
     return compared;
 }
 
-/* Half of the cases have keys and values in bf16, half in f32; a third of the batches have pages for
- * one or two sequences only. */
+/* Half of the cases have keys and values in bf16, half in f32; half of the batches have pages for
+ * little more than one sequence. */
 struct setting {
     const char *folder, *weights, *isa; /* isa: NULL for any */
     bool no_heads;                      /* only look-up drafts */
@@ -423,7 +423,7 @@ static void limit_drafts(struct rig *rig, int n)
     int32_t ids[1024];
     struct err err;
     for (int i = 0; i < n; i++)
-        ids[i] = i < 200 ? i + 10 : 2 * i; /* most bytes, and what no text has */
+        ids[i] = i < 200 ? i + 10 : i < 230 ? i + 20 : 4 * i; /* and what no text has */
     if (n)
         assert_ok(model_draft_vocabulary(&rig->runtime.model, ids, n, &err), err);
 }
@@ -455,7 +455,8 @@ static void property(const struct setting *set, uint64_t seed)
         double start = clock_seconds();
         while (t.cases < wanted * (i + 1) / 2 &&
                !time_is_up(start, set->seconds / 2, t.cases - i * CASES_LEAST / 2))
-            batch_case(&rigs[PLAIN].s, &rigs[ONE + roll(&d, 3)].s, &d, set->isa, &t);
+            batch_case(&rigs[PLAIN].s, &rigs[roll(&d, 2) ? SMALL : ONE + roll(&d, 2)].s, &d,
+                       set->isa, &t);
         assert_ok(kernels_init("auto", &err), err);
         for (int j = 0; j < 2 + t.cases / 40 && !set->no_heads; j++)
             drafts += drafts_case(&rigs[PLAIN].s, &rigs[ONE + roll(&d, 3)].s, &d);
@@ -469,7 +470,7 @@ static void property(const struct setting *set, uint64_t seed)
            (unsigned long long)t.shared, drafts);
     assert_true(t.cases >= CASES_LEAST || t.cases >= wanted);
     assert_true(drafts > 0 || t.cases < 100 || set->no_heads); /* else nothing was tested */
-    assert_true((t.preemptions > 0 && t.shared > 0) || t.cases < 100);
+    assert_true((t.preemptions > 0 && t.shared > 0) || t.cases < 400);
     assert_true(t.accepted > t.tokens / 50 || t.cases < 100);
     assert_true(t.accepted < t.tokens);
 }
