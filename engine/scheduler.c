@@ -37,7 +37,7 @@ static void take(struct scheduler *s)
     s->h = arena_take(a, rows * dim, sizeof(float));
     s->normed = arena_take(a, rows * dim, sizeof(float));
     s->logits = arena_take(a, rows * model_logits_stride(&s->model), sizeof(float));
-    s->candidates = arena_take(a, (size_t)c->vocab, sizeof *s->candidates);
+    sampler_work_take(&s->sampler_work, a, c->vocab, 1);
     block_acts_take(&s->acts, a, c, s->max_rows, false);
     int works = s->lanes_take_heads ? s->team.n : 1;
     s->head_work = arena_take(a, (size_t)works, sizeof *s->head_work);
@@ -50,8 +50,6 @@ static void take(struct scheduler *s)
     for (size_t i = 0; i < slots; i++) {
         struct sequence q = {0};
         q.tokens = arena_take(a, (size_t)s->context, sizeof *q.tokens);
-        q.generated = arena_take(a, (size_t)c->vocab, sizeof *q.generated);
-        q.seen = arena_take(a, (size_t)c->vocab, 1);
         q.stop_bytes = arena_take(a, ENGINE_STOPS_MAX * ENGINE_STOP_BYTES_MAX, 1);
         if (a->base)
             s->sequences[i] = q;
@@ -180,6 +178,13 @@ int scheduler_add(struct scheduler *s, const struct engine_request *r, uint64_t 
     if (r->prompt_logprobs && !q->prompt)
         return err_set(err, ERR_MEMORY, "no memory for the log-probabilities of %zu prompt tokens",
                        r->n_tokens);
+    int rc = sampler_init(&q->sampler, r, s->model.config.vocab, &s->model.config.eos,
+                          s->model.config.eos >= 0, err);
+    if (rc) {
+        free(q->prompt);
+        q->prompt = NULL;
+        return rc;
+    }
     q->active = true;
     q->id = id;
     memcpy(q->tokens, r->tokens, r->n_tokens * sizeof *r->tokens);
@@ -195,7 +200,6 @@ int scheduler_add(struct scheduler *s, const struct engine_request *r, uint64_t 
     q->min_tokens = r->min_tokens;
     q->top_logprobs = r->top_logprobs;
     q->prompt_logprobs = r->prompt_logprobs;
-    sampler_init(&q->sampler, r, s->model.config.vocab, q->generated, q->seen);
     char *to = q->stop_bytes;
     for (int i = 0; i < r->n_stops; i++) {
         q->stops[i] = memcpy(to, r->stops[i], r->stop_lens[i]);
@@ -227,6 +231,7 @@ void scheduler_collected(struct scheduler *s, int slot)
 void scheduler_remove(struct scheduler *s, int slot)
 {
     struct sequence *q = &s->sequences[slot];
+    sampler_release(&q->sampler);
     free(q->prompt);
     q->prompt = NULL;
     q->active = false;

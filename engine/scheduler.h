@@ -41,8 +41,6 @@ struct sequence {
     int min_tokens, top_logprobs;
     bool prompt_logprobs;
     struct sampler sampler;
-    int32_t *generated; /* (V) the sampler's */
-    uint8_t *seen;      /* (V) the sampler's */
     struct text text;
     char *stop_bytes; /* copies of the stop strings, one after another */
     const char *stops[ENGINE_STOPS_MAX];
@@ -91,7 +89,7 @@ struct scheduler {
     struct block_acts acts;
     struct head_work *head_work; /* one; or one per lane, when lanes draft with whole heads */
     bool lanes_take_heads;
-    struct candidate *candidates;
+    struct sampler_work sampler_work;
     struct draft_costs costs;
     struct draft_rates rates; /* over all sequences: what a new one begins with */
     uint64_t forwards;

@@ -138,21 +138,11 @@ void step_measure_costs(struct scheduler *s)
 /* The best n tokens of a row, best first. */
 static void top_tokens(const float *logits, int vocab, float lse, int n, struct engine_token *t)
 {
-    t->n_top = n < vocab ? n : vocab;
+    struct candidate best[ENGINE_TOP_LOGPROBS_MAX];
+    t->n_top = n ? logits_best(logits, vocab, n, best) : 0;
     for (int i = 0; i < t->n_top; i++) {
-        int best = -1;
-        for (int v = 0; v < vocab; v++) {
-            bool after = i == 0 || logits[v] < logits[t->top[i - 1].token] ||
-                         (logits[v] == logits[t->top[i - 1].token] && v > t->top[i - 1].token);
-            if (after && (best < 0 || logits[v] > logits[best]))
-                best = v;
-        }
-        if (best < 0) { /* only NaN is left */
-            t->n_top = i;
-            return;
-        }
-        t->top[i].token = best;
-        t->top[i].logprob = logits[best] - lse;
+        t->top[i].token = best[i].token;
+        t->top[i].logprob = best[i].score - lse;
     }
 }
 
@@ -175,7 +165,7 @@ static void commit(struct scheduler *s, struct sequence *q, int32_t token, const
     bool early = q->n_tokens - q->n_prompt < q->min_tokens;
     describe(s, q, logits, token, q->offset, &q->fresh[q->n_fresh++]);
     q->tokens[q->n_tokens++] = token;
-    sampler_commit(&q->sampler, token);
+    sampler_push(&q->sampler, token);
     q->offset += (uint32_t)len;
     if (token == s->model.config.eos && !q->ignore_eos && !early) {
         q->finish = FINISH_STOP;
@@ -188,22 +178,24 @@ static void commit(struct scheduler *s, struct sequence *q, int32_t token, const
     }
 }
 
-static int32_t choose(struct scheduler *s, const struct sequence *q, const float *logits,
-                      int position)
+static int32_t choose(struct scheduler *s, const struct sequence *q, float *logits)
 {
-    bool early = q->n_tokens - q->n_prompt < q->min_tokens;
-    return sampler_choose(&q->sampler, logits, s->model.config.vocab, position,
-                          early ? s->model.config.eos : -1, s->candidates);
+    struct team alone = {.n = 1};
+    struct lane only = {.team = &alone, .n = 1};
+    int32_t token = 0;
+    sampler_sample(&only, &q->sampler, logits, s->model.config.vocab, NULL, NULL, 1, &token,
+                   &s->sampler_work);
+    return token;
 }
 
 /* Walks the rows of a decoding sequence: every choice is committed; the walk ends where it differs
  * from the draft or the text ends. */
-static void verify(struct scheduler *s, struct sequence *q, const float *logits)
+static void verify(struct scheduler *s, struct sequence *q, float *logits)
 {
     size_t stride = model_logits_stride(&s->model);
     int drafted = q->n_drafts, accepted = 0;
     for (int j = 0;; j++) {
-        int32_t token = choose(s, q, logits + (size_t)j * stride, q->n_tokens);
+        int32_t token = choose(s, q, logits + (size_t)j * stride);
         commit(s, q, token, logits + (size_t)j * stride);
         if (j == drafted || token != q->drafts[j])
             break;
@@ -229,7 +221,7 @@ static void verify(struct scheduler *s, struct sequence *q, const float *logits)
 }
 
 /* A chunk of the prompt has been read; behind its last token stands the first choice. */
-static void read_chunk(struct scheduler *s, struct sequence *q, const float *logits)
+static void read_chunk(struct scheduler *s, struct sequence *q, float *logits)
 {
     size_t stride = model_logits_stride(&s->model);
     int first = q->n_cached;
@@ -250,14 +242,14 @@ static void read_chunk(struct scheduler *s, struct sequence *q, const float *log
         q->finish = FINISH_LENGTH;
         return;
     }
-    commit(s, q, choose(s, q, logits, q->n_tokens), logits);
+    commit(s, q, choose(s, q, logits), logits);
 }
 
 static void verify_all(struct scheduler *s)
 {
     for (int i = 0; i < s->max_sequences; i++) {
         struct sequence *q = &s->sequences[i];
-        const float *logits = s->logits + (size_t)q->first_full * model_logits_stride(&s->model);
+        float *logits = s->logits + (size_t)q->first_full * model_logits_stride(&s->model);
         if (!q->n_rows)
             continue;
         if (reading(q))
@@ -353,10 +345,17 @@ static void draft(struct scheduler *s)
     for (int i = 1; i <= s->drafts_most; i++)
         for (int j = 0; j < n; j++) {
             struct sequence *q = &s->sequences[s->draft_slot[j]];
-            const float *logits = s->logits + (size_t)((i - 1) * n + j) * stride;
-            if (i <= q->n_drafts)
-                q->drafts[i - 1] = choose(s, q, logits, q->n_tokens + i - 1);
+            float *logits = s->logits + (size_t)((i - 1) * n + j) * stride;
+            if (i > q->n_drafts)
+                continue;
+            q->drafts[i - 1] = choose(s, q, logits);
+            sampler_push(&q->sampler, q->drafts[i - 1]);
         }
+    for (int j = 0; j < n; j++) {
+        struct sequence *q = &s->sequences[s->draft_slot[j]];
+        for (int i = q->n_drafts; i > 0; i--)
+            sampler_pop(&q->sampler, q->drafts[i - 1]);
+    }
 }
 
 bool scheduler_step(struct scheduler *s)
