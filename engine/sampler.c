@@ -25,7 +25,7 @@ struct sampler_lane {
     uint64_t sums[2][SAMPLE_BUCKETS];                /* published; used in turn, so that it may
                                                         count on while others still read */
     float extent[2][2];
-    float top;
+    float top, usual;
     struct sample_best best;
     char apart[128]; /* from the lines of the next lane */
 };
@@ -43,7 +43,8 @@ struct choosing {
     float *logits;
     struct sample_row row;
     struct sample_cut cut;
-    int turn; /* which half of sums is next */
+    float usual; /* the lowest maximum of a block: most of what matters lies near it or above */
+    int turn;    /* which half of sums is next */
 };
 
 /* ---- the cursor ---- */
@@ -288,11 +289,12 @@ static float logit_of_bucket(const struct sample_cut *cut, const struct sample_r
         lowest_key(cut, range, sample_key(range->low), sample_key(range->high), 0, bucket));
 }
 
-/* How buckets are laid over low..high. */
-static void lay_buckets(const struct sample_cut *cut, struct sample_range *range, bool by_key)
+/* How buckets are laid over low..high; the last takes what lies below `near`. */
+static void lay_buckets(const struct sample_cut *cut, struct sample_range *range, float near,
+                        bool by_key)
 {
     int64_t keys = (int64_t)sample_key(range->high) - sample_key(range->low);
-    float scores = sample_score(cut, range->high) - sample_score(cut, range->low);
+    float scores = sample_score(cut, range->high) - sample_score(cut, fmaxf(range->low, near));
     float scale = (SAMPLE_BUCKETS - 1) / scores;
     range->by_key = by_key || !(scale < FLT_MAX);
     range->scale = scale;
@@ -395,9 +397,15 @@ static void cut_at(struct choosing *c, struct sample_range range, struct totals 
             cut_ties(c, range.low, b, need, range.weighted);
             return;
         }
-        lay_buckets(&c->cut, &range, level > 1);
+        lay_buckets(&c->cut, &range, range.low, level > 1);
         count_row(c, &range, t);
     }
+}
+
+/* Where the first buckets may end, so that flat logits don't all fall into one. */
+static float near(const struct choosing *c)
+{
+    return c->usual < c->cut.top ? c->cut.top - 2 * (c->cut.top - c->usual) : -INFINITY;
 }
 
 static void cut_top_k(struct choosing *c)
@@ -405,7 +413,7 @@ static void cut_top_k(struct choosing *c)
     uint64_t k = (uint64_t)c->s->top_k;
     struct sample_range range = {.low = c->cut.edge, .high = c->cut.top};
     struct totals t;
-    lay_buckets(&c->cut, &range, false);
+    lay_buckets(&c->cut, &range, near(c), false);
     struct sample_range own = range;
     own.low = floor_of_slice(c, &range, k);
     count_row(c, &own, &t);
@@ -419,7 +427,7 @@ static void cut_top_p(struct choosing *c)
     struct sample_range range = {
         .low = fmaxf(c->cut.edge, weightless), .high = c->cut.top, .weighted = true};
     struct totals t;
-    lay_buckets(&c->cut, &range, false);
+    lay_buckets(&c->cut, &range, near(c), false);
     count_row(c, &range, &t);
     uint64_t need = (uint64_t)ceil((double)c->s->top_p * (double)t.all);
     cut_at(c, range, &t, need ? need : 1);
@@ -472,11 +480,23 @@ static int any_token(const struct choosing *c, int n_logits, const uint64_t *all
     return found;
 }
 
-static float join_tops(const struct choosing *c)
+static float lowest_maximum(const struct sample_row *row)
+{
+    float lowest = INFINITY;
+    for (int b = row->begin / SAMPLE_BLOCK; b * SAMPLE_BLOCK < row->end; b++)
+        if (row->maxima[b] > -INFINITY && row->maxima[b] < lowest)
+            lowest = row->maxima[b];
+    return lowest;
+}
+
+static float join_tops(struct choosing *c)
 {
     float top = -INFINITY;
-    for (int i = 0; i < c->lane->n; i++)
+    c->usual = INFINITY;
+    for (int i = 0; i < c->lane->n; i++) {
         top = fmaxf(top, c->lanes[i].top);
+        c->usual = fminf(c->usual, c->lanes[i].usual);
+    }
     return top;
 }
 
@@ -510,6 +530,8 @@ int sampler_sample(struct lane *lane, const struct sampler *s, float *logits, in
     own->best = (struct sample_best){.most = n};
     if (s->temperature <= 0)
         best_logits(&c.row, &own->best);
+    else
+        own->usual = lowest_maximum(&c.row);
     lane_barrier(lane);
     float top = join_tops(&c);
     if (s->temperature > 0 && top > -INFINITY) {

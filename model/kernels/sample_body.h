@@ -95,14 +95,20 @@ V16_INLINE unsigned sample_kept(const struct sample_cut *cut, v16 x, float low, 
     return mask;
 }
 
-V16_INLINE void sample_tally(unsigned mask, const int32_t *bucket, const int32_t *weight,
-                             uint64_t *sums)
+/* Adds weights to buckets; where most lanes take part, all do, the others with weight 0. */
+V16_INLINE void sample_tally(unsigned mask, v16i buckets, v16i weights, uint64_t *sums)
 {
-    if (mask == 0xffff) {
+    int32_t bucket[16], weight[16];
+    v16 none = v16_set(0.0f);
+    if (__builtin_popcount(mask) > 4) {
+        v16i_store(bucket, v16_bits(v16_select(mask, v16_of_bits(buckets), none)));
+        v16i_store(weight, v16_bits(v16_select(mask, v16_of_bits(weights), none)));
         for (int j = 0; j < 16; j++)
             sums[bucket[j] * SAMPLE_COPIES + j % SAMPLE_COPIES] += (uint32_t)weight[j];
         return;
     }
+    v16i_store(bucket, buckets);
+    v16i_store(weight, weights);
     for (; mask; mask &= mask - 1) {
         int j = __builtin_ctz(mask);
         sums[bucket[j] * SAMPLE_COPIES + j % SAMPLE_COPIES] += (uint32_t)weight[j];
@@ -114,8 +120,6 @@ static void sample_count(const struct sample_row *row, const struct sample_cut *
 {
     float low = range->low > cut->edge ? range->low : cut->edge;
     v16 lowest = v16_set(extent[0]), highest = v16_set(extent[1]);
-    int32_t bucket[16], weight[16];
-    v16i_store(weight, v16i_set(1));
     for (int at = row->begin; at < row->end; at += SAMPLE_BLOCK) {
         if (row->maxima && !(row->maxima[at / SAMPLE_BLOCK] >= low))
             continue;
@@ -128,10 +132,8 @@ static void sample_count(const struct sample_row *row, const struct sample_cut *
             v16 score = sample_scores(cut, x);
             lowest = v16_min(v16_select(mask, x, lowest), lowest);
             highest = v16_max(v16_select(mask, x, highest), highest);
-            v16i_store(bucket, sample_buckets(cut, range, x, score));
-            if (range->weighted)
-                v16i_store(weight, sample_masses(score));
-            sample_tally(mask, bucket, weight, sums);
+            sample_tally(mask, sample_buckets(cut, range, x, score),
+                         range->weighted ? sample_masses(score) : v16i_set(1), sums);
         }
     }
     extent[0] = -v16_largest(v16_sub(v16_set(-0.0f), lowest));
