@@ -182,16 +182,16 @@ V16_INLINE v16i noise_hash(v16i tokens, const uint32_t key[2])
     return noise_mix(v16i_xor(x, v16i_set((int32_t)key[1])));
 }
 
-/* -log(-log(1 - v)) for v uniform in (0, 1), so that large noise comes from v near 0, where floats
- * are fine: 24 bits of v are those of `lead`, and 31 more come from the second hash. */
+/* -log(-log(1 - v)) for v uniform in (0, 1), so that large noise comes from v near 0: 24 bits of v
+ * are those of `lead`, and 31 more come from the second hash. */
 V16_INLINE v16 gumbel(v16 lead, v16i tokens, const uint32_t key[4])
 {
     v16 more = v16i_float(v16i_shift_right(noise_hash(tokens, key + 2), 1));
     more = v16_fma(more, v16_set(0x1p-55f), v16_set(0x1p-56f));
-    v16 v = v16_min(v16_fma(lead, v16_set(0x1p-24f), more), v16_set(1 - 0x1p-24f));
-    /* log(1 - v): what rounding 1 - v lost is added to first order. */
-    v16 rest = v16_sub(v16_set(1.0f), v);
-    v16 lost = v16_sub(v16_sub(v16_set(1.0f), rest), v);
+    v16 most = v16_fma(lead, v16_set(-0x1p-24f), v16_set(1.0f)); /* exact */
+    v16 rest = v16_max(v16_sub(most, more), v16_set(0x1p-56f));  /* 1 - v */
+    /* What rounding took from rest counts when v is small, and to first order is enough. */
+    v16 lost = v16_sub(v16_sub(most, rest), more);
     v16 log1 = v16_add(v16_log(rest), v16_div(lost, rest));
     return v16_sub(v16_set(0.0f), v16_log(v16_sub(v16_set(0.0f), log1)));
 }
