@@ -257,8 +257,8 @@ int logits_best(const float *logits, int vocab, int n, struct candidate *best)
 
 /* ---- cuts ---- */
 
-/* The lowest key in low..high for which `holds`, which is false up to some key and true from there
- * on, true for high. */
+/* The lowest key in low..high whose logit is in buckets 0..bucket of the range or, without a range,
+ * has a score of at least `least`. Both are true from some key on, and for `high`. */
 static int32_t lowest_key(const struct sample_cut *cut, const struct sample_range *range,
                           int32_t low, int32_t high, float least, int bucket)
 {
@@ -519,6 +519,7 @@ int sampler_sample(struct lane *lane, const struct sampler *s, float *logits, in
                          .row = {.ids = ids, .maxima = work->maxima}};
     struct sampler_lane *own = &work->lanes[lane->id];
     struct sample_best best;
+    assert(n >= 1 && n <= SAMPLER_RANKS_MAX);
     lane_share(lane, n_logits, SAMPLE_BLOCK, &c.row.begin, &c.row.end);
     c.row.logits = c.logits;
     struct sampler_undo *undo =

@@ -80,8 +80,8 @@ int sampler_sample(struct lane *lane, const struct sampler *sampler, float *logi
                    const int32_t *ids, const uint64_t *allowed, int n, int32_t *tokens,
                    struct sampler_work *work);
 
-/* The n best logits, 1..SAMPLE_BEST_MAX, ties in the order of tokens, never NaN; returns how many.
- * One lane. */
+/* The n best logits, 1..SAMPLE_BEST_MAX, ties in the order of tokens, neither NaN nor -infinity;
+ * returns how many. One lane. */
 int logits_best(const float *logits, int vocab, int n, struct candidate *best);
 
 #endif
