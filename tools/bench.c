@@ -16,6 +16,7 @@
 #include "engine/scheduler.h"
 #include "tools/bench_numbers.h"
 #include "tools/bench_quality.h"
+#include "tools/bench_sampler.h"
 #include "tools/bench_shape.h"
 
 static const char about[] = "headway-bench measures speculative decoding on a model: tokens per "
@@ -29,7 +30,7 @@ static const char about[] = "headway-bench measures speculative decoding on a mo
                             "instead: what several rows cost\n"
                             "relative to one, and which part of the bandwidth of the memory and "
                             "of the processor's arithmetic\n"
-                            "a pass uses.";
+                            "a pass uses. With --sampler it times the choice of a token.";
 
 #define BATCH_MAX 256
 #define CONTEXT_MAX 131072
@@ -37,7 +38,8 @@ static const char about[] = "headway-bench measures speculative decoding on a mo
 struct options {
     const char *model, *json, *prompts, *batch, *isa, *type, *kv, *shape, *rows, *context,
         *held_out;
-    int tokens, threads, repeat, limit, prompt, windows;
+    int tokens, threads, repeat, limit, prompt, windows, vocab;
+    bool sampler;
 };
 
 /* One cell of the table: a kind of text, a batch size, a number of drafts. */
@@ -348,7 +350,8 @@ int main(int argc, char **argv)
                             .rows = "1,2,3,4,5,6,7,8,12,16",
                             .context = "256,2048",
                             .prompt = 512,
-                            .windows = 64}};
+                            .windows = 64,
+                            .vocab = 151936}};
     struct options *o = &b.o;
     const struct opt table[] = {
         {"model", OPT_STRING, &o->model, 0, 0, 0, "folder of the model"},
@@ -363,10 +366,13 @@ int main(int argc, char **argv)
         {"context", OPT_STRING, &o->context, 0, 0, 0, "positions before the rows; with --shape"},
         {"prompt", OPT_INT, &o->prompt, 0, CONTEXT_MAX, 0,
          "tokens of a prompt to read, 0 = none; with --shape"},
+        {"sampler", OPT_FLAG, &o->sampler, 0, 0, 0, "choices of tokens instead"},
+        {"vocab", OPT_INT, &o->vocab, 2, 1e7, 0, "tokens to choose from; with --sampler"},
         {"batch", OPT_STRING, &o->batch, 0, 0, 0,
          "sequences at a time (default 1, with --shape 1,4,16)"},
         {"repeat", OPT_INT, &o->repeat, 0, REPEAT_MAX, 0,
-         "rounds; medians and extremes are over them; 0 = 3, with --shape 5"},
+         "rounds; medians and extremes are over them; 0 = 3, with --shape 5, with "
+         "--sampler 15"},
         {"threads", OPT_INT, &o->threads, 0, TEAM_MAX, 0, "0 = all"},
         {"isa", OPT_CHOICE, &o->isa, 0, 0, "auto|generic|avx2|avx512|vnni|amx", "kernels"},
         {"type", OPT_CHOICE, &o->type, 0, 0, WEIGHT_TYPE_NAMES,
@@ -378,14 +384,16 @@ int main(int argc, char **argv)
     int rc = opts_parse(table, about, argc, argv, NULL, 0, NULL, &err);
     if (rc > 0)
         return 0;
-    if (!rc && !o->model == !o->shape)
+    if (!rc && (o->model != NULL) + (o->shape != NULL) + o->sampler != 1)
         rc = err_set(&err, ERR_INVALID,
                      "give either --model FOLDER, to measure speculation, or --shape, to time "
-                     "passes of random weights");
+                     "passes of random weights, or --sampler, to time choices of tokens");
     if (!o->repeat)
-        o->repeat = o->shape ? 5 : 3;
+        o->repeat = o->shape ? 5 : o->sampler ? 15 : 3;
     json_t *json = json_object();
-    if (!rc && o->shape)
+    if (!rc && o->sampler)
+        rc = sampler_measure(o->vocab, o->threads, o->isa, o->repeat, &err);
+    else if (!rc && o->shape)
         rc = run_shape(o, json, &err);
     else if (!rc && o->held_out)
         rc = run_quality(&b, json, &err);

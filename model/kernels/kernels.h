@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "model/kernels/sample.h"
 #include "weights/quant.h"
 
 #define PANEL 16 /* output channels per panel */
@@ -154,6 +155,8 @@ struct kernels {
 
     /* log(sum(exp(x))) over width values, any width. */
     float (*logsumexp)(const float *x, int width);
+
+    struct sample_kernels sample;
 };
 
 extern struct kernels kernels;

@@ -562,6 +562,8 @@ static float logsumexp(const float *x, int width)
     return top + logf(sum);
 }
 
+#include "model/kernels/sample_body.h"
+
 const struct kernels KERNELS = {
     .name = KERNELS_NAME,
     .linear = {[WEIGHT_F32] = linear_f32, [WEIGHT_BF16] = linear_bf16},
@@ -572,4 +574,5 @@ const struct kernels KERNELS = {
     .swiglu = swiglu,
     .attention = {[WEIGHT_F32] = attention_f32, [WEIGHT_BF16] = attention_bf16},
     .logsumexp = logsumexp,
+    .sample = {sample_maxima, sample_mask, sample_mass, sample_count, sample_nth, sample_draw},
 };

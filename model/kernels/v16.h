@@ -12,9 +12,13 @@
  *   sum, largest        of the lanes: halves are joined pairwise, 16 to 8 to 4 to 2 to 1
  *   magnitude(a, b)     the largest absolute value; a NaN counts as larger than all
  *   round               to the nearest whole numbers, ties to even
+ *   ge(a, b)            a bit per lane where a >= b, lane 0 the lowest
+ *   select(mask, a, b)  a where the lane's bit is 1, else b
+ *   bits, of_bits       the same bits as v16i, and back
  *
  * And whole numbers: v16i, sixteen of 32 bits; v64u, sixty-four bytes; v4s, four signed bytes.
  *
+ *   v16i_add sub mul and xor     per lane, modulo 2^32; v16i_shift_right fills with zeros
  *   v16i_store_i8       as bytes; the numbers must lie within -127..127
  *   v64u_load_nibbles   the low or the high halves of 64 bytes
  *   v16i_dot(s, w, x)   lane i: s + the sum over j of w[4 i + j] x[j]
@@ -52,6 +56,27 @@ V16_INLINE v16 v16_exp(v16 x)
     p = v16_fma(p, r, v16_set(1.0f));
     p = v16_fma(p, r, v16_set(1.0f));
     return v16_scale_exponent(p, t);
+}
+
+/* The natural logarithm of a normal number above 0, with an error below 3 ulp, near 1 too. The
+ * mantissa lies in sqrt(1/2)..sqrt(2); log(1 + f) = 2 atanh(f / (2 + f)) by its series. */
+V16_INLINE v16 v16_log(v16 x)
+{
+    /* The difference of 1 and sqrt(1/2) in bits lifts the exponent of mantissas above sqrt(2). */
+    v16i bits = v16_bits(x), lifted = v16i_add(bits, v16i_set(0x3f800000 - 0x3f3504f3));
+    v16i exponent = v16i_and(lifted, v16i_set((int32_t)0xff800000));
+    v16 n = v16i_float(v16i_sub(v16i_shift_right(exponent, 23), v16i_set(127)));
+    v16 m = v16_of_bits(v16i_add(v16i_sub(bits, exponent), v16i_set(0x3f800000)));
+    v16 f = v16_sub(m, v16_set(1.0f));
+    v16 s = v16_div(f, v16_add(f, v16_set(2.0f))), s2 = v16_mul(s, s);
+    v16 p = v16_set(2.0f / 9);
+    p = v16_fma(p, s2, v16_set(2.0f / 7));
+    p = v16_fma(p, s2, v16_set(2.0f / 5));
+    p = v16_fma(p, s2, v16_set(2.0f / 3));
+    p = v16_mul(v16_mul(p, s2), s);
+    p = v16_fma(n, v16_set(0x1.7f7d1cp-20f), p);
+    p = v16_fma(s, v16_set(2.0f), p);
+    return v16_fma(n, v16_set(0x1.62e400p-1f), p);
 }
 
 /* 1 / (1 + e^-x) */

@@ -171,6 +171,70 @@ V16_INLINE v16 v16i_float(v16i x)
     return (v16){_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)};
 }
 
+V16_INLINE unsigned v16_ge(v16 x, v16 y)
+{
+    unsigned a = (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(x.a, y.a, _CMP_GE_OQ));
+    return a | (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(x.b, y.b, _CMP_GE_OQ)) << 8;
+}
+
+V16_INLINE v16 v16_select(unsigned mask, v16 x, v16 y)
+{
+    __m256i all = _mm256_set1_epi32((int)mask);
+    __m256i a = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128), b = _mm256_slli_epi32(a, 8);
+    a = _mm256_cmpeq_epi32(_mm256_and_si256(all, a), a);
+    b = _mm256_cmpeq_epi32(_mm256_and_si256(all, b), b);
+    return (v16){_mm256_blendv_ps(y.a, x.a, _mm256_castsi256_ps(a)),
+                 _mm256_blendv_ps(y.b, x.b, _mm256_castsi256_ps(b))};
+}
+
+V16_INLINE v16i v16_bits(v16 x)
+{
+    return (v16i){_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)};
+}
+
+V16_INLINE v16 v16_of_bits(v16i x)
+{
+    return (v16){_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)};
+}
+
+V16_INLINE v16i v16i_load(const int32_t *p)
+{
+    return (v16i){_mm256_loadu_si256((const __m256i *)p),
+                  _mm256_loadu_si256((const __m256i *)(p + 8))};
+}
+
+V16_INLINE void v16i_store(int32_t *p, v16i x)
+{
+    _mm256_storeu_si256((__m256i *)p, x.a);
+    _mm256_storeu_si256((__m256i *)(p + 8), x.b);
+}
+
+V16_INLINE v16i v16i_sub(v16i x, v16i y)
+{
+    return (v16i){_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)};
+}
+
+V16_INLINE v16i v16i_mul(v16i x, v16i y)
+{
+    return (v16i){_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)};
+}
+
+V16_INLINE v16i v16i_and(v16i x, v16i y)
+{
+    return (v16i){_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)};
+}
+
+V16_INLINE v16i v16i_xor(v16i x, v16i y)
+{
+    return (v16i){_mm256_xor_si256(x.a, y.a), _mm256_xor_si256(x.b, y.b)};
+}
+
+V16_INLINE v16i v16i_shift_right(v16i x, int bits)
+{
+    __m256i n = _mm256_set1_epi32(bits);
+    return (v16i){_mm256_srlv_epi32(x.a, n), _mm256_srlv_epi32(x.b, n)};
+}
+
 typedef struct {
     v16i even, odd; /* bytes 0, 2, 4, ... and 1, 3, 5, ... as 16 bits */
 } v64u;

@@ -155,6 +155,61 @@ V16_INLINE v16 v16i_float(v16i a)
     return _mm512_cvtepi32_ps(a);
 }
 
+V16_INLINE unsigned v16_ge(v16 a, v16 b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ);
+}
+
+V16_INLINE v16 v16_select(unsigned mask, v16 a, v16 b)
+{
+    return _mm512_mask_blend_ps((__mmask16)mask, b, a);
+}
+
+V16_INLINE v16i v16_bits(v16 a)
+{
+    return _mm512_castps_si512(a);
+}
+
+V16_INLINE v16 v16_of_bits(v16i a)
+{
+    return _mm512_castsi512_ps(a);
+}
+
+V16_INLINE v16i v16i_load(const int32_t *p)
+{
+    return _mm512_loadu_si512(p);
+}
+
+V16_INLINE void v16i_store(int32_t *p, v16i a)
+{
+    _mm512_storeu_si512(p, a);
+}
+
+V16_INLINE v16i v16i_sub(v16i a, v16i b)
+{
+    return _mm512_sub_epi32(a, b);
+}
+
+V16_INLINE v16i v16i_mul(v16i a, v16i b)
+{
+    return _mm512_mullo_epi32(a, b);
+}
+
+V16_INLINE v16i v16i_and(v16i a, v16i b)
+{
+    return _mm512_and_si512(a, b);
+}
+
+V16_INLINE v16i v16i_xor(v16i a, v16i b)
+{
+    return _mm512_xor_si512(a, b);
+}
+
+V16_INLINE v16i v16i_shift_right(v16i a, int bits)
+{
+    return _mm512_srlv_epi32(a, _mm512_set1_epi32(bits));
+}
+
 #if defined(__AVX512VNNI__)
 
 typedef __m512i v64u;

@@ -180,7 +180,7 @@ V16_INLINE void v16i_store_i8(int8_t *p, v16i a)
 V16_INLINE v16i v16i_add(v16i a, v16i b)
 {
     for (int i = 0; i < 16; i++)
-        a.i[i] += b.i[i];
+        a.i[i] = (int32_t)((uint32_t)a.i[i] + (uint32_t)b.i[i]);
     return a;
 }
 
@@ -206,6 +206,82 @@ V16_INLINE v16 v16i_float(v16i a)
     for (int i = 0; i < 16; i++)
         r.f[i] = (float)a.i[i];
     return r;
+}
+
+V16_INLINE unsigned v16_ge(v16 a, v16 b)
+{
+    unsigned mask = 0;
+    for (int i = 0; i < 16; i++)
+        mask |= (unsigned)(a.f[i] >= b.f[i]) << i;
+    return mask;
+}
+
+V16_INLINE v16 v16_select(unsigned mask, v16 a, v16 b)
+{
+    for (int i = 0; i < 16; i++)
+        a.f[i] = mask >> i & 1 ? a.f[i] : b.f[i];
+    return a;
+}
+
+V16_INLINE v16i v16_bits(v16 a)
+{
+    v16i r;
+    memcpy(r.i, a.f, sizeof r.i);
+    return r;
+}
+
+V16_INLINE v16 v16_of_bits(v16i a)
+{
+    v16 r;
+    memcpy(r.f, a.i, sizeof r.f);
+    return r;
+}
+
+V16_INLINE v16i v16i_load(const int32_t *p)
+{
+    v16i r;
+    memcpy(r.i, p, sizeof r.i);
+    return r;
+}
+
+V16_INLINE void v16i_store(int32_t *p, v16i a)
+{
+    memcpy(p, a.i, sizeof a.i);
+}
+
+V16_INLINE v16i v16i_sub(v16i a, v16i b)
+{
+    for (int i = 0; i < 16; i++)
+        a.i[i] = (int32_t)((uint32_t)a.i[i] - (uint32_t)b.i[i]);
+    return a;
+}
+
+V16_INLINE v16i v16i_mul(v16i a, v16i b)
+{
+    for (int i = 0; i < 16; i++)
+        a.i[i] = (int32_t)((uint32_t)a.i[i] * (uint32_t)b.i[i]);
+    return a;
+}
+
+V16_INLINE v16i v16i_and(v16i a, v16i b)
+{
+    for (int i = 0; i < 16; i++)
+        a.i[i] &= b.i[i];
+    return a;
+}
+
+V16_INLINE v16i v16i_xor(v16i a, v16i b)
+{
+    for (int i = 0; i < 16; i++)
+        a.i[i] ^= b.i[i];
+    return a;
+}
+
+V16_INLINE v16i v16i_shift_right(v16i a, int bits)
+{
+    for (int i = 0; i < 16; i++)
+        a.i[i] = (int32_t)((uint32_t)a.i[i] >> bits);
+    return a;
 }
 
 typedef struct {
