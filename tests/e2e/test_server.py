@@ -655,10 +655,10 @@ class Life(unittest.TestCase):
         server = self.start("--timeout", 600)
         idle = server.connect()
         self.assertEqual(server.request("GET", "/ready", connection=idle)[0], 200)
-        fields = {"prompt": PROMPT, "max_tokens": 150, "ignore_eos": True, "temperature": 0}
+        fields = {"prompt": PROMPT, "max_tokens": 500, "ignore_eos": True, "temperature": 0}
         wanted = server.complete(**fields)["choices"][0]["text"]
         stream = server.open_stream(**fields, n=4)
-        whole = server.raw(60)
+        whole = server.raw(300)
         whole.sendall(post_bytes(fields))
         server.wait_metric("num_requests_running", lambda n: n == 5)
         server.process.send_signal(signal.SIGTERM)
