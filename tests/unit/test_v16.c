@@ -82,6 +82,8 @@ static struct triple subnormal(uint64_t a, uint64_t b)
     float x = b >> 16 & 1 ? beside_one(b >> 17) : of_exponent(a >> 8, 0);
     float y = ldexpf(b >> 20 & 1 ? beside_one(b >> 21) : of_exponent(b >> 24, 0), -75);
     float z = b >> 63 ? of_exponent(a, exponent) : from_bits((uint32_t)a & 0x80ffffff);
+    if (b >> 62 == 0) /* one more is no longer subnormal */
+        z = from_bits(((uint32_t)a & 0x80000000) | 0x7fffff);
     return (struct triple){ldexpf(x, exponent + 75 - part % 30 + 2), y, part < 16 ? 0 : z};
 }
 
@@ -134,6 +136,12 @@ static const struct family {
 
 /* ---- the fused multiply-add ---- */
 
+static uint64_t millions(void)
+{
+    const char *cases = getenv("CASES");
+    return cases ? (uint64_t)atoi(cases) : MILLIONS;
+}
+
 static bool same_number(float a, float b)
 {
     return (isnan(a) && isnan(b)) || bits_of(a) == bits_of(b);
@@ -157,8 +165,7 @@ static int check_sixteen(const float *x, const float *y, const float *z)
 static void fma_is_that_of_libm(void **state)
 {
     (void)state;
-    const char *cases = getenv("CASES");
-    uint64_t groups = (uint64_t)(cases ? atoi(cases) : MILLIONS) * 1000000 / 16 / FAMILIES + 1;
+    uint64_t groups = millions() * 1000000 / 16 / FAMILIES + 1;
     for (size_t f = 0; f < FAMILIES; f++) {
         long differ = 0;
         for (uint64_t g = 0; g < groups; g++) {
@@ -178,13 +185,22 @@ static void fma_is_that_of_libm(void **state)
     }
 }
 
-/* Lane by lane with quiet neighbours: the slow way is taken for all lanes as soon as one asks. */
+/* Just below half-way between the largest subnormal number and the smallest that is not. */
+static void fma_at_the_smallest_normal_number(void **state)
+{
+    (void)state;
+    float x[16] = {0x1.000002p-75f}, y[16] = {0x1.fffffcp-76f}, z[16] = {0x0.fffffep-126f};
+    assert_int_equal(check_sixteen(x, y, z), 1);
+}
+
+/* Lane by lane with quiet neighbours: the slow way is taken for all lanes as soon as one asks, so
+ * that above the neighbours hide a lane that should have asked. */
 static void fma_finds_every_lane_in_doubt(void **state)
 {
     (void)state;
     for (int lane = 0; lane < 16; lane++)
         for (size_t f = 0; f < FAMILIES; f++)
-            for (uint64_t i = 0; i < 2000; i++) {
+            for (uint64_t i = 0; i < millions() * 400; i++) {
                 float x[16], y[16], z[16];
                 for (int j = 0; j < 16; j++)
                     x[j] = 1, y[j] = 1.25f, z[j] = (float)j;
@@ -287,9 +303,13 @@ static void extremes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(fma_is_that_of_libm),   cmocka_unit_test(fma_finds_every_lane_in_doubt),
-        cmocka_unit_test(f16_is_widened),        cmocka_unit_test(dots_of_bytes),
-        cmocka_unit_test(rounding_goes_to_even), cmocka_unit_test(extremes),
+        cmocka_unit_test(fma_is_that_of_libm),
+        cmocka_unit_test(fma_at_the_smallest_normal_number),
+        cmocka_unit_test(fma_finds_every_lane_in_doubt),
+        cmocka_unit_test(f16_is_widened),
+        cmocka_unit_test(dots_of_bytes),
+        cmocka_unit_test(rounding_goes_to_even),
+        cmocka_unit_test(extremes),
     };
     return cmocka_run_group_tests_name("v16", tests, NULL, NULL);
 }
