@@ -19,6 +19,9 @@ override CC := clang
 override SAN := address,undefined,fuzzer-no-link
 endif
 
+# As many at a time as there are cores; -j on the command line overrules.
+MAKEFLAGS += -j$(shell nproc)
+
 comma := ,
 variant := $(if $(filter-out gcc,$(CC)),-$(notdir $(CC)))$(if $(SAN),-$(subst $(comma),-,$(SAN)))
 BUILD := build$(if $(filter fuzz,$(MAKECMDGOALS)),-fuzz,$(variant))
@@ -122,17 +125,15 @@ ifneq ($(findstring thread,$(SAN)),)
 RUNNER := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(shell setarch -R true 2>/dev/null && echo setarch -R)
 endif
 
-# The line at the end, "N passed, N failed", counts programs.
+# Those that take longest begin, those that measure time come last and alone.
+LONG  := $(filter %/test_exact %/test_model_grad %/test_parity tests/e2e/test_server.py, \
+             $(TESTS) $(SCRIPTS))
+ALONE := tests/e2e/test_bench.sh tests/e2e/test_soak.sh
+
 build-tests: $(TESTS)
 test: all build-tests | $(DEPS)
-	@export BUILD=$(BUILD); passed=0; failed=0; log=$(BUILD)/test.log; \
-	for t in $(TESTS) $(SCRIPTS); do \
-	    case $$t in *.sh) shell=bash;; *.py) shell=python3;; *) shell=;; esac; \
-	    if $(RUNNER) timeout -k 10 $(TEST_TIMEOUT) $$shell $$t >$$log 2>&1; \
-	    then passed=$$((passed + 1)); echo "pass $$t"; \
-	    else echo "FAIL $$t (exit $$?)"; failed=$$((failed + 1)); cat $$log; fi; \
-	done; \
-	echo "$$passed passed, $$failed failed"; [ $$failed = 0 ]
+	@BUILD=$(BUILD) TEST_TIMEOUT=$(TEST_TIMEOUT) RUNNER="$(RUNNER)" tests/run.sh \
+	    $(LONG) $(filter-out $(LONG) $(ALONE),$(TESTS) $(SCRIPTS)) alone $(ALONE)
 
 # Starts from tests/fuzz/NAME.seeds, keeps what it finds in the build folder.
 fuzz: $(FUZZERS)
@@ -145,6 +146,7 @@ fuzz: $(FUZZERS)
 
 PACKAGES := gcc libc6-dev libmicrohttpd-dev libjansson-dev libuv1-dev libcmocka-dev \
             $(if $(findstring dnnl,$(SGEMM)),libdnnl-dev,libopenblas-dev) python3 curl \
+            clang-format \
             $(if $(findstring clang,$(CC)),clang libclang-rt-dev)
 deps: $(BUILD)/deps.stamp
 $(BUILD)/deps.stamp:

@@ -28,7 +28,7 @@ static void relax(void)
 static void round_wait(struct team *team, _Atomic unsigned *round, unsigned count)
 {
     unsigned now;
-    for (int i = 0; i < SPINS; i++) {
+    for (int i = 0; i < team->spins; i++) {
         if ((int)(atomic_load_explicit(round, memory_order_acquire) - count) >= 0)
             return;
         relax();
@@ -80,11 +80,14 @@ int team_init(struct team *team, int n, struct err *err)
 {
     cpu_set_t cpus;
     memset(team, 0, sizeof *team);
+    int cores = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
     if (n == 0)
-        n = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
+        n = cores;
     if (n > TEAM_MAX)
         n = TEAM_MAX;
     team->n = n;
+    /* A lane that spins where there are fewer cores than lanes keeps out the one it waits for. */
+    team->spins = n > cores ? 0 : SPINS;
     for (int i = 0; i < n; i++)
         team->lanes[i] = (struct lane){.team = team, .id = i, .n = n};
     pthread_mutex_init(&team->start, NULL);

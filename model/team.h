@@ -39,6 +39,7 @@ struct lane {
 
 struct team {
     int n;
+    int spins; /* at a barrier, before a lane sleeps */
     pthread_t threads[TEAM_MAX];
     struct lane lanes[TEAM_MAX];
     void (*fn)(struct lane *lane, void *arg);

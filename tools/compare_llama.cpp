@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "llama.h"
+#include <llama.h>
 
 using std::string;
 using std::vector;

@@ -207,7 +207,7 @@ typedef void quant_tile_fn(const struct quant_pair *x, int pairs, const uint8_t 
     {                                                                                              \
         quant_tile(x, pairs, panel, residual, y, y_stride, R, QUANT_PANELS, type, load);           \
     }
-#define QUANT_ENTRY(R, name) {name##_one_##R, name##_all_##R},
+#define QUANT_ENTRY(R, name) {name##_one_##R, QUANT_PANELS == 1 ? name##_one_##R : name##_all_##R},
 
 /* QUANT_PANELS panels at a time, or one; they stay in the cache while all rows pass over them. */
 #define LINEAR_QUANT(name, type, load)                                                             \

@@ -9,6 +9,12 @@ Writes the fixtures that test_parity.c reads, tests/data/parity/NAME/:
                                      loss (N)                  mean over rows, in nats
                                      grad.NAME                 of the sum of the losses, every tensor
 
+Some are only served, not trained, so that they may be large: theirs are
+
+                                     positions (S)             I32
+                                     tokens                    as above
+                                     logits (N, B, S, V)       of every head at these positions
+
 Only needed to make fixtures anew; `make test` reads the committed files:
 
     python3 -m venv /tmp/parity && /tmp/parity/bin/pip install numpy torch
@@ -64,6 +70,31 @@ FIXTURES = {
         covers="replicated unembeddings, six of them, more than 256 rows",
         kind="replicated", dim=32, n_layers=1, n_heads=2, n_kv_heads=1, hidden=32, vocab=47,
         context=90, n=6, layers=0, tied=False, bf16=False, sequences=3, norm_eps=1e-5, theta=10000),
+    "far": dict(
+        covers="1,300 positions, with layers in the heads; three query heads on one key/value head",
+        kind="parallel", dim=48, n_layers=1, n_heads=3, n_kv_heads=1, hidden=32, vocab=40,
+        context=1300, n=2, layers=1, tied=False, bf16=True, sequences=1, norm_eps=1e-5,
+        theta=10000, served=True),
+    "far-linear": dict(
+        covers="1,100 positions, heads without a cache; heads of 48, each query its own keys",
+        kind="linear", dim=96, n_layers=1, n_heads=2, n_kv_heads=2, hidden=32, vocab=37,
+        context=1100, n=3, layers=0, tied=False, bf16=True, sequences=1, norm_eps=1e-5,
+        theta=10000, served=True),
+    "size80": dict(
+        covers="heads of 80, two on the same keys",
+        kind="replicated", dim=160, n_layers=1, n_heads=2, n_kv_heads=1, hidden=32, vocab=31,
+        context=150, n=2, layers=0, tied=False, bf16=True, sequences=2, norm_eps=1e-5,
+        theta=10000, served=True),
+    "size128": dict(
+        covers="a head of 128, in heads that each read the one before",
+        kind="causal", dim=128, n_layers=0, n_heads=1, n_kv_heads=1, hidden=32, vocab=29,
+        context=150, n=2, layers=1, tied=True, bf16=True, sequences=2, norm_eps=1e-5,
+        theta=10000, served=True),
+    "groups": dict(
+        covers="six query heads on two key/value heads of 16, in heads that each read the one after",
+        kind="anticausal", dim=96, n_layers=1, n_heads=6, n_kv_heads=2, hidden=32, vocab=31,
+        context=280, n=2, layers=1, tied=True, bf16=True, sequences=2, norm_eps=1e-5,
+        theta=10000, served=True),
 }
 
 
@@ -252,6 +283,9 @@ def make(name):
 
     # The C code reads epsilon and theta as floats.
     c.norm_eps, c.theta = float(np.float32(c.norm_eps)), float(np.float32(c.theta))
+    if hasattr(c, "served"):
+        make_served(c, weights, windows, folder)
+        return
     w = {n: t.double().requires_grad_() for n, t in weights.items()}
     out, loss = losses(c, w, windows)
     loss.sum().backward()
@@ -261,6 +295,24 @@ def make(name):
     write_safetensors(folder / "expected.safetensors", expected)
     size = sum(f.stat().st_size for f in folder.iterdir())
     print(f"{name}: {c.covers}; losses {[round(x, 3) for x in loss.tolist()]}, {size} bytes")
+
+
+def interesting(context):
+    """The first, the last, and those about where a chunk, a page or a mistake might end."""
+    near = {p + d for p in (64, 128, 200, 256, 512, 1024) for d in (-2, -1, 0, 1)}
+    return sorted(p for p in near | {0, 1, 2, 31, context // 2, context - 2, context - 1}
+                  if p < context)
+
+
+def make_served(c, weights, windows, folder):
+    positions = torch.tensor(interesting(c.context), dtype=torch.int32)
+    with torch.no_grad():
+        out = logits(c, {n: t.double() for n, t in weights.items()}, windows[:, :c.context])
+    write_safetensors(folder / "expected.safetensors", {
+        "positions": positions, "tokens": windows.int(),
+        "logits": out[:, :, positions.long()].float()})
+    size = sum(f.stat().st_size for f in folder.iterdir())
+    print(f"{folder.name}: {c.covers}; {len(positions)} positions, {size} bytes")
 
 
 if __name__ == "__main__":

@@ -375,12 +375,40 @@ struct attention {
     struct kv kv;
 };
 
-/* Positions of the last block that the row must not see hold rubbish: keys that would win, and
- * no numbers at all. */
-static void attention_draw(struct attention *a, struct draws *d, bool wild)
+/* The cache of n positions as the kernels want it, and what it then holds back in k and v. */
+static void cache_fill(struct attention *a, enum weight_type type, size_t room)
+{
+    struct err err;
+    struct config config = {.n_kv_heads = 1, .head_dim = a->size};
+    size_t size = (size_t)a->size;
+    assert_ok(kv_pool_init(&a->pool, &config, 1, kv_pages(a->n), type, &err), err);
+    assert_ok(kv_init(&a->kv, &a->pool, a->n, &err), err);
+    assert_true(kv_reserve(&a->kv, a->n));
+    for (size_t pos = 0; pos < room / size; pos++) {
+        kv_put_key(&a->kv, 0, 0, (int)pos, a->k + pos * size);
+        kv_put_value(&a->kv, 0, 0, (int)pos, a->v + pos * size);
+    }
+    for (size_t i = 0; type == WEIGHT_BF16 && i < room; i++) {
+        a->k[i] = bf16_to_float(bf16_from_float(a->k[i]));
+        a->v[i] = bf16_to_float(bf16_from_float(a->v[i]));
+    }
+}
+
+static void cache_attend(const struct attention *a, const struct path *path,
+                         const struct attention_query *queries, int n)
+{
+    struct attention_cache cache = {
+        .pages = a->kv.pages, .values = a->pool.values, .tail_chunk = INT_MAX};
+    path->k.attention[a->pool.type](queries, n, &cache, a->size, a->scale,
+                                    &(struct prefetch){NULL, NULL});
+}
+
+/* Over n positions. Those of the last block that the row must not see hold rubbish: keys that would
+ * win, and no numbers at all. */
+static void attention_draw(struct attention *a, struct draws *d, int n, bool wild)
 {
     static const int sizes[] = {16, 32, 48, 64, 80, 128, 256};
-    a->n = 1 + draw_below(d, 300);
+    a->n = n;
     a->size = sizes[draw_below(d, 7)];
     a->queries = 1 + draw_below(d, QUERIES_MOST);
     a->fewer = draw_below(d, 2) ? 0 : draw_below(d, 40);
@@ -404,20 +432,7 @@ static void attention_draw(struct attention *a, struct draws *d, bool wild)
             a->k[pos * size + i] = pos % 2 ? 100 * a->q[i] : NAN;
             a->v[pos * size + i] = NAN;
         }
-    struct err err;
-    struct config config = {.n_kv_heads = 1, .head_dim = a->size};
-    enum weight_type type = draw_below(d, 2) ? WEIGHT_BF16 : WEIGHT_F32;
-    assert_ok(kv_pool_init(&a->pool, &config, 1, kv_pages(a->n), type, &err), err);
-    assert_ok(kv_init(&a->kv, &a->pool, a->n, &err), err);
-    assert_true(kv_reserve(&a->kv, a->n));
-    for (size_t pos = 0; pos < room / size; pos++) {
-        kv_put_key(&a->kv, 0, 0, (int)pos, a->k + pos * size);
-        kv_put_value(&a->kv, 0, 0, (int)pos, a->v + pos * size);
-    }
-    for (size_t i = 0; type == WEIGHT_BF16 && i < room; i++) {
-        a->k[i] = bf16_to_float(bf16_from_float(a->k[i]));
-        a->v[i] = bf16_to_float(bf16_from_float(a->v[i]));
-    }
+    cache_fill(a, draw_below(d, 2) ? WEIGHT_BF16 : WEIGHT_F32, room);
 }
 
 static void attention_free(struct attention *a)
@@ -429,20 +444,21 @@ static void attention_free(struct attention *a)
     kv_pool_release(&a->pool);
 }
 
+static int attention_seen(const struct attention *a, int query)
+{
+    int seen = a->n - query * a->fewer;
+    return seen > 1 ? seen : 1;
+}
+
 /* Queries first..first+n-1. Query i sees fewer positions than the one before, by `fewer`. */
 static void attention_run(const struct attention *a, const struct path *path, int first, int n,
                           float *out)
 {
     struct attention_query queries[QUERIES_MOST];
-    for (int i = 0; i < n; i++) {
-        int seen = a->n - (first + i) * a->fewer;
+    for (int i = 0; i < n; i++)
         queries[i] = (struct attention_query){a->q + (first + i) * a->size, out + i * a->size,
-                                              seen > 1 ? seen : 1};
-    }
-    struct attention_cache cache = {
-        .pages = a->kv.pages, .values = a->pool.values, .tail_chunk = INT_MAX};
-    path->k.attention[a->pool.type](queries, n, &cache, a->size, a->scale,
-                                    &(struct prefetch){NULL, NULL});
+                                              attention_seen(a, first + i)};
+    cache_attend(a, path, queries, n);
 }
 
 /* Whatever heads stand beside it, a head's result is the same, on every path. */
@@ -453,7 +469,7 @@ static void attention_is_the_same_on_every_path(void **state)
     for (int i = 0; i < 200; i++) {
         struct attention a;
         float right[OUT_MOST], out[OUT_MOST];
-        attention_draw(&a, &d, i % 2);
+        attention_draw(&a, &d, 1 + draw_below(&d, 300), i % 2);
         for (int q = 0; q < a.queries; q++)
             attention_run(&a, &paths[0], q, 1, right + q * a.size);
         for (int path = 0; path < n_paths; path++) {
@@ -465,20 +481,20 @@ static void attention_is_the_same_on_every_path(void **state)
     }
 }
 
-/* softmax(scale q k) v in double precision. */
-static void attention_right(const struct attention *a, const float *q, double *out)
+/* softmax(scale q k) v over positions 0..n-1, in double precision. */
+static void attention_right(const struct attention *a, const float *q, int n, double *out)
 {
-    double *p = calloc((size_t)a->n, sizeof *p), top = -INFINITY, sum = 0;
+    double *p = calloc((size_t)n, sizeof *p), top = -INFINITY, sum = 0;
     assert_non_null(p);
     size_t size = (size_t)a->size;
-    for (int j = 0; j < a->n; j++) {
+    for (int j = 0; j < n; j++) {
         for (size_t i = 0; i < size; i++)
             p[j] += (double)q[i] * a->k[(size_t)j * size + i];
         p[j] *= a->scale;
         top = fmax(top, p[j]);
     }
     memset(out, 0, size * sizeof *out);
-    for (int j = 0; j < a->n; j++) {
+    for (int j = 0; j < n; j++) {
         double e = exp(p[j] - top);
         sum += e;
         for (size_t i = 0; i < size; i++)
@@ -489,6 +505,20 @@ static void attention_right(const struct attention *a, const float *q, double *o
     free(p);
 }
 
+/* The largest difference over all queries, each measured by its own result. */
+static double attention_error(const struct attention *a, const struct path *path)
+{
+    float out[OUT_MOST];
+    double right[256], worst = 0;
+    attention_run(a, path, 0, a->queries, out);
+    for (int q = 0; q < a->queries; q++) {
+        attention_right(a, a->q + q * a->size, attention_seen(a, q), right);
+        double off = relative_difference(out + q * a->size, right, (size_t)a->size);
+        worst = off > worst || isnan(off) ? off : worst;
+    }
+    return worst;
+}
+
 /* A score of about 5 has an error of some 1e-6, and so has its exponential. */
 static void attention_is_right(void **state)
 {
@@ -497,17 +527,40 @@ static void attention_is_right(void **state)
     double worst = 0;
     for (int i = 0; i < 200; i++) {
         struct attention a;
-        float out[OUT_MOST];
-        double right[OUT_MOST];
-        attention_draw(&a, &d, false);
-        a.fewer = 0;
-        attention_run(&a, &paths[n_paths - 1], 0, a.queries, out);
-        for (int q = 0; q < a.queries; q++)
-            attention_right(&a, a.q + q * a.size, right + q * a.size);
-        worst = fmax(worst, relative_difference(out, right, (size_t)(a.queries * a.size)));
+        attention_draw(&a, &d, 1 + draw_below(&d, 300), false);
+        double off = attention_error(&a, &paths[n_paths - 1]);
+        worst = off > worst || isnan(off) ? off : worst;
         attention_free(&a);
     }
     print_message("attention: %.1e\n", worst);
+    assert_true(worst < 5e-6);
+}
+
+/* Long texts, on every path: the error does not grow with them, and what stands far away counts. */
+static void attention_is_right_far_back(void **state)
+{
+    (void)state;
+    static const int lengths[] = {199,  200,  201,  256,  257,  511, 512,
+                                  1000, 1023, 1024, 1025, 1300, 1500};
+    struct draws d = {11, 0};
+    double worst = 0;
+    int of_type[WEIGHT_TYPES] = {0};
+    for (int i = 0; i < 39; i++) {
+        struct attention a;
+        attention_draw(&a, &d, lengths[i % 13], false);
+        of_type[a.pool.type]++;
+        for (int path = 0; path < n_paths; path++) {
+            double off = attention_error(&a, &paths[path]);
+            worst = off > worst || isnan(off) ? off : worst;
+        }
+        attention_free(&a);
+    }
+    print_message("attention over up to 1500 positions, f32 %d times, bf16 %d times, on",
+                  of_type[WEIGHT_F32], of_type[WEIGHT_BF16]);
+    for (int path = 0; path < n_paths; path++)
+        print_message(" %s", paths[path].k.name);
+    print_message(": %.1e\n", worst);
+    assert_true(of_type[WEIGHT_F32] > 5 && of_type[WEIGHT_BF16] > 5);
     assert_true(worst < 5e-6);
 }
 
@@ -526,6 +579,7 @@ int main(void)
         cmocka_unit_test(exp_is_clamped_to_normal_numbers),
         cmocka_unit_test(attention_is_the_same_on_every_path),
         cmocka_unit_test(attention_is_right),
+        cmocka_unit_test(attention_is_right_far_back),
     };
     return cmocka_run_group_tests_name("kernels", tests, find_paths, NULL);
 }
