@@ -266,7 +266,7 @@ static void draft_lane(struct lane *lane, void *arg)
     struct server *s = d->server;
     struct pass pass = {&s->model, s->kept_rows, s->n_kept, attend_cached, NULL};
     head_type(s->model.config.kind)
-        ->draft(lane, &pass, &s->work, d->head, s->kept_z, s->full, s->n_out,
+        ->draft(lane, &pass, &s->work, d->head, s->tokens, s->kept_z, s->full, s->n_out,
                 d->head + 1 == s->model.config.n_predict, s->h);
     model_logits(lane, &s->model, d->head, 1, s->h, s->n_out, s->norm, s->logits);
 }
