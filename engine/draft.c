@@ -3,6 +3,7 @@
  * look-up finds. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "engine/scheduler.h"
 
 /* A request whose heads (with caches) nobody asked for in so many steps stops keeping their caches
@@ -27,65 +28,76 @@ static void drop_idle_heads(struct sequence *q, int heads)
     q->used = q->patience = 0;
 }
 
-/* Chain of k drafts from heads, or from look-up where there are no heads. */
-static void fixed_shape(struct sequence *q, int k, int heads)
+/* What the next proposal may be. */
+static void wish(struct sequence *q, struct wish *w)
 {
-    struct shape *shape = &q->shape;
-    bool lookup = heads == 0;
-    shape->n = lookup || k < heads ? k : heads;
-    shape->heads = lookup ? 0 : shape->n;
-    for (int j = 0; j < shape->n; j++) {
-        shape->parent[j] = (int8_t)(j - 1);
-        shape->depth[j] = (int8_t)(j + 1);
-        shape->head[j] = (int8_t)(lookup ? 0 : j + 1);
-        shape->rank[j] = 0;
-        shape->chance[j] = 1;
-    }
+    struct candidates *c = &q->candidates;
+    int k = q->speculation, most = most_drafts(q);
+    bool automatic = k == SPECULATION_AUTO, any = q->drafters == 0;
+    bool heads = (any || q->drafters & DRAFT_HEADS) && q->heads_kept > 0;
+    bool lookup = q->drafters & DRAFT_LOOKUP || (any && (automatic || !heads));
+    bool tree = q->drafters & DRAFT_TREE || (any && automatic);
+    c->heads = c->n_lookup = 0;
+    if (lookup || automatic) /* what is not used is learned from */
+        c->n_lookup = lookup_propose(&q->lookup, DRAFTS_MAX, c->lookup, &c->match_length);
+    *w = (struct wish){.rates = &q->rates,
+                       .mode = automatic         ? SPECULATE_BEST
+                               : tree || !heads  ? SPECULATE_TREE
+                                                 : SPECULATE_CHAIN,
+                       .heads = heads ? q->heads_kept : 0,
+                       .nodes = automatic || k > DRAFTS_MAX ? DRAFTS_MAX : k,
+                       .depth = most,
+                       .ranks = tree ? DRAFT_RANKS : 1,
+                       .n_lookup = lookup ? c->n_lookup : 0,
+                       .match_length = c->match_length,
+                       .positions = q->n_tokens};
+    /* All ranks are compared with what comes, so that trees are known before they are tried. */
+    q->ranks = tree || automatic ? DRAFT_RANKS : 1;
 }
 
-static void crude(struct sequence *q, int k, int heads)
+/* Rows of prompts that the next step will carry beside. */
+static struct company company(const struct scheduler *s)
 {
-    struct shape *shape = &q->shape;
+    struct company c = {.most_rows = STEP_DRAFTS};
+    for (int i = 0; i < s->max_sequences; i++) {
+        const struct sequence *q = &s->sequences[i];
+        int left = q->active && !q->finish ? q->prefill_end - q->n_cached : 0;
+        left = left < s->prompt_chunk - c.rows ? left : s->prompt_chunk - c.rows;
+        if (left <= 0)
+            continue;
+        c.rows += left;
+        c.positions += (double)left * (q->n_cached + left / 2.0);
+    }
+    c.most_rows += c.rows;
+    return c;
+}
+
+/* Chooses the shapes of all proposals together: they share the pass. */
+static void choose_shapes(struct scheduler *s)
+{
+    struct step *p = &s->step;
+    struct company beside = company(s);
     int n = 0;
-    shape->heads = 0;
-    if (q->drafters & DRAFT_HEADS)
-        for (int r = 0; r < DRAFT_RANKS; r++)
-            for (int i = 1; i <= heads && n < k; i++, n++) {
-                shape->parent[n] = (int8_t)(i == 1 ? -1 : r && i > 2 ? i - 2 : n - 1 - (r && i == 2));
-                if (r && i == 2) shape->parent[n] = 0;
-                shape->depth[n] = (int8_t)i; shape->head[n] = (int8_t)i; shape->rank[n] = (int8_t)r; shape->chance[n] = 0.5f / (float)(n + 1);
-                shape->heads = i > shape->heads ? i : shape->heads;
-            }
-    if (q->drafters & DRAFT_LOOKUP)
-        for (int i = 1; i <= q->candidates.n_lookup && n < k; i++, n++) {
-            shape->parent[n] = (int8_t)(i == 1 ? -1 : n - 1);
-            shape->depth[n] = (int8_t)i; shape->head[n] = 0; shape->rank[n] = 0; shape->chance[n] = 0.01f;
+    for (int i = 0; i < p->n_slots; i++) {
+        struct sequence *q = &s->sequences[p->slots[i]];
+        q->proposal.n = q->shape.n = q->shape.heads = 0;
+        if (q->speculation && most_drafts(q) > 0) {
+            s->wished[n] = q;
+            wish(q, &s->wishes[n++]);
+        } else if (!q->finish && !sequence_prefills(q)) {
+            beside.rows++;
+            beside.positions += q->n_tokens;
         }
-    shape->n = n;
-}
-
-/* The shape of the next proposal. */
-static void want(struct scheduler *s, struct sequence *q)
-{
-    int most = most_drafts(q), heads = q->heads_kept;
-    q->shape.n = q->shape.heads = 0;
-    q->candidates.heads = q->candidates.n_lookup = 0;
-    if (!most || !q->speculation)
-        return;
-    q->candidates.n_lookup = lookup_propose(&q->lookup, DRAFTS_MAX, q->candidates.lookup,
-                                            &q->candidates.match_length);
-    q->ranks = q->drafters & DRAFT_TREE ? DRAFT_RANKS : 1;
-    if (q->drafters & (DRAFT_LOOKUP | DRAFT_TREE)) {
-        crude(q, q->speculation == SPECULATION_AUTO ? 12 : q->speculation, heads < most ? heads : most);
-    } else {
-        fixed_shape(q, q->speculation == SPECULATION_AUTO ? heads : q->speculation, heads);
-        if (q->shape.n > most)
-            q->shape.n = most;
-        if (q->shape.heads > most)
-            q->shape.heads = most;
     }
-    if (q->speculation == SPECULATION_AUTO && s->heads->cached)
-        drop_idle_heads(q, q->shape.heads);
+    if (!n)
+        return;
+    speculate_choose(&s->speculate, &s->costs, s->wishes, n, &beside);
+    for (int i = 0; i < n; i++) {
+        struct sequence *q = s->wished[i];
+        q->shape = s->wishes[i].shape;
+        if (q->speculation == SPECULATION_AUTO && s->heads->cached)
+            drop_idle_heads(q, q->shape.heads);
+    }
 }
 
 /* Lists the rows of this step, by their number in its pass, on which heads run: where heads keep
@@ -94,12 +106,11 @@ static void plan_drafts(struct scheduler *s)
 {
     struct step *p = &s->step;
     p->n_committed = p->n_drafting = p->heads_run = p->heads_choose = 0;
+    choose_shapes(s);
     for (int i = 0; i < p->n_slots; i++) {
         struct sequence *q = &s->sequences[p->slots[i]];
-        q->proposal.n = 0;
         if (q->finish || !q->speculation)
             continue;
-        want(s, q);
         int heads = s->heads->cached ? q->heads_kept : q->shape.heads;
         if (!heads)
             continue;
@@ -224,13 +235,29 @@ static void draft_lane(struct lane *lane, void *arg)
 
 /* ---- the proposal ---- */
 
+/* What the step has shown about the drafts of the one before. */
+static void learn_rates(struct scheduler *s, struct sequence *q)
+{
+    int n = q->n_tokens - q->n_before;
+    if (!q->n_committed || !n || (!q->candidates.heads && !q->candidates.n_lookup))
+        return;
+    const int32_t *truth = q->tokens + q->n_before;
+    rates_note(&q->rates, &s->rates, &q->candidates, truth, n);
+    rates_note(&s->rates, NULL, &q->candidates, truth, n);
+}
+
 void draft_step(struct scheduler *s)
 {
     struct step *p = &s->step;
+    for (int i = 0; i < p->n_slots; i++)
+        learn_rates(s, &s->sequences[p->slots[i]]);
     plan_drafts(s);
     if (p->n_committed) {
+        double start = clock_seconds();
         gather_committed(s);
         team_run(&s->runtime->team, draft_lane, s);
+        if (p->n_drafting)
+            costs_note_draft(&s->costs, p->heads_choose, p->n_drafting, clock_seconds() - start);
     }
     for (int i = 0; i < p->n_drafting; i++) {
         struct sequence *q = &s->sequences[p->draft_slot[i]];
@@ -239,10 +266,7 @@ void draft_step(struct scheduler *s)
     }
     for (int i = 0; i < p->n_slots; i++) {
         struct sequence *q = &s->sequences[p->slots[i]];
-        if (!q->finish && q->speculation && q->shape.n)
-        {
+        if (q->shape.n)
             proposal_build(&q->proposal, &q->shape, &q->candidates);
-            proposal_cut(&q->proposal, most_drafts(q), DRAFTS_MAX);
-        }
     }
 }

@@ -70,6 +70,8 @@ static void take(struct scheduler *s)
     int lanes = s->runtime->team.n, vocab = s->runtime->model.config.vocab;
     s->sequences = arena_take(a, (size_t)s->max_sequences, sizeof *s->sequences);
     s->by_age = arena_take(a, (size_t)s->max_sequences, sizeof *s->by_age);
+    s->wishes = arena_take(a, (size_t)s->max_sequences, sizeof *s->wishes);
+    s->wished = arena_take(a, (size_t)s->max_sequences, sizeof *s->wished);
     s->sample_alone = arena_take(a, (size_t)lanes, sizeof *s->sample_alone);
     sampler_work_take(&s->sample_together, a, vocab, lanes);
     for (int i = 0; i < lanes; i++) {
@@ -147,6 +149,10 @@ int scheduler_init(struct scheduler *s, struct runtime *runtime, const struct sc
         take(s);
         rc = init_sequences(s, err);
     }
+    if (!rc)
+        rc = speculate_init(&s->speculate, s->max_sequences, err);
+    costs_init(&s->costs);
+    draft_rates_init(&s->rates, NULL);
     if (rc)
         scheduler_release(s);
     return rc;
@@ -156,6 +162,7 @@ void scheduler_release(struct scheduler *s)
 {
     for (int i = 0; s->arena.base && i < s->max_sequences; i++)
         sequence_release(&s->sequences[i]);
+    speculate_release(&s->speculate);
     kv_pool_release(&s->pool);
     arena_release(&s->arena);
     memset(s, 0, sizeof *s);
@@ -223,7 +230,7 @@ int scheduler_add(struct scheduler *s, const struct engine_request *r, struct er
     if (rc)
         return rc;
     q->age = s->admitted++;
-    q->rates = s->rates;
+    draft_rates_init(&q->rates, &s->rates);
     share(s, q, r);
     return slot;
 }

@@ -12,8 +12,10 @@
 #ifndef ENGINE_SCHEDULER_H
 #define ENGINE_SCHEDULER_H
 
+#include "engine/costs.h"
 #include "engine/runtime.h"
 #include "engine/sequence.h"
+#include "engine/speculate.h"
 
 /* Drafts of a step, all sequences together: bounds the memory for their logits. */
 #define STEP_DRAFTS 256
@@ -34,7 +36,7 @@ struct step {
     int *out_rows, n_out; /* rows that need logits */
     int *slots, n_slots;  /* sequences that have rows */
     bool drafting;        /* some sequence of this step may draft */
-    long attended;        /* positions that its rows attend to, for the costs */
+    double attended;      /* positions that its rows attend to, for the costs */
 
     /* drafting: the rows whose tokens are settled, and the sequences that want drafts */
     struct row *committed;
@@ -64,7 +66,10 @@ struct scheduler {
     int settled_blocks; /* blocks whose keys and values of accepted drafts are right */
     struct sampler_work sample_together; /* all lanes on one row */
     struct sampler_work *sample_alone;   /* (lanes) each on rows of its own */
-    struct draft_costs costs;
+    struct costs costs;
+    struct speculate speculate;
+    struct wish *wishes;      /* (max_sequences) draft.c's, with */
+    struct sequence **wished; /* whose they are */
     struct draft_rates rates; /* over all sequences: what a new one begins with */
     uint64_t admitted, preemptions, shared_pages, forwards;
     double step_seconds;

@@ -15,7 +15,7 @@
 #include "engine/lookup.h"
 #include "engine/proposal.h"
 #include "engine/sampler.h"
-#include "engine/speculate.h"
+#include "engine/rates.h"
 #include "engine/text.h"
 #include "heads/heads.h"
 #include "model/kv.h"
@@ -62,6 +62,7 @@ struct sequence {
 
     /* this step */
     int32_t chosen[DRAFT_RANKS]; /* by the sampler, for all lanes */
+    int n_before;   /* n_tokens before it */
     int n_allotted; /* rows it may have */
     int first_row, n_rows;
     int first_out;                          /* where its rows begin among the output rows */

@@ -3,6 +3,7 @@
  * where that was a draft. */
 #include <math.h>
 
+#include "base/clock.h"
 #include "engine/logprobs.h"
 #include "engine/scheduler.h"
 
@@ -132,9 +133,13 @@ void verify_step(struct scheduler *s)
     struct step *p = &s->step;
     p->n_slots = 0;
     for (int i = 0; i < s->max_sequences; i++)
-        if (s->sequences[i].n_rows)
+        if (s->sequences[i].n_rows) {
+            s->sequences[i].n_before = s->sequences[i].n_tokens;
             p->slots[p->n_slots++] = i;
+        }
+    double start = clock_seconds();
     team_run(&s->runtime->team, pass_lane, s);
+    costs_note_pass(&s->costs, p->n_rows, p->attended, clock_seconds() - start);
     for (int i = 0; i < p->n_slots; i++) {
         struct sequence *q = &s->sequences[p->slots[i]];
         if (sequence_prefills(q)) {

@@ -11,7 +11,7 @@
  *   load_f16            16 f16 values widened to floats
  *   sum, largest        of the lanes: halves are joined pairwise, 16 to 8 to 4 to 2 to 1
  *   magnitude(a, b)     the largest absolute value; a NaN counts as larger than all
- *   round               to the nearest whole numbers, ties to even; less than 2^22 in size
+ *   round               to the nearest whole numbers, ties to even; less than 2^31 in size
  *   ge(a, b)            a bit per lane where a >= b, lane 0 the lowest
  *   select(mask, a, b)  a where the lane's bit is 1, else b
  *   bits, of_bits       the same bits as v16i, and back

@@ -278,10 +278,12 @@ typedef struct {
     i32x4 a, b, c, d;
 } v16i;
 
-/* Adding 1.5 * 2^23 rounds to a whole number and leaves it in the low bits. */
+/* From 2^23 on floats are whole; below, adding that much of the same sign rounds. */
 V16_INLINE i32x4 i32x4_round(f32x4 x)
 {
-    return (i32x4)(x + 0x1.8p23f) - 0x4b400000;
+    i32x4 sign = (i32x4)x & INT32_MIN, small = ((i32x4)x & INT32_MAX) < 0x4b000000;
+    f32x4 big = (f32x4)(sign | 0x4b000000);
+    return __builtin_convertvector(f32x4_choose(small, (x + big) - big, x), i32x4);
 }
 
 V16_INLINE v16i v16_round(v16 x)

@@ -1,0 +1,298 @@
+/* Learning costs. The constants were chosen with test_speculate's simulated machines. */
+#include "engine/costs.h"
+
+#include <math.h>
+#include <string.h>
+
+#define FORGET 0.03           /* least weight of an observation */
+#define FADE (1 - 1.0 / 4096) /* of what is known about a knot, per step */
+/* The log by which a cost seen once or never may be too high; two more observations leave little.
+ */
+#define DOUBT 1.2
+/* A level is one that differs by more than this (log); the curve learns the rest. Otherwise level
+ * and curve would drift apart without bound, each following the noise in the other. */
+#define LEVEL_LEAST 0.15
+#define CLIP 0.1 /* of a residual (log): what is further off counts no more */
+/* A level that stays becomes part of the curve, within some 1000 steps. */
+#define PIN 0.97
+#define NEAR 0.7  /* of what is known about a row count is known about its neighbour */
+#define LIGHT 0.2 /* a knot with so much less behind it than its neighbour gives way */
+
+/* ---- knots ---- */
+
+static double knot_rows(int k)
+{
+    return k < 32 ? k + 1 : ldexp(8 + (k - 31) % 8, 2 + (k - 31) / 8);
+}
+
+/* The knot at or below. */
+static int knot_of(double rows)
+{
+    if (rows < 33)
+        return rows < 1 ? 0 : (int)rows - 1;
+    int e = 31 - __builtin_clz((unsigned)rows);
+    int k = 31 + (e - 5) * 8 + ((int)rows >> (e - 3)) - 8;
+    return k < COST_KNOTS ? k : COST_KNOTS - 1;
+}
+
+static double curve_at(const double *y, double rows)
+{
+    int k = knot_of(rows);
+    if (k == COST_KNOTS - 1)
+        return y[k] * rows / knot_rows(k);
+    double from = knot_rows(k), part = rows < from ? 0 : (rows - from) / (knot_rows(k + 1) - from);
+    return y[k] + part * (y[k + 1] - y[k]);
+}
+
+/* ---- the curve ---- */
+
+struct pool {
+    double y, n;
+    int first, last; /* knots */
+};
+
+/* Rising values nearest to what was seen (pool adjacent violators): more rows never cost less, and
+ * a knot that noise made too cheap or too dear is held by its neighbours. */
+static int rising(const struct cost_curve *c, double attend, struct pool *pool)
+{
+    int n = 0;
+    for (int k = 0; k < COST_KNOTS; k++) {
+        if (c->n[k] < 1e-3)
+            continue;
+        double y = c->seen[k] - attend * c->at[k], least = 0.05 * c->seen[k];
+        pool[n++] = (struct pool){y > least ? y : least, c->n[k], k, k};
+        for (; n > 1 && pool[n - 2].y >= pool[n - 1].y; n--) {
+            struct pool *a = &pool[n - 2], *b = &pool[n - 1];
+            if (a->n < LIGHT * b->n || b->n < LIGHT * a->n) {
+                *a = a->n < b->n ? *b : *a;
+                continue;
+            }
+            a->y = (a->y * a->n + b->y * b->n) / (a->n + b->n);
+            a->n += b->n;
+            a->last = b->last;
+        }
+    }
+    return n;
+}
+
+static void line(double *y, int from, int to, double x0, double y0, double slope)
+{
+    for (int k = from; k < to; k++)
+        y[k] = y0 + slope * (knot_rows(k) - x0);
+}
+
+/* Straight lines where nothing was seen; right of all with the average slope. Where that says
+ * nothing, so large a share of the cost is taken to be proportional to the rows. */
+static void fill(double *fit, double share, const struct pool *p, int n)
+{
+    double x = knot_rows(p[0].first), slope;
+    line(fit, 0, p[0].first, x, p[0].y, share * p[0].y / x);
+    for (int i = 0; i < n; i++) {
+        line(fit, p[i].first, p[i].last + 1, 0, p[i].y, 0);
+        if (i + 1 == n)
+            break;
+        x = knot_rows(p[i].last);
+        slope = (p[i + 1].y - p[i].y) / (knot_rows(p[i + 1].first) - x);
+        line(fit, p[i].last + 1, p[i + 1].first, x, p[i].y, slope);
+    }
+    x = knot_rows(p[n - 1].last);
+    double width = x - knot_rows(p[0].first);
+    slope = width > 0 ? (p[n - 1].y - p[0].y) / width : share * p[0].y / x;
+    line(fit, p[n - 1].last + 1, COST_KNOTS, x, p[n - 1].y, slope);
+}
+
+/* Kernels take rows in groups, of 8 or a multiple on most processors. Of a row count not seen that
+ * is less than a seen one of its group we know something: it costs no more and, but for the rows'
+ * difference, hardly less. On the other side of a step, and above, it must be seen. */
+static void knowledge(const struct cost_curve *c, double *known)
+{
+    double above = 0;
+    for (int k = COST_KNOTS - 1; k >= 0; k--) {
+        above = k % 8 == 7 ? 0 : NEAR * above;
+        above = known[k] = c->n[k] > 0.01 ? c->n[k] : above;
+    }
+}
+
+static void refit(struct cost_curve *c, double share, double attend)
+{
+    struct pool pool[COST_KNOTS];
+    int n = rising(c, attend, pool);
+    fill(c->fit, share, pool, n);
+    double floor = 0, known[COST_KNOTS];
+    knowledge(c, known);
+    for (int k = 0; k < COST_KNOTS; k++) {
+        double n = known[k] > 1 ? known[k] : 1, sure = exp(-DOUBT / (n * sqrt(n)));
+        c->hope[k] = c->fit[k] * sure;
+        /* Never below what fewer rows are known to cost. */
+        floor = c->hope[k] = c->hope[k] > floor ? c->hope[k] : floor;
+    }
+}
+
+static double clip(double x, double most)
+{
+    return x < -most ? -most : x > most ? most : x;
+}
+
+/* Moves the average at a knot towards y, by a residual that is clipped unless little is known. */
+static void observe(struct cost_curve *c, int k, double y, double positions)
+{
+    for (int i = 0; i < COST_KNOTS; i++)
+        c->n[i] *= FADE;
+    if (c->n[k] < 1e-3) {
+        c->seen[k] = y;
+        c->at[k] = positions;
+        c->n[k] = 1;
+        return;
+    }
+    double w = 1 / (c->n[k] + 1), most = 1 / c->n[k], off = log(y / c->seen[k]);
+    w = w > FORGET ? w : FORGET;
+    most = most > CLIP ? most : CLIP;
+    c->seen[k] *= exp(w * clip(off, most));
+    c->at[k] += w * (positions - c->at[k]);
+    if (fabs(off) > most)
+        c->n[k] = c->n[k] > 1.1 ? 0.9 * c->n[k] : 1; /* what is so far off was not known well */
+    else
+        c->n[k] += c->n[k] < 1 / FORGET;
+}
+
+/* ---- passes ---- */
+
+void costs_init(struct costs *c)
+{
+    memset(c, 0, sizeof *c);
+    c->level = 1;
+}
+
+/* The slope between passes of equal rows but more or fewer positions; slow drifts go to the level
+ * and the curve, jumps (a request of another length) are what teaches it. */
+static void learn_attend(struct costs *c, double dp, double dy, double positions)
+{
+    c->sxy = FADE * c->sxy + dp * dy;
+    c->sxx = FADE * c->sxx + dp * dp;
+    double slope = c->sxy / (c->sxx + 0.1 * positions * positions + 1);
+    c->attend = slope > 0 ? slope : 0;
+}
+
+static int batch_of(int sequences)
+{
+    int b = 0;
+    while (b < COST_BATCHES - 1 && 1 << b < sequences)
+        b++;
+    return b;
+}
+
+static struct cost_step *step_ago(struct costs *c, unsigned ago)
+{
+    return &c->step[(c->steps - 1 - ago) % COST_STEPS];
+}
+
+static double expected(const struct costs *c, const struct cost_step *s)
+{
+    return c->pass.fit[s->knot] + c->attend * s->positions;
+}
+
+/* The median of how much slower the last steps were than their curve says, so a lone interruption
+ * has no say. Steps of knots we know little about have little: there, the curve is to learn. The
+ * level as it was has one too, for when all are such. */
+static double find_level(struct costs *c)
+{
+    double off[COST_STEPS + 1] = {log(c->level)}, weight[COST_STEPS + 1] = {1}, all = 1;
+    int n = 1;
+    for (unsigned ago = 0; ago < COST_STEPS && ago < c->steps; ago++) {
+        const struct cost_step *s = step_ago(c, ago);
+        double known = c->pass.n[s->knot], w = known / (known + 8);
+        double o = log(s->seconds / expected(c, s));
+        int i = n++;
+        for (; i > 0 && off[i - 1] > o; i--) {
+            off[i] = off[i - 1];
+            weight[i] = weight[i - 1];
+        }
+        off[i] = o;
+        weight[i] = w;
+        all += w;
+    }
+    double half = 0;
+    for (int i = 0; i < n; i++)
+        if ((half += weight[i]) >= all / 2)
+            return fabs(off[i]) < LEVEL_LEAST                   ? 1
+                   : fabs(off[i] - log(c->level)) < LEVEL_LEAST ? c->level
+                                                                : exp(off[i]);
+    return c->level;
+}
+
+static void learn(struct costs *c, struct cost_step *s)
+{
+    double level = pow(c->level, PIN), y = s->seconds / level;
+    if (!s->learned && c->pass.n[s->knot] > 1) {
+        double dp = s->positions - c->pass.at[s->knot];
+        learn_attend(c, dp, y - c->pass.seen[s->knot], s->positions);
+    }
+    if (!s->learned)
+        observe(&c->pass, s->knot, y, s->positions);
+    s->learned = true;
+    refit(&c->pass, 0.3, c->attend);
+    if (!s->heads)
+        return;
+    struct cost_curve *curve = &c->draft[batch_of(s->sequences)];
+    observe(curve, s->heads - 1, s->draft_seconds / level, 0);
+    refit(curve, 1, 0);
+    s->heads = 0;
+}
+
+void costs_note_pass(struct costs *c, int rows, double positions, double seconds)
+{
+    c->steps++;
+    struct cost_step *s = step_ago(c, 0);
+    *s = (struct cost_step){.knot = knot_of(rows), .positions = positions, .seconds = seconds};
+    if (c->steps <= COST_STEPS) { /* the prior, or the first to run */
+        learn(c, s);
+        return;
+    }
+    c->level = find_level(c);
+    learn(c, step_ago(c, COST_STEPS / 2));
+}
+
+double costs_pass(const struct costs *c, double rows, double positions, bool hope)
+{
+    double y = curve_at(hope ? c->pass.hope : c->pass.fit, rows);
+    return c->level * (y + c->attend * positions);
+}
+
+double costs_known(const struct costs *c, int rows)
+{
+    return c->pass.n[knot_of(rows)];
+}
+
+/* ---- drafts ---- */
+
+void costs_note_draft(struct costs *c, int heads, int sequences, double seconds)
+{
+    if (heads < 1 || heads > DRAFTS_MAX || !c->steps)
+        return;
+    struct cost_step *s = step_ago(c, 0);
+    s->heads = heads;
+    s->sequences = sequences;
+    s->draft_seconds = seconds;
+    if (c->steps <= COST_STEPS)
+        learn(c, s);
+}
+
+static bool known(const struct cost_curve *c)
+{
+    return c->fit[COST_KNOTS - 1] > 0;
+}
+
+double costs_draft(const struct costs *c, int heads, int sequences, bool hope)
+{
+    int b = batch_of(sequences), near = -1;
+    if (heads < 1 || sequences < 1)
+        return 0;
+    for (int d = 0; d < COST_BATCHES && near < 0; d++)
+        near = b - d >= 0 && known(&c->draft[b - d])             ? b - d
+               : b + d < COST_BATCHES && known(&c->draft[b + d]) ? b + d
+                                                                 : -1;
+    if (near < 0) /* nothing is known: a tenth of a pass each, as small models' heads are */
+        return 0.1 * heads * costs_pass(c, sequences, 0, hope);
+    const struct cost_curve *curve = &c->draft[near];
+    return c->level * (hope ? curve->hope : curve->fit)[heads - 1];
+}
