@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "engine/mailbox.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
@@ -21,6 +22,7 @@ struct engine {
     char *folder;
     struct job **running; /* (max_sequences) by slot; the decode thread's */
     int n_running;
+    int dead; /* the head that was last reported, 0 = none */
     pthread_t thread;
     bool started;
     _Atomic double heartbeat;
@@ -90,14 +92,31 @@ static void collect(struct engine *e, int slot)
 static void publish(struct engine *e)
 {
     const struct scheduler *s = &e->scheduler;
-    int preempted;
+    const struct kv_pool *pool = &s->pool;
+    size_t used = (size_t)(pool->n_pages - pool->n_free);
     struct engine_stats stats = {
-        .running = scheduler_running(s, &preempted),
         .forwards = s->forwards,
         .step_seconds_sum = s->step_seconds,
-        .kv_used = 1 - (double)s->pool.n_free / s->pool.n_pages,
+        .kv_used = (double)used / pool->n_pages,
+        .kv_bytes = used * pool->page_bytes,
+        .kv_bytes_limit = (size_t)pool->n_pages * pool->page_bytes,
+        .preemptions = s->preemptions,
+        .lookup_tried = s->drafted[0].tried,
+        .lookup_accepted = s->drafted[0].accepted,
     };
+    int dead = rates_dead_head(&s->rates);
+    stats.running = scheduler_running(s, &stats.preempted);
+    for (int i = 1; i < e->info.n_predict; i++) {
+        stats.heads[i - 1].tried = s->drafted[i].tried;
+        stats.heads[i - 1].accepted = s->drafted[i].accepted;
+        stats.heads[i - 1].dead = i == dead;
+    }
     mailbox_publish(&e->mailbox, &stats);
+    if (dead && dead != e->dead)
+        log_error("head %d is dead: less than 5 %% of its drafts were right behind drafts that were. "
+                  "Is it trained, and for this trunk?",
+                  dead);
+    e->dead = dead ? dead : e->dead;
 }
 
 static void *decode_thread(void *arg)

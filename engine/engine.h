@@ -180,15 +180,15 @@ struct engine_stats {
     uint64_t prompt_tokens, generation_tokens;
     uint64_t forwards;       /* trunk passes */
     double step_seconds_sum; /* time in them */
-    double kv_used;          /* fraction of the sequences' positions in use */
+    double kv_used;          /* fraction of the pages of keys and values in use */
     struct engine_speculation speculation;
     int preempted;        /* sequences that wait to be recomputed, because pages of keys and values
                              ran out */
     uint64_t preemptions; /* times that happened */
     size_t kv_bytes, kv_bytes_limit; /* keys and values: memory in use, and allowed */
     struct {
-        uint64_t tried, accepted; /* its drafts */
-        bool dead;                /* no draft of many was accepted: it is no longer asked */
+        uint64_t tried, accepted; /* its drafts behind accepted ones; those that were right */
+        bool dead;                /* less than 5 % of many were right */
     } heads[ENGINE_DRAFTS_MAX];   /* index 0 = head 1, the first that drafts */
     uint64_t lookup_tried, lookup_accepted; /* drafts copied from the text so far */
 };

@@ -100,7 +100,7 @@ static void allot_decode(struct scheduler *s, struct sequence *q, int *drafts_le
     q->n_allotted = 1 + q->proposal.n;
 }
 
-static void allot_prefill(struct scheduler *s, struct sequence *q, int *room)
+static void allot_prefill(struct scheduler *s, struct sequence *q, int *room, int *logprobs_left)
 {
     int n = q->prefill_end - q->n_cached, fit = slots_left(s, q) - q->n_cached;
     /* Who lost its pages comes back when there is room for all of it, so that two do not take them
@@ -108,8 +108,9 @@ static void allot_prefill(struct scheduler *s, struct sequence *q, int *room)
     if (q->preempted && fit <= q->n_tokens)
         return;
     n = n < *room ? n : *room;
-    if (q->prompt_logprobs && !q->begun && n > STEP_PROMPT_LOGPROBS)
-        n = STEP_PROMPT_LOGPROBS;
+    bool described = q->prompt_logprobs && !q->begun;
+    if (described && n > *logprobs_left)
+        n = *logprobs_left;
     if (fit < n && !youngest(s, q))
         n = fit;
     if (n <= 0 || !make_room(s, q, q->n_cached + n))
@@ -117,6 +118,7 @@ static void allot_prefill(struct scheduler *s, struct sequence *q, int *room)
     q->preempted = false;
     q->n_allotted = n;
     *room -= n;
+    *logprobs_left -= described ? n : 0;
 }
 
 static void add_prefill(struct scheduler *s, struct sequence *q)
@@ -147,13 +149,14 @@ static int by_age(struct scheduler *s)
 void plan_step(struct scheduler *s)
 {
     struct step *p = &s->step;
-    int room = s->prompt_chunk, drafts = STEP_DRAFTS, n = by_age(s);
+    int room = s->prompt_chunk, drafts = STEP_DRAFTS, logprobs = STEP_PROMPT_LOGPROBS;
+    int n = by_age(s);
     p->n_rows = p->n_out = 0;
     p->attended = 0;
     p->drafting = false;
     for (int i = 0; i < n; i++) {
         if (sequence_prefills(s->by_age[i]))
-            allot_prefill(s, s->by_age[i], &room);
+            allot_prefill(s, s->by_age[i], &room, &logprobs);
         else
             allot_decode(s, s->by_age[i], &drafts);
     }

@@ -73,6 +73,10 @@ struct scheduler {
     struct draft_rates rates; /* over all sequences: what a new one begins with */
     uint64_t admitted, preemptions, shared_pages, forwards;
     double step_seconds;
+    /* Drafts that stood behind accepted ones, by head, [0]: look-up; and those accepted. */
+    struct {
+        uint64_t tried, accepted;
+    } drafted[HEADS_MAX];
 };
 
 /* runtime is borrowed. ERR_INVALID, ERR_MEMORY. */

@@ -114,7 +114,29 @@ static void settle_prefill(struct sequence *q)
         q->finish = FINISH_LENGTH;
 }
 
-static void count(struct sequence *q)
+static void count_drafter(struct scheduler *s, int drafter, bool accepted)
+{
+    s->drafted[drafter].tried++;
+    s->drafted[drafter].accepted += accepted;
+}
+
+/* Nodes behind x_t and behind accepted nodes had their chance; a child with the token chosen is on
+ * the path. */
+static void count_drafters(struct scheduler *s, const struct sequence *q)
+{
+    const struct proposal *d = &q->proposal;
+    for (int j = 0; j < d->n; j++) {
+        int at = d->depth[j] - 1; /* the place on the path that it could have taken */
+        bool reached = at <= q->accepted && d->parent[j] == (at ? q->path[at - 1] : -1);
+        bool accepted = reached && at < q->accepted && q->path[at] == j;
+        if (reached && d->head[j])
+            count_drafter(s, d->head[j], accepted);
+        if (reached && d->lookup[j])
+            count_drafter(s, 0, accepted);
+    }
+}
+
+static void count(struct scheduler *s, struct sequence *q)
 {
     struct engine_speculation *p = &q->figures;
     int drafted = q->proposal.n;
@@ -126,6 +148,7 @@ static void count(struct sequence *q)
     p->histogram[drafted - 1][q->accepted]++;
     for (int j = 0; j < q->accepted; j++)
         p->accepted_at[j]++;
+    count_drafters(s, q);
 }
 
 void verify_step(struct scheduler *s)
@@ -147,7 +170,7 @@ void verify_step(struct scheduler *s)
             settle_prefill(q);
         } else {
             settle_walk(s, q);
-            count(q);
+            count(s, q);
         }
     }
 }

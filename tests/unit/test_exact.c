@@ -331,7 +331,7 @@ static void batch_case(struct scheduler *plain, struct scheduler *s, struct dice
     static struct answer want[SLOTS], got[SLOTS];
     const struct config *c = &s->runtime->model.config;
     struct beginning begin;
-    int n = 1 + roll(d, SLOTS);
+    int n = roll(d, 3) ? 1 + roll(d, SLOTS) : SLOTS;
     memset(want, 0, sizeof want);
     memset(got, 0, sizeof got);
     beginning_make(&begin, d);
@@ -447,7 +447,7 @@ static void property(const struct setting *set, uint64_t seed)
                                            .prompt_chunk = 128,
                                            .kv = kv[i]};
             if (j == SMALL)
-                so.kv_limit = rigs[ONE].s.pool.page_bytes * (size_t)(kv_pages(CONTEXT) + roll(&d, 3));
+                so.kv_limit = rigs[ONE].s.pool.page_bytes * (size_t)(kv_pages(CONTEXT) + roll(&d, 2));
             rig_init(&rigs[j], ro, so);
             limit_drafts(&rigs[j], set->draft_vocabulary);
         }
