@@ -327,8 +327,6 @@ static float floor_of_slice(struct choosing *c, const struct sample_range *range
     struct sample_row blocks = {.logits = c->row.maxima,
                                 .begin = c->row.begin / SAMPLE_BLOCK,
                                 .end = (c->row.end + SAMPLE_BLOCK - 1) / SAMPLE_BLOCK};
-    if ((uint64_t)(blocks.end - blocks.begin) < k)
-        return range->low;
     count_slice(&blocks, &c->cut, range, own, c->turn);
     uint64_t reached = 0;
     for (int b = 0; b < SAMPLE_BUCKETS; b++)

@@ -372,7 +372,7 @@ int main(int argc, char **argv)
          "sequences at a time (default 1, with --shape 1,4,16)"},
         {"repeat", OPT_INT, &o->repeat, 0, REPEAT_MAX, 0,
          "rounds; medians and extremes are over them; 0 = 3, with --shape 5, with "
-         "--sampler 15"},
+         "--sampler 31"},
         {"threads", OPT_INT, &o->threads, 0, TEAM_MAX, 0, "0 = all"},
         {"isa", OPT_CHOICE, &o->isa, 0, 0, "auto|generic|avx2|avx512|vnni|amx", "kernels"},
         {"type", OPT_CHOICE, &o->type, 0, 0, WEIGHT_TYPE_NAMES,
@@ -389,7 +389,7 @@ int main(int argc, char **argv)
                      "give either --model FOLDER, to measure speculation, or --shape, to time "
                      "passes of random weights, or --sampler, to time choices of tokens");
     if (!o->repeat)
-        o->repeat = o->shape ? 5 : o->sampler ? 15 : 3;
+        o->repeat = o->shape ? 5 : o->sampler ? 31 : 3;
     json_t *json = json_object();
     if (!rc && o->sampler)
         rc = sampler_measure(o->vocab, o->threads, o->isa, o->repeat, &err);

@@ -12,8 +12,7 @@
 #include "tools/bench_numbers.h"
 
 #define SEEN 1000
-#define ROWS 4   /* different rows in turn, as the rows of a pass are */
-#define TURNS 25 /* choices that one time is taken over */
+#define ROWS 4 /* in turn, as the rows of a pass are; one time is taken over all of them */
 
 static const struct setting {
     const char *name;
@@ -42,9 +41,9 @@ static void turns(struct lane *lane, void *arg)
 {
     struct measuring *m = arg;
     int32_t token;
-    for (int i = 0; i < TURNS; i++)
-        sampler_sample(lane, &m->sampler, m->logits + (size_t)(i % ROWS) * m->stride, m->vocab,
-                       NULL, NULL, 1, &token, &m->work);
+    for (int i = 0; i < ROWS; i++)
+        sampler_sample(lane, &m->sampler, m->logits + (size_t)i * m->stride, m->vocab, NULL, NULL,
+                       1, &token, &m->work);
 }
 
 static void fill(struct measuring *m, float deviation)
@@ -73,7 +72,7 @@ static int row(struct measuring *m, struct team *team, const struct setting *how
     for (int i = 0; i < repeat; i++) {
         double start = clock_seconds();
         team_run(team, turns, m);
-        ms[i] = (clock_seconds() - start) * 1e3 / TURNS;
+        ms[i] = (clock_seconds() - start) * 1e3 / ROWS;
     }
     struct spread s = spread_of(ms, repeat);
     printf("%-10s %-22s %-9s %8.4f   %.4f..%.4f\n", logits, how->name, penalties ? "yes" : "no",

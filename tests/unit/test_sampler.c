@@ -672,23 +672,43 @@ static void noise_is_as_defined(void **state)
     }
 }
 
-/* Where the leading bits are all 0, more come from the second hash: tokens are looked for where
- * that is so. */
+/* A choice between token 0 and another turns exactly where their noise says. */
+static void check_turn(struct sampler *s, uint64_t position, double first, double second)
+{
+    float logits[16] = {0};
+    struct problem p = {.vocab = 2, .n_logits = 2, .logits = logits, .n = 1};
+    s->n_pushed = (int)position;
+    logits[1] = (float)(first - second - 1e-3);
+    assert_int_equal(ask(&p, s, 1).tokens[0], 0);
+    logits[1] = (float)(first - second + 1e-3);
+    assert_int_equal(ask(&p, s, 1).tokens[0], 1);
+}
+
+/* Where the leading bits are all 0, more come from the second hash: positions are looked for where
+ * that is so for token 0. */
 static void rare_noise_is_fine_too(void **state)
 {
     (void)state;
-    uint32_t key[4];
-    keys_of(8, 0, key);
     int found = 0;
-    for (int32_t token = 0; token < 100 << 20; token++) {
-        if (mix32(mix32((uint32_t)token + key[0]) ^ key[1]) >> 8)
+    struct sampler s;
+    struct problem p = {.vocab = 2};
+    p.request = neutral();
+    p.request.seed = 8;
+    open_sampler(&p, &s);
+    for (uint64_t position = 0; position < 32 << 20; position++) {
+        uint64_t bits = rng_bits(8, position, 0);
+        if (mix32(mix32((uint32_t)bits) ^ (uint32_t)(bits >> 32)) >> 8)
             continue;
-        double got, real = noise_of(key, token);
-        noise(key, token, 1, &got);
+        uint32_t key[4];
+        keys_of(8, position, key);
+        double got, real = noise_of(key, 0);
+        noise(key, 0, 1, &got);
         assert_true(real > 16.6 && fabs(got - real) < 1e-5);
+        check_turn(&s, position, real, noise_of(key, 1));
         found++;
     }
     assert_in_range(found, 1, 30);
+    sampler_release(&s);
 }
 
 static void noise_has_the_right_moments_and_tails(void **state)
