@@ -257,6 +257,7 @@ static void wait_for_work(struct engine *e)
 static void *decode_thread(void *arg)
 {
     struct engine *e = arg;
+    pthread_setname_np(pthread_self(), "decode"); /* for top, and for tests that stop it */
     for (;;) {
         pthread_mutex_lock(&e->lock);
         admit(e);
