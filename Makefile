@@ -2,7 +2,8 @@
 #
 #   make                 the programs that have a main, in build/
 #   make run PORT=8080   serve the demo model on 127.0.0.1
-#   make test            every test; SAN=address,undefined or SAN=thread for the sanitizers
+#   make test            every test; SAN=address,undefined or SAN=thread for the sanitizers,
+#                        JOBS=1 for one at a time, CASES=N for more or fewer random cases
 #   make bench           measure, and write docs/speed.md with its plot: leave the machine idle;
 #                        BENCH_FLAGS=--quick for a short look, BENCH_FLAGS=--help for the options
 #   make fuzz            FUZZ_SECONDS=30 for each fuzzer

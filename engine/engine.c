@@ -123,6 +123,7 @@ static void *decode_thread(void *arg)
 {
     struct engine *e = arg;
     bool open = true;
+    pthread_setname_np(pthread_self(), "decode"); /* for top, and for tests that stop it */
     while (open || e->n_running) {
         admit(e);
         if (!e->n_running) {

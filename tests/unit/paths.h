@@ -2,6 +2,7 @@
 #ifndef TESTS_UNIT_PATHS_H
 #define TESTS_UNIT_PATHS_H
 
+#include <stdio.h>
 #include <string.h>
 
 #include "model/kernels/grad.h"
@@ -14,7 +15,7 @@ static struct path {
 } paths[4];
 static int n_paths;
 
-/* Fills paths; a cmocka group setup. Leaves the fastest in the global tables. */
+/* Fills paths and says which; a cmocka group setup. Leaves the fastest in the global tables. */
 static inline int find_paths(void **state)
 {
     (void)state;
@@ -25,7 +26,9 @@ static inline int find_paths(void **state)
             continue;
         grad_kernels_init();
         paths[n_paths++] = (struct path){kernels, grad_kernels};
+        printf("%s%s", n_paths > 1 ? ", " : "on the paths ", names[i]);
     }
+    printf("\n");
     return strcmp(paths[0].k.name, "generic") != 0;
 }
 

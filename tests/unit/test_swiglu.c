@@ -101,6 +101,10 @@ static void one_step_gives_the_bits_of_its_parts(void **state)
     static float parts[ROWS_MOST * DIM_MOST];
     struct err err;
     (void)state;
+    for (int i = 0; i < 5; i++)
+        if (!kernels_init(paths[i], &err))
+            print_message("%s%s", i ? ", " : "on the paths ", paths[i]);
+    print_message("\n");
     for (uint64_t seed = 1; seed <= 150; seed++) {
         struct draws d = {seed, 0};
         network_draw(&n, &d);
