@@ -1,0 +1,208 @@
+/* Learning costs. The constants were chosen with test_speculate's simulated machines. */
+#include "engine/costs.h"
+
+#include <math.h>
+#include <string.h>
+
+#define FORGET 0.03        /* least weight of an observation */
+#define FADE (1 - 1.0 / 4096) /* of what is known about a knot, per step */
+#define CLIP 0.15          /* of a residual (log): what is further off counts no more */
+#define LEVEL_STEP 0.2     /* of a clipped residual: a doubled machine is followed in 25 steps */
+#define HOPE_MOST 1.2      /* log of the factor by which an unseen cost may be lower */
+
+/* ---- knots ---- */
+
+static double knot_rows(int k)
+{
+    return k < 32 ? k + 1 : ldexp(8 + (k - 31) % 8, 2 + (k - 31) / 8);
+}
+
+/* The knot at or below. */
+static int knot_of(double rows)
+{
+    if (rows < 33)
+        return rows < 1 ? 0 : (int)rows - 1;
+    int e = 31 - __builtin_clz((unsigned)rows);
+    int k = 31 + (e - 5) * 8 + ((int)rows >> (e - 3)) - 8;
+    return k < COST_KNOTS ? k : COST_KNOTS - 1;
+}
+
+static double curve_at(const double *y, double rows)
+{
+    int k = knot_of(rows);
+    if (k == COST_KNOTS - 1)
+        return y[k] * rows / knot_rows(k);
+    double from = knot_rows(k), part = rows < from ? 0 : (rows - from) / (knot_rows(k + 1) - from);
+    return y[k] + part * (y[k + 1] - y[k]);
+}
+
+/* ---- the curve ---- */
+
+struct pool {
+    double y, n;
+    int first, last; /* knots */
+};
+
+/* Rising values nearest to what was seen (pool adjacent violators): more rows never cost less, and
+ * a knot that noise made too cheap or too dear is held by its neighbours. */
+static int rising(const struct cost_curve *c, double attend, struct pool *pool)
+{
+    int n = 0;
+    for (int k = 0; k < COST_KNOTS; k++) {
+        if (c->n[k] < 1e-3)
+            continue;
+        double y = c->seen[k] - attend * c->at[k], least = 0.05 * c->seen[k];
+        pool[n++] = (struct pool){y > least ? y : least, c->n[k], k, k};
+        for (; n > 1 && pool[n - 2].y >= pool[n - 1].y; n--) {
+            struct pool *a = &pool[n - 2], *b = &pool[n - 1];
+            a->y = (a->y * a->n + b->y * b->n) / (a->n + b->n);
+            a->n += b->n;
+            a->last = b->last;
+        }
+    }
+    return n;
+}
+
+static void line(double *y, int from, int to, double x0, double y0, double slope)
+{
+    for (int k = from; k < to; k++)
+        y[k] = y0 + slope * (knot_rows(k) - x0);
+}
+
+/* Straight lines where nothing was seen. Left of all, half the cost is taken to be the weights'
+ * (fixed); right of all, the slope is the average one. */
+static void fill(double *fit, const struct pool *p, int n)
+{
+    double x = knot_rows(p[0].first), slope;
+    line(fit, 0, p[0].first, x, p[0].y, 0.5 * p[0].y / x);
+    for (int i = 0; i < n; i++) {
+        line(fit, p[i].first, p[i].last + 1, 0, p[i].y, 0);
+        if (i + 1 == n)
+            break;
+        x = knot_rows(p[i].last);
+        slope = (p[i + 1].y - p[i].y) / (knot_rows(p[i + 1].first) - x);
+        line(fit, p[i].last + 1, p[i + 1].first, x, p[i].y, slope);
+    }
+    x = knot_rows(p[n - 1].last);
+    double width = x - knot_rows(p[0].first);
+    slope = width > 0 ? (p[n - 1].y - p[0].y) / width : 0.15 * p[0].y / x;
+    line(fit, p[n - 1].last + 1, COST_KNOTS, x, p[n - 1].y, slope);
+}
+
+static void refit(struct cost_curve *c, double attend)
+{
+    struct pool pool[COST_KNOTS];
+    int n = rising(c, attend, pool);
+    fill(c->fit, pool, n);
+    double floor = 0;
+    for (int k = 0; k < COST_KNOTS; k++) {
+        double doubt = 2 / (c->n[k] + 1e-9);
+        c->hope[k] = c->fit[k] * exp(-(doubt < HOPE_MOST ? doubt : HOPE_MOST));
+        /* Never below what fewer rows are known to cost. */
+        floor = c->hope[k] = c->hope[k] > floor ? c->hope[k] : floor;
+    }
+}
+
+static double clip(double x, double most)
+{
+    return x < -most ? -most : x > most ? most : x;
+}
+
+/* Moves the average at a knot towards y, by a residual that is clipped unless little is known. */
+static void observe(struct cost_curve *c, int k, double y, double positions)
+{
+    for (int i = 0; i < COST_KNOTS; i++)
+        c->n[i] *= FADE;
+    if (c->n[k] < 1e-3) {
+        c->seen[k] = y;
+        c->at[k] = positions;
+        c->n[k] = 1;
+        return;
+    }
+    double w = 1 / (c->n[k] + 1), most = 2 / c->n[k];
+    w = w > FORGET ? w : FORGET;
+    c->seen[k] *= exp(w * clip(log(y / c->seen[k]), most > CLIP ? most : CLIP));
+    c->at[k] += w * (positions - c->at[k]);
+    c->n[k] += c->n[k] < 1 / FORGET;
+}
+
+/* ---- passes ---- */
+
+void costs_init(struct costs *c)
+{
+    memset(c, 0, sizeof *c);
+    c->level = 1;
+}
+
+/* The slope between passes of equal rows but more or fewer positions; slow drifts go to the level
+ * and the curve, jumps (a request of another length) are what teaches it. */
+static void learn_attend(struct costs *c, double dp, double dy, double positions)
+{
+    c->sxy = FADE * c->sxy + dp * dy;
+    c->sxx = FADE * c->sxx + dp * dp;
+    double slope = c->sxy / (c->sxx + 0.1 * positions * positions + 1);
+    c->attend = slope > 0 ? slope : 0;
+}
+
+void costs_note_pass(struct costs *c, int rows, double positions, double seconds)
+{
+    int k = knot_of(rows);
+    double y = seconds / c->level, n = c->pass.n[k];
+    if (n >= 1) {
+        double dp = positions - c->pass.at[k], expected = c->pass.seen[k] + c->attend * dp;
+        expected = expected > 0.05 * c->pass.seen[k] ? expected : 0.05 * c->pass.seen[k];
+        double off = clip(log(y / expected), CLIP);
+        /* Of a knot we know little about, the curve is to learn, not the level. */
+        double move = exp(LEVEL_STEP * off * n / (n + 8));
+        learn_attend(c, dp, expected * (exp(off) - 1) + c->attend * dp, positions);
+        c->level = clip(c->level * move, 100);
+        y = y / move;
+    }
+    observe(&c->pass, k, y, positions);
+    refit(&c->pass, c->attend);
+}
+
+double costs_pass(const struct costs *c, double rows, double positions, bool hope)
+{
+    double y = curve_at(hope ? c->pass.hope : c->pass.fit, rows);
+    return c->level * (y + c->attend * positions);
+}
+
+/* ---- drafts ---- */
+
+static int batch_of(int sequences)
+{
+    int b = 0;
+    while (b < COST_BATCHES - 1 && 1 << b < sequences)
+        b++;
+    return b;
+}
+
+void costs_note_draft(struct costs *c, int heads, int sequences, double seconds)
+{
+    struct cost_curve *curve = &c->draft[batch_of(sequences)];
+    if (heads < 1 || heads > DRAFTS_MAX)
+        return;
+    observe(curve, heads - 1, seconds / c->level, 0);
+    refit(curve, 0);
+}
+
+static bool known(const struct cost_curve *c)
+{
+    return c->fit[COST_KNOTS - 1] > 0;
+}
+
+double costs_draft(const struct costs *c, int heads, int sequences, bool hope)
+{
+    int b = batch_of(sequences), near = -1;
+    if (heads < 1 || sequences < 1)
+        return 0;
+    for (int d = 0; d < COST_BATCHES && near < 0; d++)
+        near = b - d >= 0 && known(&c->draft[b - d])             ? b - d
+               : b + d < COST_BATCHES && known(&c->draft[b + d]) ? b + d
+                                                                 : -1;
+    if (near < 0) /* nothing is known: a tenth of a pass each, as small models' heads are */
+        return 0.1 * heads * costs_pass(c, sequences, 0, hope);
+    const struct cost_curve *curve = &c->draft[near];
+    return c->level * (hope ? curve->hope : curve->fit)[heads - 1];
+}

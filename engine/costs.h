@@ -1,0 +1,44 @@
+/* What passes and drafts cost on this machine, learned from the steps that run. A pass's cost is a
+ * curve over its rows (which rises in steps where kernels take rows in groups) and a part for the
+ * positions attended. All of it is relative to a level: how slow the machine is just now, since on
+ * a shared one a neighbour may double every time for a while, which should change no choice. One
+ * owner, one thread; the caller holds the clock. */
+#ifndef ENGINE_COSTS_H
+#define ENGINE_COSTS_H
+
+#include <stdbool.h>
+
+#include "engine/proposal.h"
+
+#define COST_KNOTS 96  /* rows 1..32, then 8 to each doubling, to 8192 */
+#define COST_BATCHES 7 /* drafting sequences: 1, 2, -4, -8, -16, -32, more */
+
+struct cost_curve {
+    double seen[COST_KNOTS]; /* seconds at level 1, an average that forgets */
+    double at[COST_KNOTS];   /* positions attended when it was seen */
+    double n[COST_KNOTS];    /* observations behind it, as far as they are not forgotten */
+    double fit[COST_KNOTS];  /* rising, at no positions; also where nothing was seen */
+    double hope[COST_KNOTS]; /* what the cost could be, for trials */
+};
+
+struct costs {
+    double level;
+    double attend;      /* seconds a position attended */
+    double sxy, sxx;    /* its regression */
+    struct cost_curve pass, draft[COST_BATCHES];
+};
+
+void costs_init(struct costs *costs);
+
+/* Notes a pass of the trunk: its rows, the positions that all of them attended together. The prior
+ * is a few of these too, timed at start: with few observations behind it, it is soon outweighed. */
+void costs_note_pass(struct costs *costs, int rows, double positions, double seconds);
+/* Notes that heads 1..heads drafted for so many sequences. */
+void costs_note_draft(struct costs *costs, int heads, int sequences, double seconds);
+
+/* Expected seconds, now. Rows may be a fraction (an expectation). With `hope`, the least that
+ * they could cost as far as we know. */
+double costs_pass(const struct costs *costs, double rows, double positions, bool hope);
+double costs_draft(const struct costs *costs, int heads, int sequences, bool hope);
+
+#endif
