@@ -4,11 +4,11 @@
 #include <math.h>
 #include <string.h>
 
-#define FORGET 0.03        /* least weight of an observation */
+#define FORGET 0.03           /* least weight of an observation */
 #define FADE (1 - 1.0 / 4096) /* of what is known about a knot, per step */
-#define CLIP 0.15          /* of a residual (log): what is further off counts no more */
-#define LEVEL_STEP 0.2     /* of a clipped residual: a doubled machine is followed in 25 steps */
-#define HOPE_MOST 1.2      /* log of the factor by which an unseen cost may be lower */
+#define CLIP 0.15             /* of a residual (log): what is further off counts no more */
+#define LEVEL_STEP 0.2        /* of a clipped residual: a doubled machine is followed in 25 steps */
+#define HOPE_MOST 1.2         /* log of the factor by which an unseen cost may be lower */
 
 /* ---- knots ---- */
 

@@ -23,8 +23,8 @@ struct cost_curve {
 
 struct costs {
     double level;
-    double attend;      /* seconds a position attended */
-    double sxy, sxx;    /* its regression */
+    double attend;   /* seconds a position attended */
+    double sxy, sxx; /* its regression */
     struct cost_curve pass, draft[COST_BATCHES];
 };
 

@@ -26,8 +26,8 @@ struct proposal {
 
 /* What was drafted for the tokens behind x_t, used or not. */
 struct candidates {
-    int heads;            /* heads that ran: head i drafts token t+i */
-    int8_t n[DRAFTS_MAX]; /* of head i at [i-1]: candidates kept */
+    int heads;                              /* heads that ran: head i drafts token t+i */
+    int8_t n[DRAFTS_MAX];                   /* of head i at [i-1]: candidates kept */
     int32_t token[DRAFTS_MAX][DRAFT_RANKS]; /* best first */
     int n_lookup, match_length;             /* lookup_propose's answer */
     int32_t lookup[DRAFTS_MAX];

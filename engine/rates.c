@@ -15,8 +15,8 @@
 #define DRIFT 0.0005f
 
 #define DEAD 0.05
-#define DEAD_TRIALS 200      /* by then a head of 10 % is below 5 % once in 100 times */
-#define TRIALS_KEPT 4096     /* then halved, so that what is long past counts less */
+#define DEAD_TRIALS 200  /* by then a head of 10 % is below 5 % once in 100 times */
+#define TRIALS_KEPT 4096 /* then halved, so that what is long past counts less */
 
 /* Guesses, on the side of hope, since they cost a few steps and the opposite costs the gain. */
 static const float first_head[DRAFT_RANKS] = {0.7f, 0.1f, 0.04f, 0.02f};

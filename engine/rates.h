@@ -21,8 +21,8 @@ struct rate {
 };
 
 struct draft_rates {
-    float forget;                               /* least weight of an observation */
-    struct rate head[DRAFTS_MAX][DRAFT_RANKS];  /* of head i, rank r at [i-1][r] */
+    float forget;                              /* least weight of an observation */
+    struct rate head[DRAFTS_MAX][DRAFT_RANKS]; /* of head i, rank r at [i-1][r] */
     struct rate lookup[RATE_MATCHES][RATE_DEPTHS];
     struct rate both[RATE_MATCHES];  /* head 1's best is right when look-up is */
     struct rate agree[RATE_MATCHES]; /* head 1's best is look-up's token */

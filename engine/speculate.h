@@ -1,36 +1,70 @@
-/* How many drafts are worth their time, for requests that leave it to us ("auto"). Drafts never
- * change the text, so this may follow the clock and the text as it likes.
+/* The choice of drafts: for each decoding sequence of the next step a tree, so that all of them
+ * together are expected to commit the most tokens per second. Drafts never change the text, so this
+ * may follow the clock and the text as it likes.
  *
- * Two things decide: how often drafts were accepted lately, and what they cost. Verifying k drafts
- * adds k rows to the trunk's pass; making them runs k heads. With small models and heads as heavy
- * as trunk layers the second weighs more. One owner, one thread. */
+ * Nodes are worth their chance of being accepted, per row. Taken in that order the first nodes of a
+ * sequence are the best tree of their number (Chen et al. 2024, Sequoia, section 3; with rates that
+ * don't depend on the path it is exact), and over all sequences the best way to spend as many rows.
+ * Every number of heads and of rows is tried, none too; costs are shared by the batch, so a group
+ * of rows that only pays together is found. No clock, no threads: state is what the caller hands
+ * in. */
 #ifndef ENGINE_SPECULATE_H
 #define ENGINE_SPECULATE_H
 
-#include "engine/engine.h"
+#include <stdbool.h>
+#include <stddef.h>
 
-/* Seconds, measured once at start. */
-struct draft_costs {
-    double pass; /* a pass of the trunk over one row */
-    double row;  /* each further row */
-    double head; /* one head's draft */
+#include "base/err.h"
+#include "engine/costs.h"
+#include "engine/proposal.h"
+#include "engine/rates.h"
+
+enum speculate_mode {
+    SPECULATE_BEST,  /* whatever is fastest within the limits, also nothing */
+    SPECULATE_CHAIN, /* the best candidates of exactly limits.nodes heads */
+    SPECULATE_TREE,  /* exactly limits.nodes nodes, the likeliest, if there are as many */
 };
 
-/* What one sequence has seen: rate[j] estimates how often draft j is right when those before it
- * were. */
-struct draft_rates {
-    float rate[ENGINE_DRAFTS_MAX];
+/* One sequence that decodes in the next step. */
+struct wish {
+    const struct draft_rates *rates;
+    enum speculate_mode mode;
+    int heads;                  /* it may use heads 1..heads; 0 = no heads */
+    int nodes, depth;           /* most nodes; most tokens ahead (what the text's limit leaves) */
+    int ranks;                  /* candidates a head may have in the tree, 1..DRAFT_RANKS; 1 and no
+                                   look-up: a chain */
+    bool chained;               /* as in struct candidates: only the best chain has children */
+    int n_lookup, match_length; /* lookup_propose's answer; 0 = none, or not allowed */
+    int positions;              /* its committed tokens: what a row attends to */
+    struct shape shape;         /* the answer */
 };
 
-void draft_rates_init(struct draft_rates *rates);
+/* What else the pass of the next step carries: rows of prompts. */
+struct company {
+    int rows;
+    double positions; /* that these rows attend to */
+    int most_rows;    /* of the whole pass */
+};
 
-/* Notes a step that had `drafted` drafts and accepted the first `accepted` of them. Positions that
- * were not tried drift back towards hope, so that they are tried again some day. */
-void draft_rates_note(struct draft_rates *rates, int drafted, int accepted);
+struct speculate {
+    struct sort *sorted, *spare; /* (max_sequences x nodes) */
+    struct grown *grown;         /* (max_sequences) */
+    int max_sequences;
+    /* The last choice keeps a small bonus, so that noise doesn't turn it over each step. */
+    int heads;
+    double rows;
+    /* Seconds that may still be lost to trials of what is believed slower. */
+    double credit;
+    unsigned steps;
+    bool trial; /* the last choice was one */
+};
 
-/* The number of drafts, 0..most, with the most expected tokens per second when `sequences` are
- * decoded together. */
-int drafts_worth(const struct draft_rates *rates, const struct draft_costs *costs, int most,
-                 int sequences);
+/* ERR_MEMORY. */
+int speculate_init(struct speculate *speculate, int max_sequences, struct err *err);
+void speculate_release(struct speculate *speculate);
+
+/* Fills the shapes of n wishes and returns how many heads run: the most that any of them needs. */
+int speculate_choose(struct speculate *speculate, const struct costs *costs, struct wish *wishes,
+                     int n, const struct company *company);
 
 #endif
