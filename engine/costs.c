@@ -8,6 +8,8 @@
 #define FADE (1 - 1.0 / 4096) /* of what is known about a knot, per step */
 #define CLIP 0.15             /* of a residual (log): what is further off counts no more */
 #define LEVEL_STEP 0.2        /* of a clipped residual: a doubled machine is followed in 25 steps */
+#define LIGHT 0.2          /* a knot with so much less behind it than its neighbour gives way */
+#define DOUBT 0.5          /* the log by which one observation may be too high */
 #define HOPE_MOST 1.2         /* log of the factor by which an unseen cost may be lower */
 
 /* ---- knots ---- */
@@ -55,6 +57,10 @@ static int rising(const struct cost_curve *c, double attend, struct pool *pool)
         pool[n++] = (struct pool){y > least ? y : least, c->n[k], k, k};
         for (; n > 1 && pool[n - 2].y >= pool[n - 1].y; n--) {
             struct pool *a = &pool[n - 2], *b = &pool[n - 1];
+            if (a->n < LIGHT * b->n || b->n < LIGHT * a->n) {
+                *a = a->n < b->n ? *b : *a;
+                continue;
+            }
             a->y = (a->y * a->n + b->y * b->n) / (a->n + b->n);
             a->n += b->n;
             a->last = b->last;
@@ -96,8 +102,8 @@ static void refit(struct cost_curve *c, double attend)
     fill(c->fit, pool, n);
     double floor = 0;
     for (int k = 0; k < COST_KNOTS; k++) {
-        double doubt = 2 / (c->n[k] + 1e-9);
-        c->hope[k] = c->fit[k] * exp(-(doubt < HOPE_MOST ? doubt : HOPE_MOST));
+        double sure = c->n[k] > DOUBT / HOPE_MOST ? exp(-DOUBT / c->n[k]) : exp(-HOPE_MOST);
+        c->hope[k] = c->fit[k] * sure;
         /* Never below what fewer rows are known to cost. */
         floor = c->hope[k] = c->hope[k] > floor ? c->hope[k] : floor;
     }
@@ -144,22 +150,81 @@ static void learn_attend(struct costs *c, double dp, double dy, double positions
     c->attend = slope > 0 ? slope : 0;
 }
 
+static int batch_of(int sequences)
+{
+    int b = 0;
+    while (b < COST_BATCHES - 1 && 1 << b < sequences)
+        b++;
+    return b;
+}
+
+static struct cost_step *step_ago(struct costs *c, unsigned ago)
+{
+    return &c->step[(c->steps - 1 - ago) % COST_STEPS];
+}
+
+static double expected(const struct costs *c, const struct cost_step *s)
+{
+    return c->pass.fit[s->knot] + c->attend * s->positions;
+}
+
+/* The median of how much slower the last steps were than their curve says, so a lone interruption
+ * has no say. Steps of knots we know little about have little: there, the curve is to learn. The
+ * level as it was has one too, for when all are such. */
+static double find_level(struct costs *c)
+{
+    double off[COST_STEPS + 1] = {log(c->level)}, weight[COST_STEPS + 1] = {1}, all = 1;
+    int n = 1;
+    for (unsigned ago = 0; ago < COST_STEPS && ago < c->steps; ago++) {
+        const struct cost_step *s = step_ago(c, ago);
+        double known = c->pass.n[s->knot], w = known / (known + 8);
+        double o = log(s->seconds / expected(c, s));
+        int i = n++;
+        for (; i > 0 && off[i - 1] > o; i--) {
+            off[i] = off[i - 1];
+            weight[i] = weight[i - 1];
+        }
+        off[i] = o;
+        weight[i] = w;
+        all += w;
+    }
+    double half = 0;
+    for (int i = 0; i < n; i++)
+        if ((half += weight[i]) >= all / 2)
+            return exp(off[i]);
+    return c->level;
+}
+
+static void learn(struct costs *c, struct cost_step *s)
+{
+    double y = s->seconds / c->level;
+    if (!s->learned && c->pass.n[s->knot] > 1) {
+        double dp = s->positions - c->pass.at[s->knot];
+        learn_attend(c, dp, y - c->pass.seen[s->knot], s->positions);
+    }
+    if (!s->learned)
+        observe(&c->pass, s->knot, y, s->positions);
+    s->learned = true;
+    refit(&c->pass, c->attend);
+    if (!s->heads)
+        return;
+    struct cost_curve *curve = &c->draft[batch_of(s->sequences)];
+    observe(curve, s->heads - 1, s->draft_seconds / c->level, 0);
+    refit(curve, 0);
+    s->heads = 0;
+}
+
 void costs_note_pass(struct costs *c, int rows, double positions, double seconds)
 {
-    int k = knot_of(rows);
-    double y = seconds / c->level, n = c->pass.n[k];
-    if (n >= 1) {
-        double dp = positions - c->pass.at[k], expected = c->pass.seen[k] + c->attend * dp;
-        expected = expected > 0.05 * c->pass.seen[k] ? expected : 0.05 * c->pass.seen[k];
-        double off = clip(log(y / expected), CLIP);
-        /* Of a knot we know little about, the curve is to learn, not the level. */
-        double move = exp(LEVEL_STEP * off * n / (n + 8));
-        learn_attend(c, dp, expected * (exp(off) - 1) + c->attend * dp, positions);
-        c->level = clip(c->level * move, 100);
-        y = y / move;
+    c->steps++;
+    struct cost_step *s = step_ago(c, 0);
+    *s = (struct cost_step){.knot = knot_of(rows), .positions = positions, .seconds = seconds};
+    if (c->steps <= COST_STEPS) { /* the prior, or the first to run */
+        learn(c, s);
+        return;
     }
-    observe(&c->pass, k, y, positions);
-    refit(&c->pass, c->attend);
+    c->level = find_level(c);
+    learn(c, step_ago(c, COST_STEPS / 2));
 }
 
 double costs_pass(const struct costs *c, double rows, double positions, bool hope)
@@ -170,21 +235,16 @@ double costs_pass(const struct costs *c, double rows, double positions, bool hop
 
 /* ---- drafts ---- */
 
-static int batch_of(int sequences)
-{
-    int b = 0;
-    while (b < COST_BATCHES - 1 && 1 << b < sequences)
-        b++;
-    return b;
-}
-
 void costs_note_draft(struct costs *c, int heads, int sequences, double seconds)
 {
-    struct cost_curve *curve = &c->draft[batch_of(sequences)];
-    if (heads < 1 || heads > DRAFTS_MAX)
+    if (heads < 1 || heads > DRAFTS_MAX || !c->steps)
         return;
-    observe(curve, heads - 1, seconds / c->level, 0);
-    refit(curve, 0);
+    struct cost_step *s = step_ago(c, 0);
+    s->heads = heads;
+    s->sequences = sequences;
+    s->draft_seconds = seconds;
+    if (c->steps <= COST_STEPS)
+        learn(c, s);
 }
 
 static bool known(const struct cost_curve *c)

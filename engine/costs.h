@@ -21,8 +21,20 @@ struct cost_curve {
     double hope[COST_KNOTS]; /* what the cost could be, for trials */
 };
 
+/* A step that ran. It is learned when as many later ones as earlier ones show how slow the machine
+ * was then. */
+struct cost_step {
+    int knot, heads, sequences; /* heads 0: no draft, or learned already */
+    double positions, seconds, draft_seconds;
+    bool learned;
+};
+
+#define COST_STEPS 15
+
 struct costs {
     double level;
+    struct cost_step step[COST_STEPS]; /* the last ones, a ring */
+    unsigned steps;
     double attend;   /* seconds a position attended */
     double sxy, sxx; /* its regression */
     struct cost_curve pass, draft[COST_BATCHES];

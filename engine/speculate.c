@@ -17,6 +17,7 @@
  * stay below 1 %; one step in 8 is looked at. */
 #define TRIAL_SHARE 0.004
 #define TRIAL_EVERY 8
+#define TRIAL_LEAST 0.05 /* of a step's time is what a trial costs in any case */
 #define TRIAL_FIRST 4.0 /* steps' time of credit to begin with */
 #define TRIAL_MOST 16.0
 
@@ -288,7 +289,19 @@ struct walk {
     int n;
     bool hope;
     double most; /* rows at which the walk ends */
+    /* With hope: what is tried may cost so many seconds, by what we know; the best step's are. */
+    double credit, best_seconds;
 };
+
+/* What a trial costs as far as we know: the time by which its step differs from the best one's, and
+ * a little in any case. */
+static double regret(const struct walk *k, const struct plan *p)
+{
+    struct plan q = *p;
+    price(&q, k->costs, false);
+    double more = fabs(q.seconds - k->best_seconds), least = TRIAL_LEAST * k->best_seconds;
+    return more > least ? more : least;
+}
 
 /* Takes nodes of heads 1..heads one after another; the best plan on the way, if better. */
 static void walk(struct speculate *s, const struct walk *k, const struct plan *base, int heads,
@@ -316,6 +329,8 @@ static void walk(struct speculate *s, const struct walk *k, const struct plan *b
         p.positions += node->rows * w->positions;
         p.taken = i + 1;
         price(&p, k->costs, k->hope);
+        if (k->hope && regret(k, &p) > k->credit)
+            continue;
         if (p.speed * bonus(s, &p) > best->speed * bonus(s, best))
             *best = p;
     }
@@ -398,8 +413,8 @@ static int shape_all(struct speculate *s, struct wish *w, int n, const struct pl
 }
 
 /* Now and then, what would be best if all that is not well known turned out well: otherwise a wrong
- * belief about what is never done would last forever. Its price, as far as we know, is what it
- * takes longer than the best step, and a little in any case; it must have been saved up. */
+ * belief about what is never done would last forever. Its price
+ * must have been saved up. */
 static bool try_other(struct speculate *s, struct walk *k, const struct plan *base,
                       const struct plan *best, struct plan *other)
 {
@@ -410,20 +425,19 @@ static bool try_other(struct speculate *s, struct walk *k, const struct plan *ba
         s->credit = TRIAL_MOST * best->seconds;
     if (s->steps % TRIAL_EVERY)
         return false;
-    k->hope = true;
     /* Costs far from what is known are learned on the way there. */
     double wide = base->rows + 2 * (best->rows - base->rows) + k->n;
     k->most = wide < k->most ? wide : k->most;
+    k->hope = true;
+    k->credit = s->credit;
+    k->best_seconds = best->seconds;
     *other = search(s, k, base);
-    k->hope = false;
+    double price = regret(k, other);
     if (other->heads == best->heads && fabs(other->rows - best->rows) < 0.5)
         return false;
-    price(other, k->costs, false);
-    double regret = fabs(other->seconds - best->seconds), least = 0.05 * best->seconds;
-    regret = regret > least ? regret : least;
-    if (regret > s->credit)
+    if (price > s->credit)
         return false;
-    s->credit -= regret;
+    s->credit -= price;
     return true;
 }
 
@@ -431,7 +445,7 @@ int speculate_choose(struct speculate *s, const struct costs *costs, struct wish
                      const struct company *company)
 {
     struct plan base = plan_base(s, wishes, n, company), other;
-    struct walk k = {costs, wishes, n, false, company->most_rows};
+    struct walk k = {.costs = costs, .wishes = wishes, .n = n, .most = company->most_rows};
     struct plan best = search(s, &k, &base);
     int heads = shape_all(s, wishes, n, &best);
     s->trial = try_other(s, &k, &base, &best, &other);

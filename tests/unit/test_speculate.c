@@ -353,10 +353,17 @@ static void test_simulated(void **state)
                 double got = simulate(&w, batches[b] == 16 ? 3000 : 6000, wrong[round % 3], &s);
                 ratio[n++] = got / best;
                 worst_plain = fmin(worst_plain, got / plain);
+                if (getenv("WORLD") && atoi(getenv("WORLD")) == n - 1) {
+                    for (int k = 0; k < 36; k++)
+                        printf("%d: true %.2f fit %.2f hope %.2f n %.2f seen %.2f\n", k + 1, true_pass(&w, k + 1) * 1e4, s.costs.level * s.costs.pass.fit[k] * 1e4, s.costs.level * s.costs.pass.hope[k] * 1e4, s.costs.pass.n[k], s.costs.level*s.costs.pass.seen[k] * 1e4);
+                    for (int k = 1; k <= w.heads; k++)
+                        printf("draft %d: %.3f %.3f hope %.3f rate %.2f true %.2f\n", k, 1e4 * true_draft(&w, k, w.batch), 1e4 * costs_draft(&s.costs, k, w.batch, false), 1e4 * costs_draft(&s.costs, k, w.batch, true), s.rates[0].head[k-1][0].p, w.text[0].head[k-1][0]);
+                    printf("level %.3f attend %g\n", s.costs.level, s.costs.attend);
+                }
                 if (getenv("VERBOSE"))
-                    printf("%s b%d row %.2f head %.2f heads %d chained %d p %.2f/%.2f change %d noise %.2f "
+                    printf("%d %s b%d row %.2f head %.2f heads %d chained %d p %.2f/%.2f change %d noise %.2f "
                            "burst %.4f: plain %.3f best %.3f got %.3f | rows %.1f trials %d turns %d\n",
-                           machine_name[m], w.batch, w.row, w.head, w.heads, w.chained,
+                           n - 1, machine_name[m], w.batch, w.row, w.head, w.heads, w.chained,
                            w.text[0].head[0][0], w.text[1].head[0][0],
                            w.text[0].side != w.text[1].side, w.noise, w.bursts, 1.0, best / plain,
                            got / plain, s.chosen / 6000, s.trials, s.turns);
