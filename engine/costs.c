@@ -6,10 +6,14 @@
 
 #define FORGET 0.03           /* least weight of an observation */
 #define FADE (1 - 1.0 / 4096) /* of what is known about a knot, per step */
-#define CLIP 0.15             /* of a residual (log): what is further off counts no more */
+#define CLIP 0.1             /* of a residual (log): what is further off counts no more */
 #define LEVEL_STEP 0.2        /* of a clipped residual: a doubled machine is followed in 25 steps */
+/* A level that stays becomes part of the curve, within some 1000 steps. Otherwise level and curve
+ * could drift apart without bound, and what is seldom seen would be compared at another level. */
+#define PIN 0.97
+#define NEAR 0.7           /* of what is known about a row count is known about its neighbour */
 #define LIGHT 0.2          /* a knot with so much less behind it than its neighbour gives way */
-#define DOUBT 0.5          /* the log by which one observation may be too high */
+#define DOUBT 0.3          /* the log by which one observation may be too high */
 #define HOPE_MOST 1.2         /* log of the factor by which an unseen cost may be lower */
 
 /* ---- knots ---- */
@@ -95,14 +99,27 @@ static void fill(double *fit, const struct pool *p, int n)
     line(fit, p[n - 1].last + 1, COST_KNOTS, x, p[n - 1].y, slope);
 }
 
+/* Kernels take rows in groups, of 8 or a multiple on most processors. Of a row count not seen that is
+ * less than a seen one of its group we know something: it costs no more and, but for the rows'
+ * difference, hardly less. On the other side of a step, and above, it must be seen. */
+static void knowledge(const struct cost_curve *c, double *known)
+{
+    double above = 0;
+    for (int k = COST_KNOTS - 1; k >= 0; k--) {
+        above = k % 8 == 7 ? 0 : NEAR * above;
+        above = known[k] = c->n[k] > 0.01 ? c->n[k] : above;
+    }
+}
+
 static void refit(struct cost_curve *c, double attend)
 {
     struct pool pool[COST_KNOTS];
     int n = rising(c, attend, pool);
     fill(c->fit, pool, n);
-    double floor = 0;
+    double floor = 0, known[COST_KNOTS];
+    knowledge(c, known);
     for (int k = 0; k < COST_KNOTS; k++) {
-        double sure = c->n[k] > DOUBT / HOPE_MOST ? exp(-DOUBT / c->n[k]) : exp(-HOPE_MOST);
+        double sure = known[k] > DOUBT / HOPE_MOST ? exp(-DOUBT / known[k]) : exp(-HOPE_MOST);
         c->hope[k] = c->fit[k] * sure;
         /* Never below what fewer rows are known to cost. */
         floor = c->hope[k] = c->hope[k] > floor ? c->hope[k] : floor;
@@ -197,7 +214,7 @@ static double find_level(struct costs *c)
 
 static void learn(struct costs *c, struct cost_step *s)
 {
-    double y = s->seconds / c->level;
+    double level = pow(c->level, PIN), y = s->seconds / level;
     if (!s->learned && c->pass.n[s->knot] > 1) {
         double dp = s->positions - c->pass.at[s->knot];
         learn_attend(c, dp, y - c->pass.seen[s->knot], s->positions);
@@ -209,7 +226,7 @@ static void learn(struct costs *c, struct cost_step *s)
     if (!s->heads)
         return;
     struct cost_curve *curve = &c->draft[batch_of(s->sequences)];
-    observe(curve, s->heads - 1, s->draft_seconds / c->level, 0);
+    observe(curve, s->heads - 1, s->draft_seconds / level, 0);
     refit(curve, 0);
     s->heads = 0;
 }

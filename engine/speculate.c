@@ -17,7 +17,7 @@
  * stay below 1 %; one step in 8 is looked at. */
 #define TRIAL_SHARE 0.004
 #define TRIAL_EVERY 8
-#define TRIAL_LEAST 0.05 /* of a step's time is what a trial costs in any case */
+#define TRIAL_LEAST 0.02 /* of a step's time is what a trial costs in any case */
 #define TRIAL_FIRST 4.0 /* steps' time of credit to begin with */
 #define TRIAL_MOST 16.0
 
