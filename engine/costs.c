@@ -6,15 +6,17 @@
 
 #define FORGET 0.03           /* least weight of an observation */
 #define FADE (1 - 1.0 / 4096) /* of what is known about a knot, per step */
+/* The log by which a cost seen once or never may be too high; two more observations leave little. */
+#define DOUBT 1.2
+/* A level is one that differs by more than this (log); the curve learns the rest. Otherwise level and
+ * curve would drift apart without bound, each following the noise in the other. */
+#define LEVEL_LEAST 0.15
 #define CLIP 0.1             /* of a residual (log): what is further off counts no more */
 #define LEVEL_STEP 0.2        /* of a clipped residual: a doubled machine is followed in 25 steps */
-/* A level that stays becomes part of the curve, within some 1000 steps. Otherwise level and curve
- * could drift apart without bound, and what is seldom seen would be compared at another level. */
+/* A level that stays becomes part of the curve, within some 1000 steps. */
 #define PIN 0.97
 #define NEAR 0.7           /* of what is known about a row count is known about its neighbour */
 #define LIGHT 0.2          /* a knot with so much less behind it than its neighbour gives way */
-#define DOUBT 0.3          /* the log by which one observation may be too high */
-#define HOPE_MOST 1.2         /* log of the factor by which an unseen cost may be lower */
 
 /* ---- knots ---- */
 
@@ -79,12 +81,12 @@ static void line(double *y, int from, int to, double x0, double y0, double slope
         y[k] = y0 + slope * (knot_rows(k) - x0);
 }
 
-/* Straight lines where nothing was seen. Left of all, half the cost is taken to be the weights'
- * (fixed); right of all, the slope is the average one. */
-static void fill(double *fit, const struct pool *p, int n)
+/* Straight lines where nothing was seen; right of all with the average slope. Where that says
+ * nothing, so large a share of the cost is taken to be proportional to the rows. */
+static void fill(double *fit, double share, const struct pool *p, int n)
 {
     double x = knot_rows(p[0].first), slope;
-    line(fit, 0, p[0].first, x, p[0].y, 0.5 * p[0].y / x);
+    line(fit, 0, p[0].first, x, p[0].y, share * p[0].y / x);
     for (int i = 0; i < n; i++) {
         line(fit, p[i].first, p[i].last + 1, 0, p[i].y, 0);
         if (i + 1 == n)
@@ -95,7 +97,7 @@ static void fill(double *fit, const struct pool *p, int n)
     }
     x = knot_rows(p[n - 1].last);
     double width = x - knot_rows(p[0].first);
-    slope = width > 0 ? (p[n - 1].y - p[0].y) / width : 0.15 * p[0].y / x;
+    slope = width > 0 ? (p[n - 1].y - p[0].y) / width : share * p[0].y / x;
     line(fit, p[n - 1].last + 1, COST_KNOTS, x, p[n - 1].y, slope);
 }
 
@@ -111,15 +113,15 @@ static void knowledge(const struct cost_curve *c, double *known)
     }
 }
 
-static void refit(struct cost_curve *c, double attend)
+static void refit(struct cost_curve *c, double share, double attend)
 {
     struct pool pool[COST_KNOTS];
     int n = rising(c, attend, pool);
-    fill(c->fit, pool, n);
+    fill(c->fit, share, pool, n);
     double floor = 0, known[COST_KNOTS];
     knowledge(c, known);
     for (int k = 0; k < COST_KNOTS; k++) {
-        double sure = known[k] > DOUBT / HOPE_MOST ? exp(-DOUBT / known[k]) : exp(-HOPE_MOST);
+        double n = known[k] > 1 ? known[k] : 1, sure = exp(-DOUBT / (n * sqrt(n)));
         c->hope[k] = c->fit[k] * sure;
         /* Never below what fewer rows are known to cost. */
         floor = c->hope[k] = c->hope[k] > floor ? c->hope[k] : floor;
@@ -208,7 +210,9 @@ static double find_level(struct costs *c)
     double half = 0;
     for (int i = 0; i < n; i++)
         if ((half += weight[i]) >= all / 2)
-            return exp(off[i]);
+            return fabs(off[i]) < LEVEL_LEAST               ? 1
+                   : fabs(off[i] - log(c->level)) < LEVEL_LEAST ? c->level
+                                                                : exp(off[i]);
     return c->level;
 }
 
@@ -222,12 +226,12 @@ static void learn(struct costs *c, struct cost_step *s)
     if (!s->learned)
         observe(&c->pass, s->knot, y, s->positions);
     s->learned = true;
-    refit(&c->pass, c->attend);
+    refit(&c->pass, 0.3, c->attend);
     if (!s->heads)
         return;
     struct cost_curve *curve = &c->draft[batch_of(s->sequences)];
     observe(curve, s->heads - 1, s->draft_seconds / level, 0);
-    refit(curve, 0);
+    refit(curve, 1, 0);
     s->heads = 0;
 }
 
