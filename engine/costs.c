@@ -254,6 +254,11 @@ double costs_pass(const struct costs *c, double rows, double positions, bool hop
     return c->level * (y + c->attend * positions);
 }
 
+double costs_known(const struct costs *c, int rows)
+{
+    return c->pass.n[knot_of(rows)];
+}
+
 /* ---- drafts ---- */
 
 void costs_note_draft(struct costs *c, int heads, int sequences, double seconds)

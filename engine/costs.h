@@ -53,4 +53,7 @@ void costs_note_draft(struct costs *costs, int heads, int sequences, double seco
 double costs_pass(const struct costs *costs, double rows, double positions, bool hope);
 double costs_draft(const struct costs *costs, int heads, int sequences, bool hope);
 
+/* Observations behind a pass of so many rows, as far as they are not forgotten. */
+double costs_known(const struct costs *costs, int rows);
+
 #endif

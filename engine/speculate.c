@@ -18,6 +18,7 @@
 #define TRIAL_SHARE 0.004
 #define TRIAL_EVERY 8
 #define TRIAL_LEAST 0.02 /* of a step's time is what a trial costs in any case */
+#define PLAIN_LEAST 2.5 /* times that a pass without drafts must have been seen lately */
 #define TRIAL_FIRST 4.0 /* steps' time of credit to begin with */
 #define TRIAL_MOST 16.0
 
@@ -423,6 +424,10 @@ static bool try_other(struct speculate *s, struct walk *k, const struct plan *ba
     s->credit += TRIAL_SHARE * best->seconds;
     if (s->credit > TRIAL_MOST * best->seconds)
         s->credit = TRIAL_MOST * best->seconds;
+    if (costs_known(k->costs, (int)base->rows) < PLAIN_LEAST && best->taken && s->steps % 2) {
+        *other = *base; /* what all else is measured by */
+        return true;
+    }
     if (s->steps % TRIAL_EVERY)
         return false;
     /* Costs far from what is known are learned on the way there. */
