@@ -6,17 +6,17 @@
 
 #define FORGET 0.03           /* least weight of an observation */
 #define FADE (1 - 1.0 / 4096) /* of what is known about a knot, per step */
-/* The log by which a cost seen once or never may be too high; two more observations leave little. */
+/* The log by which a cost seen once or never may be too high; two more observations leave little.
+ */
 #define DOUBT 1.2
-/* A level is one that differs by more than this (log); the curve learns the rest. Otherwise level and
- * curve would drift apart without bound, each following the noise in the other. */
+/* A level is one that differs by more than this (log); the curve learns the rest. Otherwise level
+ * and curve would drift apart without bound, each following the noise in the other. */
 #define LEVEL_LEAST 0.15
-#define CLIP 0.1             /* of a residual (log): what is further off counts no more */
-#define LEVEL_STEP 0.2        /* of a clipped residual: a doubled machine is followed in 25 steps */
+#define CLIP 0.1 /* of a residual (log): what is further off counts no more */
 /* A level that stays becomes part of the curve, within some 1000 steps. */
 #define PIN 0.97
-#define NEAR 0.7           /* of what is known about a row count is known about its neighbour */
-#define LIGHT 0.2          /* a knot with so much less behind it than its neighbour gives way */
+#define NEAR 0.7  /* of what is known about a row count is known about its neighbour */
+#define LIGHT 0.2 /* a knot with so much less behind it than its neighbour gives way */
 
 /* ---- knots ---- */
 
@@ -101,8 +101,8 @@ static void fill(double *fit, double share, const struct pool *p, int n)
     line(fit, p[n - 1].last + 1, COST_KNOTS, x, p[n - 1].y, slope);
 }
 
-/* Kernels take rows in groups, of 8 or a multiple on most processors. Of a row count not seen that is
- * less than a seen one of its group we know something: it costs no more and, but for the rows'
+/* Kernels take rows in groups, of 8 or a multiple on most processors. Of a row count not seen that
+ * is less than a seen one of its group we know something: it costs no more and, but for the rows'
  * difference, hardly less. On the other side of a step, and above, it must be seen. */
 static void knowledge(const struct cost_curve *c, double *known)
 {
@@ -144,11 +144,15 @@ static void observe(struct cost_curve *c, int k, double y, double positions)
         c->n[k] = 1;
         return;
     }
-    double w = 1 / (c->n[k] + 1), most = 2 / c->n[k];
+    double w = 1 / (c->n[k] + 1), most = 1 / c->n[k], off = log(y / c->seen[k]);
     w = w > FORGET ? w : FORGET;
-    c->seen[k] *= exp(w * clip(log(y / c->seen[k]), most > CLIP ? most : CLIP));
+    most = most > CLIP ? most : CLIP;
+    c->seen[k] *= exp(w * clip(off, most));
     c->at[k] += w * (positions - c->at[k]);
-    c->n[k] += c->n[k] < 1 / FORGET;
+    if (fabs(off) > most)
+        c->n[k] = c->n[k] > 1.1 ? 0.9 * c->n[k] : 1; /* what is so far off was not known well */
+    else
+        c->n[k] += c->n[k] < 1 / FORGET;
 }
 
 /* ---- passes ---- */
@@ -210,7 +214,7 @@ static double find_level(struct costs *c)
     double half = 0;
     for (int i = 0; i < n; i++)
         if ((half += weight[i]) >= all / 2)
-            return fabs(off[i]) < LEVEL_LEAST               ? 1
+            return fabs(off[i]) < LEVEL_LEAST                   ? 1
                    : fabs(off[i] - log(c->level)) < LEVEL_LEAST ? c->level
                                                                 : exp(off[i]);
     return c->level;

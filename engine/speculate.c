@@ -18,8 +18,8 @@
 #define TRIAL_SHARE 0.004
 #define TRIAL_EVERY 8
 #define TRIAL_LEAST 0.02 /* of a step's time is what a trial costs in any case */
-#define PLAIN_LEAST 2.5 /* times that a pass without drafts must have been seen lately */
-#define TRIAL_FIRST 4.0 /* steps' time of credit to begin with */
+#define PLAIN_LEAST 5    /* times that a pass without drafts must have been seen lately */
+#define TRIAL_FIRST 4.0  /* steps' time of credit to begin with */
 #define TRIAL_MOST 16.0
 
 struct node {
