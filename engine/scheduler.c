@@ -24,6 +24,7 @@ static void take(struct scheduler *s)
     size_t rows = (size_t)s->max_rows, dim = (size_t)c->dim, slots = (size_t)s->max_sequences;
     size_t states = (size_t)head_states(c);
     s->sequences = arena_take(a, slots, sizeof *s->sequences);
+    s->wishes = arena_take(a, slots, sizeof *s->wishes);
     s->rows = arena_take(a, rows, sizeof *s->rows);
     s->committed = arena_take(a, rows, sizeof *s->committed);
     s->tokens = arena_take(a, rows, sizeof *s->tokens);
@@ -92,8 +93,11 @@ int scheduler_init(struct scheduler *s, const struct scheduler_options *o, struc
         take(s);
     for (int i = 0; i < s->max_sequences && !rc; i++)
         rc = kv_init(&s->sequences[i].kv, c, s->model.n_blocks, s->context, kv, err);
+    if (!rc)
+        rc = speculate_init(&s->speculate, s->max_sequences, err);
     if (!rc) {
-        draft_rates_init(&s->rates);
+        draft_rates_init(&s->rates, NULL);
+        costs_init(&s->costs);
         step_measure_costs(s);
     } else {
         scheduler_release(s);
@@ -109,6 +113,7 @@ void scheduler_release(struct scheduler *s)
         text_release(&s->sequences[i].text);
         kv_release(&s->sequences[i].kv);
     }
+    speculate_release(&s->speculate);
     team_release(&s->team);
     tokenizer_release(&s->tokenizer);
     model_release(&s->model);
@@ -190,7 +195,8 @@ int scheduler_add(struct scheduler *s, const struct engine_request *r, uint64_t 
         r->speculation == SPECULATION_AUTO ? s->model.config.n_predict - 1 : r->speculation;
     q->automatic = r->speculation == SPECULATION_AUTO;
     q->used = q->patience = 0;
-    q->rates = s->rates;
+    draft_rates_init(&q->rates, &s->rates);
+    q->drafted.heads = q->drafted.n_lookup = 0;
     q->ignore_eos = r->ignore_eos;
     q->min_tokens = r->min_tokens;
     q->top_logprobs = r->top_logprobs;

@@ -37,6 +37,7 @@ struct sequence {
     int used, patience; /* largest number of drafts of the last steps; how many steps those are */
     int32_t drafts[ENGINE_DRAFTS_MAX];
     int n_drafts;
+    struct candidates drafted; /* the same, for the rates */
     bool ignore_eos;
     int min_tokens, top_logprobs;
     bool prompt_logprobs;
@@ -92,7 +93,9 @@ struct scheduler {
     struct head_work *head_work; /* one; or one per lane, when lanes draft with whole heads */
     bool lanes_take_heads;
     struct candidate *candidates;
-    struct draft_costs costs;
+    struct costs costs;
+    struct speculate speculate;
+    struct wish *wishes;      /* (max_sequences) */
     struct draft_rates rates; /* over all sequences: what a new one begins with */
     uint64_t forwards;
     double step_seconds;

@@ -119,18 +119,17 @@ void step_measure_costs(struct scheduler *s)
     }
     s->n_rows = s->n_out = 1;
     s->drafting = true;
-    s->costs.pass = best_of_three(s, verify_lane);
+    costs_note_pass(&s->costs, 1, s->context / 2, best_of_three(s, verify_lane));
     if (most < 2)
         return;
     s->n_rows = s->n_out = most;
-    double all = best_of_three(s, verify_lane) - s->costs.pass;
-    s->costs.row = all > 0 ? all / (most - 1) : 0;
+    costs_note_pass(&s->costs, most, (double)most * s->context / 2, best_of_three(s, verify_lane));
     s->n_committed = s->heads->cached ? 2 : 1; /* 2: what a step commits on a middling day */
     s->draft_full[0] = s->n_committed - 1;
     s->draft_heads = most - 1;
     for (int i = 0; i < most; i++)
         s->draft_count[i] = 1;
-    s->costs.head = best_of_three(s, draft_lane) / (most - 1);
+    costs_note_draft(&s->costs, most - 1, 1, best_of_three(s, draft_lane));
 }
 
 /* ---- verify and commit ---- */
@@ -201,10 +200,11 @@ static int32_t choose(struct scheduler *s, const struct sequence *q, const float
 static void verify(struct scheduler *s, struct sequence *q, const float *logits)
 {
     size_t stride = model_logits_stride(&s->model);
-    int drafted = q->n_drafts, accepted = 0;
+    int drafted = q->n_drafts, accepted = 0, fresh = 0;
     for (int j = 0;; j++) {
         int32_t token = choose(s, q, logits + (size_t)j * stride, q->n_tokens);
         commit(s, q, token, logits + (size_t)j * stride);
+        fresh++;
         if (j == drafted || token != q->drafts[j])
             break;
         accepted++;
@@ -215,10 +215,11 @@ static void verify(struct scheduler *s, struct sequence *q, const float *logits)
     if (q->n_cached > q->n_tokens)
         q->n_cached = q->n_tokens;
     q->forwards++;
-    draft_rates_note(&q->rates, drafted, accepted);
+    const int32_t *truth = q->tokens + q->n_tokens - fresh;
+    rates_note(&q->rates, &s->rates, &q->drafted, truth, fresh);
+    rates_note(&s->rates, NULL, &q->drafted, truth, fresh);
     if (!drafted)
         return;
-    draft_rates_note(&s->rates, drafted, accepted);
     struct engine_speculation *p = &q->speculation;
     p->steps++;
     p->drafted += (uint64_t)drafted;
@@ -280,34 +281,57 @@ static void drop_idle_heads(struct sequence *q, int drafts)
     q->used = q->patience = 0;
 }
 
-/* How many drafts the next step of a sequence may verify. */
-static int drafts_wanted(const struct scheduler *s, struct sequence *q, int sequences)
+static struct wish wish(const struct sequence *q)
 {
     int room = q->limit - q->n_tokens - 1; /* the step commits one token without drafts */
-    if (q->finish || reading(q) || room <= 0)
-        return 0;
-    int most = q->drafts_max < room ? q->drafts_max : room;
-    if (!q->automatic)
-        return most;
-    most = drafts_worth(&q->rates, &s->costs, most, sequences);
-    if (s->heads->cached)
-        drop_idle_heads(q, most);
-    return most;
+    int most = room < 0 || reading(q) ? 0 : room < q->drafts_max ? room : q->drafts_max;
+    return (struct wish){.rates = &q->rates,
+                         .mode = q->automatic ? SPECULATE_BEST : SPECULATE_CHAIN,
+                         .heads = most,
+                         .nodes = most,
+                         .depth = most,
+                         .ranks = 1,
+                         .positions = q->n_tokens};
+}
+
+static bool may_draft(const struct sequence *q)
+{
+    return q->n_rows && !q->finish && q->drafts_max;
+}
+
+/* How many drafts the next step verifies of each sequence. */
+static void choose_drafts(struct scheduler *s)
+{
+    struct company company = {.most_rows = s->max_rows};
+    int n = 0;
+    for (int i = 0; i < s->max_sequences; i++)
+        if (may_draft(&s->sequences[i]))
+            s->wishes[n++] = wish(&s->sequences[i]);
+    if (n)
+        speculate_choose(&s->speculate, &s->costs, s->wishes, n, &company);
+    n = 0;
+    for (int i = 0; i < s->max_sequences; i++) {
+        struct sequence *q = &s->sequences[i];
+        q->drafted.heads = 0;
+        if (!may_draft(q))
+            continue;
+        q->n_drafts = s->wishes[n++].shape.n;
+        if (q->automatic && s->heads->cached && !reading(q))
+            drop_idle_heads(q, q->n_drafts);
+    }
 }
 
 /* Lists the rows of this step, by their number in its pass, on which heads run: where heads keep
  * keys and values all committed ones, else those that draft. */
 static void plan_drafts(struct scheduler *s)
 {
-    int n_slots = 0, running = 0;
-    for (int i = 0; i < s->max_sequences; i++)
-        running += s->sequences[i].n_rows > 0;
+    int n_slots = 0;
+    choose_drafts(s);
     s->n_committed = s->draft_heads = s->drafts_most = 0;
     for (int i = 0; i < s->max_sequences; i++) {
         struct sequence *q = &s->sequences[i];
-        if (!q->n_rows || q->finish || !q->drafts_max)
+        if (!may_draft(q))
             continue;
-        q->n_drafts = drafts_wanted(s, q, running);
         if (!q->n_drafts && !s->heads->cached)
             continue;
         int end = q->first_row + q->n_cached - s->rows[q->first_row].pos;
@@ -349,13 +373,19 @@ static void draft(struct scheduler *s)
     if (!s->n_committed)
         return;
     gather_committed(s);
+    double start = clock_seconds();
     team_run(&s->team, draft_lane, s);
+    costs_note_draft(&s->costs, s->draft_heads, n, clock_seconds() - start);
     for (int i = 1; i <= s->drafts_most; i++)
         for (int j = 0; j < n; j++) {
             struct sequence *q = &s->sequences[s->draft_slot[j]];
             const float *logits = s->logits + (size_t)((i - 1) * n + j) * stride;
-            if (i <= q->n_drafts)
-                q->drafts[i - 1] = choose(s, q, logits, q->n_tokens + i - 1);
+            if (i > q->n_drafts)
+                continue;
+            q->drafts[i - 1] = choose(s, q, logits, q->n_tokens + i - 1);
+            q->drafted.token[i - 1][0] = q->drafts[i - 1];
+            q->drafted.n[i - 1] = 1;
+            q->drafted.heads = i;
         }
 }
 
@@ -365,7 +395,11 @@ bool scheduler_step(struct scheduler *s)
     if (!s->n_rows)
         return false;
     double start = clock_seconds();
+    double positions = 0;
+    for (int i = 0; i < s->n_rows; i++)
+        positions += s->rows[i].pos + 1;
     team_run(&s->team, verify_lane, s);
+    costs_note_pass(&s->costs, s->n_rows, positions, clock_seconds() - start);
     verify_all(s);
     plan_drafts(s);
     draft(s);
