@@ -4,19 +4,24 @@
 #include <math.h>
 #include <string.h>
 
-#define FORGET 0.03           /* least weight of an observation */
-#define FADE (1 - 1.0 / 4096) /* of what is known about a knot, per step */
+/* Of an average: the least weight of an observation. */
+#define FORGET 0.03
+/* Of what is known about a knot, what is left after a step: after some 3000 steps it's half. */
+#define FADE (1 - 1.0 / 4096)
+/* A residual (log) that is further off counts no more: interruptions are rare and long. */
+#define CLIP 0.1
 /* The log by which a cost seen once or never may be too high; two more observations leave little.
  */
 #define DOUBT 1.2
 /* A level is one that differs by more than this (log); the curve learns the rest. Otherwise level
  * and curve would drift apart without bound, each following the noise in the other. */
 #define LEVEL_LEAST 0.15
-#define CLIP 0.1 /* of a residual (log): what is further off counts no more */
 /* A level that stays becomes part of the curve, within some 1000 steps. */
 #define PIN 0.97
-#define NEAR 0.7  /* of what is known about a row count is known about its neighbour */
-#define LIGHT 0.2 /* a knot with so much less behind it than its neighbour gives way */
+/* Of what is known about a number of rows, so much is known about the one below. */
+#define NEAR 0.7
+/* A knot with so much less behind it than its neighbour gives way where they contradict. */
+#define LIGHT 0.2
 
 /* ---- knots ---- */
 

@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/engine.h"
+
+_Static_assert(DRAFTS_MAX == ENGINE_DRAFTS_MAX, "a proposal is a step's drafts");
+
 #define NODES_MAX                                                                                  \
     48 /* nodes grown for a sequence: more than a tree has, since with few heads                   \
           only the shallow ones count */
