@@ -224,7 +224,7 @@ static void draft_in_order(struct lane *lane, struct scheduler *s)
     }
 }
 
-static void draft_lane(struct lane *lane, void *arg)
+void draft_lane(struct lane *lane, void *arg)
 {
     struct scheduler *s = arg;
     if (s->heads->independent)

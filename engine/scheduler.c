@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "engine/warmup.h"
 
 #define SEQUENCES 16     /* at a time, when nobody says */
 #define PROMPT_CHUNK 256 /* prompt rows per step, when nobody says: docs/speed.md, prompts of 512 */
@@ -155,6 +156,8 @@ int scheduler_init(struct scheduler *s, struct runtime *runtime, const struct sc
     draft_rates_init(&s->rates, NULL);
     if (rc)
         scheduler_release(s);
+    else
+        warmup(s);
     return rc;
 }
 

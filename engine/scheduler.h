@@ -102,6 +102,9 @@ int scheduler_running(const struct scheduler *scheduler, int *preempted);
 void plan_step(struct scheduler *scheduler);
 void verify_step(struct scheduler *scheduler);
 void draft_step(struct scheduler *scheduler);
+/* What the lanes do in them; arg is the scheduler. */
+void verify_lane(struct lane *lane, void *arg);
+void draft_lane(struct lane *lane, void *arg);
 
 /* Runs fn for the n sequences listed (slot numbers), by the lanes that call this together: shared
  * out by sequence, or, where the vocabulary is large and the sequences are few, one after another

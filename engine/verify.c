@@ -68,7 +68,7 @@ static void choose(struct lane *lane, struct scheduler *s, struct sequence *q,
         walk(lane, s, q, work);
 }
 
-static void pass_lane(struct lane *lane, void *arg)
+void verify_lane(struct lane *lane, void *arg)
 {
     struct scheduler *s = arg;
     struct step *p = &s->step;
@@ -161,7 +161,7 @@ void verify_step(struct scheduler *s)
             p->slots[p->n_slots++] = i;
         }
     double start = clock_seconds();
-    team_run(&s->runtime->team, pass_lane, s);
+    team_run(&s->runtime->team, verify_lane, s);
     costs_note_pass(&s->costs, p->n_rows, p->attended, clock_seconds() - start);
     for (int i = 0; i < p->n_slots; i++) {
         struct sequence *q = &s->sequences[p->slots[i]];

@@ -1,0 +1,74 @@
+/* Timing passes without requests. */
+#include "engine/warmup.h"
+
+#include "base/clock.h"
+
+/* Each is run so often: the first time memory is cold. */
+#define ROUNDS 3
+
+/* n rows at the beginning of the first sequence's cache; what they leave there is never read. */
+static void take_rows(struct scheduler *s, int n)
+{
+    struct step *p = &s->step;
+    struct sequence *q = &s->sequences[0];
+    p->n_rows = p->n_out = n;
+    p->attended = 0;
+    p->drafting = true;
+    p->n_slots = 0; /* nobody chooses */
+    for (int i = 0; i < n; i++) {
+        p->rows[i] = p->committed[i] = row_in_place(&q->kv, i);
+        p->out_rows[i] = p->committed_from[i] = i;
+        p->tokens[i] = i % s->runtime->model.config.vocab;
+        p->attended += i + 1;
+    }
+}
+
+static void time_passes(struct scheduler *s, int n)
+{
+    take_rows(s, n);
+    for (int i = 0; i < ROUNDS; i++) {
+        double start = clock_seconds();
+        team_run(&s->runtime->team, verify_lane, s);
+        if (i)
+            costs_note_pass(&s->costs, n, s->step.attended, clock_seconds() - start);
+    }
+}
+
+/* After a step that committed two tokens, which is what one does on a middling day. */
+static void time_drafts(struct scheduler *s, int heads)
+{
+    struct step *p = &s->step;
+    struct sequence *q = &s->sequences[0];
+    int committed = s->heads->cached ? 2 : 1;
+    p->heads_run = p->heads_choose = heads;
+    p->n_committed = committed;
+    p->n_drafting = 1;
+    p->draft_rows[0] = committed - 1;
+    p->draft_slot[0] = 0;
+    p->draft_tokens[0] = 0;
+    q->ranks = DRAFT_RANKS;
+    for (int i = 0; i < ROUNDS; i++) {
+        q->candidates.heads = 0;
+        double start = clock_seconds();
+        team_run(&s->runtime->team, draft_lane, s);
+        if (i)
+            costs_note_draft(&s->costs, heads, 1, clock_seconds() - start);
+        for (int j = q->candidates.heads; j > 0; j--)
+            sampler_pop(&q->sampler, q->candidates.token[j - 1][0]);
+    }
+}
+
+void warmup(struct scheduler *s)
+{
+    struct kv *kv = &s->sequences[0].kv;
+    int heads = s->runtime->model.config.n_predict - 1, most = 16;
+    most = most < s->context ? most : s->context;
+    most = most < s->max_rows ? most : s->max_rows;
+    if (!kv_reserve(kv, most))
+        return;
+    for (int n = 1; n <= most; n *= 2)
+        time_passes(s, n);
+    for (int n = 1; n <= heads; n *= 2)
+        time_drafts(s, n);
+    kv_truncate(kv, 0);
+}
