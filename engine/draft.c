@@ -160,7 +160,9 @@ static void choose_next(struct lane *lane, struct scheduler *s, struct sequence 
         p->logits + (size_t)(head * p->n_drafting + index) * model_logits_stride(m);
     int n = sampler_sample(lane, &q->sampler, logits, n_logits, m->draft_ids, NULL, ranks, best, work);
     if (lane->id == 0) {
-        memcpy(c->token[head], best, (size_t)n * sizeof *best);
+        if (!n) /* all of a draft vocabulary is banned: any token is as good in hand as another */
+            best[0] = 0;
+        memcpy(c->token[head], best, (n ? (size_t)n : 1) * sizeof *best);
         c->n[head] = (int8_t)n;
         c->heads = head + 1;
         p->draft_tokens[index] = best[0];

@@ -13,6 +13,9 @@
 #include "engine/request.h"
 #include "engine/scheduler.h"
 
+/* Waits of a second each after which an idle engine gives the memory of its pages back. */
+#define IDLE_WAITS 3
+
 struct engine {
     struct runtime runtime;
     struct scheduler scheduler;
@@ -123,13 +126,17 @@ static void *decode_thread(void *arg)
 {
     struct engine *e = arg;
     bool open = true;
+    int idle = 0; /* waits for work since a step */
     pthread_setname_np(pthread_self(), "decode"); /* for top, and for tests that stop it */
     while (open || e->n_running) {
         admit(e);
-        if (!e->n_running) {
+        idle = e->n_running ? 0 : idle + 1;
+        if (idle) {
             publish(e);
             open = mailbox_wait(&e->mailbox);
         }
+        if (idle == IDLE_WAITS)
+            kv_pool_trim(&e->scheduler.pool);
         atomic_store(&e->heartbeat, clock_seconds());
         if (e->n_running)
             scheduler_step(&e->scheduler);
