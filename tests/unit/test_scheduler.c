@@ -1,0 +1,314 @@
+/* The scheduler: what happens when pages run out, which pages are shared, and that drafts are made
+ * where they pay and not where nothing is right. (That no text depends on any of it is
+ * test_exact.c's.) */
+#include "tests/unit/unit.h"
+
+#include "base/rng.h"
+#include "engine/request.h"
+#include "engine/scheduler.h"
+#include "train/checkpoint.h"
+
+static struct folder folder;
+static struct runtime runtime; /* a tiny model with heads of random numbers */
+
+#define HEADS 4
+
+static int make_model(void **state)
+{
+    static struct trainer trainer;
+    struct config config = {.dim = 32,
+                            .n_layers = 1,
+                            .n_heads = 2,
+                            .n_kv_heads = 1,
+                            .hidden = 32,
+                            .vocab = BYTE_VOCAB,
+                            .context = 32,
+                            .norm_eps = 1e-5f,
+                            .rope_theta = 10000,
+                            .kind = HEAD_LINEAR,
+                            .n_predict = HEADS,
+                            .bos = BYTE_TOKEN_END,
+                            .eos = BYTE_TOKEN_END};
+    struct team team;
+    struct err err;
+    (void)state;
+    folder_make(&folder);
+    assert_ok(config_check(&config, &err), err);
+    assert_ok(team_init(&team, 1, &err), err);
+    assert_ok(trainer_init(&trainer, &config, 1, 5, &team, &err), err);
+    assert_ok(checkpoint_export(&trainer, folder.path, DTYPE_F32, &err), err);
+    trainer_release(&trainer);
+    team_release(&team);
+    struct runtime_options o = {.model = folder.path, .threads = 1, .context = 512};
+    assert_ok(runtime_init(&runtime, &o, &err), err);
+    return 0;
+}
+
+static int remove_model(void **state)
+{
+    (void)state;
+    runtime_release(&runtime);
+    folder_remove(&folder);
+    return 0;
+}
+
+/* ---- helpers ---- */
+
+static void scheduler_make(struct scheduler *s, int context, int sequences, int pages)
+{
+    struct err err;
+    size_t page = KV_PAGE * kv_position_bytes(&runtime.model.config, runtime.model.n_blocks,
+                                              WEIGHT_BF16);
+    struct scheduler_options o = {
+        .context = context, .max_sequences = sequences, .kv_limit = page * (size_t)pages};
+    assert_ok(scheduler_init(s, &runtime, &o, &err), err);
+    assert_int_equal(s->pool.n_pages, pages);
+}
+
+static struct engine_request request(const int32_t *tokens, int n, int more)
+{
+    return (struct engine_request){.tokens = tokens,
+                                   .n_tokens = (size_t)n,
+                                   .max_tokens = more,
+                                   .temperature = 1,
+                                   .top_p = 1,
+                                   .repetition_penalty = 1,
+                                   .ignore_eos = true};
+}
+
+static void random_tokens(int32_t *tokens, int n, uint64_t seed)
+{
+    for (int i = 0; i < n; i++)
+        tokens[i] = (int32_t)rng_below(seed, 0, (uint64_t)i, 256);
+}
+
+static int add(struct scheduler *s, const struct engine_request *r)
+{
+    struct err err;
+    int slot = scheduler_add(s, r, &err);
+    assert_true(slot >= 0 || slot == ERR_BUSY);
+    return slot;
+}
+
+static void step(struct scheduler *s)
+{
+    scheduler_step(s);
+    for (int i = 0; i < s->max_sequences; i++)
+        sequence_collected(&s->sequences[i]);
+}
+
+/* ---- pages run out ---- */
+
+/* Three that each grow from one page to three, with four pages in all. */
+static void the_youngest_gives_way_and_comes_back(void **state)
+{
+    struct scheduler s;
+    int32_t tokens[3][50];
+    uint64_t preempted[3] = {0};
+    int finished = 0, order[3];
+    (void)state;
+    scheduler_make(&s, 256, 3, 4);
+    for (int i = 0; i < 3; i++) {
+        random_tokens(tokens[i], 50, (uint64_t)i);
+        struct engine_request r = request(tokens[i], 50, 110);
+        assert_int_equal(add(&s, &r), i);
+    }
+    while (finished < 3) {
+        step(&s);
+        for (int i = 0; i < 3; i++) {
+            struct sequence *q = &s.sequences[i];
+            preempted[i] += q->active && q->preempted;
+            assert_true(!q->active || q->preempted == (q->kv.n_pages == 0));
+            if (q->active && q->finish) {
+                assert_int_equal(q->n_tokens, 160);
+                order[finished++] = i;
+                scheduler_remove(&s, i);
+            }
+        }
+    }
+    assert_int_equal(preempted[0], 0); /* the oldest always moves on */
+    assert_true(preempted[2] > 0);
+    assert_true(s.preemptions > 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(order[i], i);
+    assert_int_equal(s.pool.n_free, 4);
+    scheduler_release(&s);
+}
+
+/* A prompt for which there are too few pages waits outside; alone it is taken. */
+static void a_long_prompt_waits_for_pages(void **state)
+{
+    struct scheduler s;
+    int32_t tokens[200];
+    (void)state;
+    scheduler_make(&s, 256, 4, 4);
+    random_tokens(tokens, 200, 7);
+    struct engine_request small = request(tokens + 1, 60, 20), large = request(tokens, 200, 20);
+    int first = add(&s, &small);
+    step(&s);
+    assert_int_equal(add(&s, &large), ERR_BUSY);
+    assert_true(add(&s, &small) > 0); /* there is room for a small one */
+    while (!s.sequences[first].finish)
+        step(&s);
+    scheduler_remove(&s, 0);
+    scheduler_remove(&s, 1);
+    int slot = add(&s, &large);
+    assert_true(slot >= 0);
+    while (!s.sequences[slot].finish)
+        step(&s);
+    assert_int_equal(s.sequences[slot].n_tokens, 220);
+    scheduler_release(&s);
+}
+
+static void too_small_a_limit_is_refused(void **state)
+{
+    struct scheduler s;
+    struct err err;
+    struct scheduler_options o = {.context = 512, .max_sequences = 1, .kv_limit = 1000};
+    (void)state;
+    assert_int_equal(scheduler_init(&s, &runtime, &o, &err), ERR_INVALID);
+    assert_says(err, "512 positions");
+}
+
+/* Drafts never cost another sequence its pages. */
+static void drafts_go_before_sequences_do(void **state)
+{
+    struct scheduler s;
+    int32_t tokens[2][60];
+    (void)state;
+    scheduler_make(&s, 128, 2, 2); /* a page each, until position 64 */
+    for (int i = 0; i < 2; i++) {
+        random_tokens(tokens[i], 60, (uint64_t)(20 + i));
+        struct engine_request r = request(tokens[i], 40, 23);
+        r.speculation = HEADS - 1;
+        assert_int_equal(add(&s, &r), i);
+    }
+    while (!s.sequences[0].finish || !s.sequences[1].finish)
+        step(&s);
+    assert_int_equal(s.preemptions, 0);
+    scheduler_release(&s);
+}
+
+/* ---- pages are shared ---- */
+
+static void equal_beginnings_are_shared(void **state)
+{
+    struct scheduler s;
+    int32_t tokens[3][200];
+    (void)state;
+    scheduler_make(&s, 256, 3, 12);
+    random_tokens(tokens[0], 200, 3);
+    memcpy(tokens[1], tokens[0], sizeof tokens[0]);
+    memcpy(tokens[2], tokens[0], sizeof tokens[0]);
+    tokens[1][150] = 255 - tokens[1][150]; /* two whole pages are the same */
+    struct engine_request r = request(tokens[0], 200, 30), other = request(tokens[1], 200, 30);
+    add(&s, &r);
+    step(&s);
+    int free_before = s.pool.n_free, slot = add(&s, &other);
+    assert_int_equal(s.sequences[slot].n_cached, 2 * KV_PAGE);
+    assert_int_equal(s.pool.n_free, free_before);
+    assert_int_equal(s.shared_pages, 2);
+    scheduler_remove(&s, 0); /* whoever was first may go first */
+    while (!s.sequences[slot].finish)
+        step(&s);
+    scheduler_remove(&s, slot);
+    assert_int_equal(s.pool.n_free, 12);
+    /* All prompt tokens but the last can be shared at most; with log-probabilities none. */
+    struct engine_request page = request(tokens[0], 2 * KV_PAGE, 30);
+    add(&s, &r);
+    step(&s);
+    slot = add(&s, &page);
+    assert_int_equal(s.sequences[slot].n_cached, KV_PAGE);
+    scheduler_remove(&s, slot);
+    page.prompt_logprobs = true;
+    slot = add(&s, &page);
+    assert_int_equal(s.sequences[slot].n_cached, 0);
+    scheduler_release(&s);
+}
+
+/* ---- speculation ---- */
+
+/* Heads of random numbers are never right: "auto" must find out and leave them alone, and who asks
+ * for drafts all the same learns that a head is dead. */
+static void dead_heads_are_found_and_left_alone(void **state)
+{
+    struct scheduler s;
+    int32_t tokens[40];
+    (void)state;
+    scheduler_make(&s, 512, 1, 8);
+    for (int round = 0; round < 4; round++) {
+        random_tokens(tokens, 40, (uint64_t)(100 + round));
+        struct engine_request r = request(tokens, 40, 400);
+        r.temperature = 0; /* above, heads see the same noise, and may be right for that */
+        r.speculation = round == 2 ? 2 : SPECULATION_AUTO;
+        r.drafters = DRAFT_HEADS;
+        r.temperature = 0; /* above, heads see the same noise, and may be right for that */
+        r.seed = (uint64_t)round;
+        int slot = add(&s, &r);
+        while (!s.sequences[slot].finish)
+            step(&s);
+        uint64_t late = s.sequences[slot].figures.drafted;
+        scheduler_remove(&s, slot);
+        assert_int_equal(rates_dead_head(&s.rates), round >= 2);
+        assert_true(round == 2 || late < 40); /* of 400 tokens: a try now and then */
+    }
+    scheduler_release(&s);
+}
+
+/* The demo's heads are often right, and its rows cheap; both must come out of the steps themselves.
+ */
+static void auto_drafts_what_pays(void **state)
+{
+    static const char *const texts[] = {"    def __init__(self, name):\n        self.name = name\n",
+                                        "import os\nimport sys\n\ndef main():\n"};
+    struct runtime demo;
+    struct scheduler s;
+    struct err err;
+    struct runtime_options ro = {.model = "weights/demo", .threads = 1};
+    struct scheduler_options so = {.max_sequences = 1};
+    static const unsigned drafters[] = {DRAFT_HEADS, DRAFT_HEADS | DRAFT_TREE, DRAFT_LOOKUP, 0};
+    (void)state;
+    assert_ok(runtime_init(&demo, &ro, &err), err);
+    for (size_t d = 0; d < sizeof drafters / sizeof *drafters; d++) {
+        assert_ok(scheduler_init(&s, &demo, &so, &err), err);
+        struct engine_speculation last = {0};
+        size_t forwards = 0, made = 0;
+        for (int i = 0; i < 4; i++) {
+            int32_t tokens[100] = {BYTE_TOKEN_END};
+            size_t n = 1 + tokenizer_encode(&demo.tokenizer, texts[i % 2], strlen(texts[i % 2]),
+                                            tokens + 1, 99);
+            struct engine_request r = request(tokens, (int)n, 150);
+            r.temperature = 0;
+            r.speculation = SPECULATION_AUTO;
+            r.drafters = drafters[d];
+            int slot = add(&s, &r);
+            struct sequence *q = &s.sequences[slot];
+            while (!q->finish)
+                step(&s);
+            last = q->figures;
+            forwards += i > 1 ? q->forwards : 0;
+            made += i > 1 ? 150 : 0;
+            scheduler_remove(&s, slot);
+        }
+        assert_true(last.accepted > 0);
+        if (forwards * 10 > made * 8)
+            fail_msg("drafters %u: %zu forwards for %zu tokens", drafters[d], forwards, made);
+        assert_int_equal(rates_dead_head(&s.rates), 0);
+        scheduler_release(&s);
+    }
+    runtime_release(&demo);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_youngest_gives_way_and_comes_back),
+        cmocka_unit_test(a_long_prompt_waits_for_pages),
+        cmocka_unit_test(too_small_a_limit_is_refused),
+        cmocka_unit_test(drafts_go_before_sequences_do),
+        cmocka_unit_test(equal_beginnings_are_shared),
+        cmocka_unit_test(dead_heads_are_found_and_left_alone),
+        cmocka_unit_test(auto_drafts_what_pays),
+    };
+    return cmocka_run_group_tests(tests, make_model, remove_model);
+}
