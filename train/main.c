@@ -32,12 +32,24 @@ struct options {
     bool resume, evaluate, tied;
 };
 
-static volatile sig_atomic_t stop_asked;
-
-static void on_signal(int signal)
+/* SIGINT and SIGTERM wait until the loop over steps looks for them. A handler's frame would be
+ * written wherever the stack pointer leads, and in oneDNN's products that is not always a stack:
+ * the heap was overwritten. Before threads start, which inherit it. */
+static void hold_signals(void)
 {
-    (void)signal;
-    stop_asked = 1;
+    sigset_t held;
+    sigemptyset(&held);
+    sigaddset(&held, SIGINT);
+    sigaddset(&held, SIGTERM);
+    sigprocmask(SIG_BLOCK, &held, NULL);
+    signal(SIGINT, SIG_DFL); /* a shell starts background jobs with SIGINT ignored */
+}
+
+static bool stop_asked(void)
+{
+    sigset_t come;
+    return !sigpending(&come) &&
+           (sigismember(&come, SIGINT) == 1 || sigismember(&come, SIGTERM) == 1);
 }
 
 static int read_options(struct options *o, int argc, char **argv, struct err *err)
@@ -304,7 +316,7 @@ static int train(struct run *r, struct err *err)
     struct head_score mean[HEADS_MAX];
     double last = clock_seconds();
     int last_step = r->step, rc;
-    while (r->step < o->steps && !stop_asked) {
+    while (r->step < o->steps && !stop_asked()) {
         read_batch(r);
         trainer_step(&r->t, &schedule, r->step);
         r->step++;
@@ -384,9 +396,7 @@ int main(int argc, char **argv)
     int rc = read_options(&r.o, argc, argv, &err);
     if (rc > 0)
         return 0;
-    struct sigaction action = {.sa_handler = on_signal};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    hold_signals();
     if (!rc && !(rc = kernels_init(r.o.isa, &err)) && !(rc = gemm_init(r.o.precision, &err)) &&
         !(rc = team_init(&team, r.o.threads, &err))) {
         grad_kernels_init();

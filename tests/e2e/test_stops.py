@@ -5,7 +5,7 @@ same too. BUILD is the build folder, MODEL the model's."""
 import threading
 import unittest
 
-from harness import Server, require_files, text_of
+from harness import SLOW, Server, require_files, text_of
 
 PROMPT = "Once upon a time"
 TOKENS = 48
@@ -85,6 +85,7 @@ class Texts(unittest.TestCase):
     def pieces(self, text, step):
         """Pieces of the text that the model wrote as they are, each with a longer one at the same
         place: a piece with a repaired byte in it would not be found."""
+        step *= 3 if SLOW else 1
         for start in range(0, len(text) - 3, step):
             piece = text[start:start + 3 + (start // step) % 4 * 2]
             if len(piece) > 2 and "\ufffd" not in piece:
@@ -96,7 +97,7 @@ class Texts(unittest.TestCase):
             for piece in self.pieces(text, 2):
                 jobs.append(lambda text=text, piece=piece, fields=fields:
                             self.ends_at(text, [piece], fields))
-        self.assertGreater(len(jobs), 20)
+        self.assertGreater(len(jobs), 10)
         self.at_once(jobs)
 
     def test_one_that_only_begins(self):
