@@ -1,6 +1,6 @@
-/* Proposing the drafts of the next step: how many are worth their time, the heads that make them, one
- * after another with the token chosen last in hand, and the tree that they become together with what
- * look-up finds. */
+/* Proposing the drafts of the next step: how many are worth their time, the heads that make them,
+ * one after another with the token chosen last in hand, and the tree that they become together with
+ * what look-up finds. */
 #include <string.h>
 
 #include "base/clock.h"
@@ -41,9 +41,9 @@ static void wish(struct sequence *q, struct wish *w)
     if (lookup || automatic) /* what is not used is learned from */
         c->n_lookup = lookup_propose(&q->lookup, DRAFTS_MAX, c->lookup, &c->match_length);
     *w = (struct wish){.rates = &q->rates,
-                       .mode = automatic         ? SPECULATE_BEST
-                               : tree || !heads  ? SPECULATE_TREE
-                                                 : SPECULATE_CHAIN,
+                       .mode = automatic        ? SPECULATE_BEST
+                               : tree || !heads ? SPECULATE_TREE
+                                                : SPECULATE_CHAIN,
                        .heads = heads ? q->heads_kept : 0,
                        .nodes = automatic || k > DRAFTS_MAX ? DRAFTS_MAX : k,
                        .depth = most,
@@ -146,8 +146,8 @@ static void gather_committed(struct scheduler *s)
 
 /* ---- by the lanes ---- */
 
-/* The candidates of a sequence's next head. The best of them is the token in hand for the head after
- * it, and stands in the sampler's history for it. */
+/* The candidates of a sequence's next head. The best of them is the token in hand for the head
+ * after it, and stands in the sampler's history for it. */
 static void choose_next(struct lane *lane, struct scheduler *s, struct sequence *q,
                         struct sampler_work *work, int index)
 {
@@ -155,10 +155,11 @@ static void choose_next(struct lane *lane, struct scheduler *s, struct sequence 
     struct step *p = &s->step;
     struct candidates *c = &q->candidates;
     int32_t *best = q->chosen;
-    int head = c->heads, ranks = q->ranks, n_logits = m->draft_ids ? m->n_draft_ids : m->config.vocab;
-    float *logits =
-        p->logits + (size_t)(head * p->n_drafting + index) * model_logits_stride(m);
-    int n = sampler_sample(lane, &q->sampler, logits, n_logits, m->draft_ids, NULL, ranks, best, work);
+    int head = c->heads, ranks = q->ranks,
+        n_logits = m->draft_ids ? m->n_draft_ids : m->config.vocab;
+    float *logits = p->logits + (size_t)(head * p->n_drafting + index) * model_logits_stride(m);
+    int n =
+        sampler_sample(lane, &q->sampler, logits, n_logits, m->draft_ids, NULL, ranks, best, work);
     if (lane->id == 0) {
         if (!n) /* all of a draft vocabulary is banned: any token is as good in hand as another */
             best[0] = 0;

@@ -116,9 +116,10 @@ static void publish(struct engine *e)
     }
     mailbox_publish(&e->mailbox, &stats);
     if (dead && dead != e->dead)
-        log_error("head %d is dead: less than 5 %% of its drafts were right behind drafts that were. "
-                  "Is it trained, and for this trunk?",
-                  dead);
+        log_error(
+            "head %d is dead: less than 5 %% of its drafts were right behind drafts that were. "
+            "Is it trained, and for this trunk?",
+            dead);
     e->dead = dead ? dead : e->dead;
 }
 
@@ -126,7 +127,7 @@ static void *decode_thread(void *arg)
 {
     struct engine *e = arg;
     bool open = true;
-    int idle = 0; /* waits for work since a step */
+    int idle = 0;                                 /* waits for work since a step */
     pthread_setname_np(pthread_self(), "decode"); /* for top, and for tests that stop it */
     while (open || e->n_running) {
         admit(e);

@@ -86,7 +86,7 @@ struct engine_request {
     int n_stops;
     const struct engine_bias *biases; /* copied */
     int n_biases;
-    uint64_t user; /* returned in every event */
+    uint64_t user;     /* returned in every event */
     unsigned drafters; /* DRAFT_*; 0 = what pays for SPECULATION_AUTO, and for k drafts a chain of
                           heads, or of look-up where there are none */
     bool logprobs; /* of tokens wanted; without it theirs are NaN, and the sum over the vocabulary
@@ -105,8 +105,8 @@ enum engine_finish {
 
 struct engine_token {
     int32_t token;
-    float logprob;   /* natural log, of the model's own distribution, before temperature and cuts;
-                        NaN for the first prompt token, and where nobody asked */
+    float logprob; /* natural log, of the model's own distribution, before temperature and cuts;
+                      NaN for the first prompt token, and where nobody asked */
     int n_top;
     struct {
         int32_t token;

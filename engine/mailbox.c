@@ -1,6 +1,6 @@
 /* Requests in, events out. Invariant: `lock` guards everything in struct mailbox, and of a job its
- * links, `cancelled`, `dirty` and `out`; what else is in a job belongs to the decode thread while it
- * runs, and to the reader after its last event. */
+ * links, `cancelled`, `dirty` and `out`; what else is in a job belongs to the decode thread while
+ * it runs, and to the reader after its last event. */
 #include "engine/mailbox.h"
 
 #include <stdlib.h>

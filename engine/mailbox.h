@@ -1,5 +1,5 @@
-/* Between everybody else and the decode thread: requests in, events out. This is the one lock of the
- * program; it is never held across a step, a notify or a handler.
+/* Between everybody else and the decode thread: requests in, events out. This is the one lock of
+ * the program; it is never held across a step, a notify or a handler.
  *
  * A job is one request with what it has brought. It waits in the queue, then the decode thread has
  * it, and after its last event was handed over it is gone. */
@@ -22,8 +22,8 @@ struct news {
 };
 
 struct job {
-    struct job *next;         /* in the queue, or among those with news */
-    struct job *next_running; /* of the decode thread's */
+    struct job *next;               /* in the queue, or among those with news */
+    struct job *next_running;       /* of the decode thread's */
     struct engine_request *request; /* a copy, owned */
     uint64_t id;
     bool cancelled, dirty;       /* under the lock */
@@ -38,7 +38,7 @@ struct mailbox {
     pthread_mutex_t lock;
     pthread_cond_t wake; /* work has come, or it closes */
     struct job *waiting, **waiting_end;
-    struct job *running; /* the decode thread's, in any order */
+    struct job *running;            /* the decode thread's, in any order */
     struct job *dirty, **dirty_end; /* have news, in order */
     size_t n_dirty;
     bool news;      /* something was put there since the last mailbox_news */
@@ -60,8 +60,8 @@ int mailbox_submit(struct mailbox *mailbox, const struct engine_request *request
 /* Marks it; unknown ids are ignored. */
 void mailbox_cancel(struct mailbox *mailbox, uint64_t id);
 /* As engine_poll. One thread. */
-size_t mailbox_poll(struct mailbox *mailbox,
-                    void (*handle)(void *arg, const struct engine_event *), void *arg);
+size_t mailbox_poll(struct mailbox *mailbox, void (*handle)(void *arg, const struct engine_event *),
+                    void *arg);
 void mailbox_stats(struct mailbox *mailbox, struct engine_stats *stats);
 /* The decode thread is to cancel all and end. */
 void mailbox_close(struct mailbox *mailbox);

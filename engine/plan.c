@@ -76,10 +76,10 @@ static void add_drafts(struct scheduler *s, struct sequence *q)
     for (int j = 0; j < d->n; j++) {
         int parent = d->parent[j];
         bool in_place = parent < 0 || parent + 1 == d->depth[parent];
-        add_row(s, q, d->token[j],
-                (struct row){&q->kv, pos + d->depth[j], pos + 1 + j,
-                             in_place ? -1 : first + parent},
-                true);
+        add_row(
+            s, q, d->token[j],
+            (struct row){&q->kv, pos + d->depth[j], pos + 1 + j, in_place ? -1 : first + parent},
+            true);
     }
 }
 

@@ -7,10 +7,11 @@
 #include "engine/warmup.h"
 
 #define SEQUENCES 16     /* at a time, when nobody says */
-#define PROMPT_CHUNK 256 /* prompt rows per step, when nobody says: docs/speed.md, prompts of 512 */
+#define PROMPT_CHUNK 256 /* prompt rows per step, when nobody says: docs/speed.md, prompts of 512  \
+                          */
 
-/* From so many tokens on it takes longer to choose one than lanes take to meet: 16,384 logits are 64
- * KiB, some microseconds to read, against 0.2 for a barrier. */
+/* From so many tokens on it takes longer to choose one than lanes take to meet: 16,384 logits are
+ * 64 KiB, some microseconds to read, against 0.2 for a barrier. */
 #define SPREAD_VOCAB 16384
 
 /* ---- memory ---- */
@@ -22,8 +23,8 @@ static int most_rows(const struct scheduler *s)
     return s->max_sequences + (drafts < STEP_DRAFTS ? drafts : STEP_DRAFTS) + s->prompt_chunk;
 }
 
-/* Rows of logits: those that are verified and, of prompts, the last or those that were asked for; or
- * those of all heads' drafts. */
+/* Rows of logits: those that are verified and, of prompts, the last or those that were asked for;
+ * or those of all heads' drafts. */
 static size_t most_logits(const struct scheduler *s)
 {
     int prompt = s->prompt_chunk < STEP_PROMPT_LOGPROBS ? s->prompt_chunk : STEP_PROMPT_LOGPROBS;
@@ -100,10 +101,11 @@ static int pool_pages(const struct scheduler *s, size_t limit, enum weight_type 
     size_t one = (size_t)kv_pages(s->context), all = one * (size_t)s->max_sequences;
     size_t some = (limit ? limit : mem_available() / 2) / page;
     if (limit && some < one)
-        return err_set(err, ERR_INVALID,
-                       "keys and values may take %zu MiB, but a sequence of %d positions takes %zu: "
-                       "allow more, or use a shorter context",
-                       limit >> 20, s->context, (one * page + ((size_t)1 << 20) - 1) >> 20);
+        return err_set(
+            err, ERR_INVALID,
+            "keys and values may take %zu MiB, but a sequence of %d positions takes %zu: "
+            "allow more, or use a shorter context",
+            limit >> 20, s->context, (one * page + ((size_t)1 << 20) - 1) >> 20);
     some = some < one ? one : some;
     *pages = (int)(some < all ? some : all);
     return 0;

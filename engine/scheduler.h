@@ -1,14 +1,14 @@
-/* Continuous batching: sequences in slots, the pages they get, and the decode step that moves all of
- * them on at once (DESIGN.md, "The timeline"). No locks and no threads of its own but the lanes: the
- * decode thread owns it, or a test or the bench directly.
+/* Continuous batching: sequences in slots, the pages they get, and the decode step that moves all
+ * of them on at once (DESIGN.md, "The timeline"). No locks and no threads of its own but the lanes:
+ * the decode thread owns it, or a test or the bench directly.
  *
  * A step takes the rows [x_t, drafts] of each decoding sequence and a chunk of each prompt that is
  * still being read. plan.c says which rows, verify.c runs the trunk over them and commits what the
  * sampler chooses, draft.c proposes the next drafts.
  *
  * When pages run out, drafts go first; then the youngest sequences give their pages to older ones,
- * and are read again, to the same bits, when there is room. The oldest always moves on: the pool has
- * room for one sequence of the whole context. */
+ * and are read again, to the same bits, when there is room. The oldest always moves on: the pool
+ * has room for one sequence of the whole context. */
 #ifndef ENGINE_SCHEDULER_H
 #define ENGINE_SCHEDULER_H
 
@@ -84,9 +84,9 @@ int scheduler_init(struct scheduler *scheduler, struct runtime *runtime,
                    const struct scheduler_options *options, struct err *err);
 void scheduler_release(struct scheduler *scheduler);
 
-/* Puts a checked request into a free slot and returns its number; ERR_BUSY when there is no slot, or
- * too few pages for its prompt while others run; ERR_MEMORY. Pages of a running sequence that begins
- * with the same tokens are shared. */
+/* Puts a checked request into a free slot and returns its number; ERR_BUSY when there is no slot,
+ * or too few pages for its prompt while others run; ERR_MEMORY. Pages of a running sequence that
+ * begins with the same tokens are shared. */
 int scheduler_add(struct scheduler *scheduler, const struct engine_request *request,
                   struct err *err);
 /* One step over all active, unfinished sequences. False when there are none. */
@@ -108,8 +108,8 @@ void draft_lane(struct lane *lane, void *arg);
 
 /* Runs fn for the n sequences listed (slot numbers), by the lanes that call this together: shared
  * out by sequence, or, where the vocabulary is large and the sequences are few, one after another
- * with all lanes on the rows of each. fn(lane, ...) then gets a lane of a team of one, or all lanes.
- * No barrier at the end. */
+ * with all lanes on the rows of each. fn(lane, ...) then gets a lane of a team of one, or all
+ * lanes. No barrier at the end. */
 typedef void sequence_fn(struct lane *lane, struct scheduler *scheduler, struct sequence *sequence,
                          struct sampler_work *work, int index);
 void scheduler_each(struct lane *lane, struct scheduler *scheduler, const int *slots, int n,

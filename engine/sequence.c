@@ -63,7 +63,7 @@ int sequence_start(struct sequence *q, const struct engine_request *r, const str
     q->finish = FINISH_NONE;
     memset(&q->figures, 0, sizeof q->figures);
     lookup_reset(&q->lookup);
-    for (int i = 0; i < q->n_prompt; i++)
+    for (int i = 0; i < q->n_prompt && q->speculation; i++)
         lookup_append(&q->lookup, q->tokens[i]);
     return 0;
 }
@@ -101,7 +101,8 @@ void sequence_commit(struct sequence *q, const struct tokenizer *tokenizer, int 
         logprobs_none(token, t);
     q->tokens[q->n_tokens++] = token;
     sampler_push(&q->sampler, token);
-    lookup_append(&q->lookup, token);
+    if (q->speculation)
+        lookup_append(&q->lookup, token);
     if (token == tokenizer->eos && !q->ignore_eos && !early) {
         q->finish = FINISH_STOP;
         text_end(&q->text, &q->out);
@@ -118,8 +119,8 @@ void sequence_preempt(struct sequence *q)
     kv_truncate(&q->kv, 0);
     q->n_cached = 0;
     q->proposal.n = 0;
-    /* The last token of an answer is a row of its own, whose logits choose the next; behind the last
-     * of a prompt that choice is still to be made. */
+    /* The last token of an answer is a row of its own, whose logits choose the next; behind the
+     * last of a prompt that choice is still to be made. */
     q->prefill_end = q->begun ? q->n_tokens - 1 : q->n_prompt;
     q->preempted = true;
 }

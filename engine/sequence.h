@@ -53,19 +53,19 @@ struct sequence {
     int used, patience; /* most heads used in the last steps; how many steps those are */
     struct draft_rates rates;
     struct lookup lookup;
-    struct proposal proposal; /* what the next step verifies */
-    struct shape shape;       /* how the proposal is to look, once the heads have drafted */
-    int ranks; /* candidates wanted of each head */
+    struct proposal proposal;     /* what the next step verifies */
+    struct shape shape;           /* how the proposal is to look, once the heads have drafted */
+    int ranks;                    /* candidates wanted of each head */
     struct candidates candidates; /* what was drafted last */
     struct engine_speculation figures;
     size_t forwards;
 
     /* this step */
     int32_t chosen[DRAFT_RANKS]; /* by the sampler, for all lanes */
-    int n_before;   /* n_tokens before it */
-    int n_allotted; /* rows it may have */
+    int n_before;                /* n_tokens before it */
+    int n_allotted;              /* rows it may have */
     int first_row, n_rows;
-    int first_out;                          /* where its rows begin among the output rows */
+    int first_out;                         /* where its rows begin among the output rows */
     int path[ENGINE_DRAFTS_MAX], accepted; /* nodes of the proposal that were accepted, in order */
     int committed[ENGINE_DRAFTS_MAX + 1];  /* rows that stay, when it decodes */
     int n_committed;
@@ -97,8 +97,8 @@ static inline bool sequence_prefills(const struct sequence *q)
 
 /* Commits a sampled token: adds it, and its bytes to the text, which may end. logits: of the row it
  * was drawn from (V). */
-void sequence_commit(struct sequence *q, const struct tokenizer *tokenizer, int vocab, int32_t token,
-                     const float *logits);
+void sequence_commit(struct sequence *q, const struct tokenizer *tokenizer, int vocab,
+                     int32_t token, const float *logits);
 
 /* Gives its pages away: all its tokens will be read again. */
 void sequence_preempt(struct sequence *q);

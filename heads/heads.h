@@ -23,7 +23,8 @@ struct head_type {
     /* Drafts of different heads need nothing of each other, not even the token that the one before
      * chose: their logits come from one product. */
     bool independent;
-    /* All heads take part in verify(), so that their keys and values of accepted drafts are right. */
+    /* All heads take part in verify(), so that their keys and values of accepted drafts are right.
+     */
     bool all_verify;
     /* Heads that draft keep keys and values of their own: all committed rows pass through each of
      * them. Other kinds' draft() sees only the rows that draft. */

@@ -81,8 +81,8 @@ static int attend_together(const struct pass *pass, const int *out_rows, int fir
     return next;
 }
 
-/* The cache of head g as row r sees it. When the end of its path is not in place, a copy is made, as
- * it would stand if it were: the same chunks, the same additions, the same bits. */
+/* The cache of head g as row r sees it. When the end of its path is not in place, a copy is made,
+ * as it would stand if it were: the same chunks, the same additions, the same bits. */
 static struct attention_cache path_cache(const struct pass *pass, int r, int block, int g,
                                          char *scratch)
 {
@@ -111,9 +111,9 @@ static struct attention_cache path_cache(const struct pass *pass, int r, int blo
     return cache;
 }
 
-/* Queries are taken in the order of rows that attend together, key/value head, row, head: those that
- * read the same keys and values stand together, whichever row they are of, and lanes share them by
- * number. */
+/* Queries are taken in the order of rows that attend together, key/value head, row, head: those
+ * that read the same keys and values stand together, whichever row they are of, and lanes share
+ * them by number. */
 static void attend_rows(struct lane *lane, const struct pass *pass, int block,
                         struct block_acts *acts, const int *out_rows, int n_out)
 {

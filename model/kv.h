@@ -86,9 +86,9 @@ void kv_put_value(const struct kv *kv, int block, int g, int slot, const float *
 /* Copies the keys and values of a slot to another, in the first n_blocks blocks. */
 void kv_move(const struct kv *kv, int n_blocks, int from, int to);
 
-/* Writes a chunk of head g of a block as it would stand if position i of the chunk, 0 <= i < n, were
- * in place: its keys and values come from slot slots[i]. to: head_bytes, of which what belongs to
- * positions from n on is left as it is, or anything. */
+/* Writes a chunk of head g of a block as it would stand if position i of the chunk, 0 <= i < n,
+ * were in place: its keys and values come from slot slots[i]. to: head_bytes, of which what belongs
+ * to positions from n on is left as it is, or anything. */
 void kv_copy_chunk(const struct kv *kv, int block, int g, const int *slots, int n, char *to);
 
 #endif

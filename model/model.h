@@ -24,8 +24,8 @@
 
 struct kv;
 
-/* One token of one sequence. It attends to its own path: the tokens committed before it, which stand
- * in the cache at their positions, and the drafts of this pass that it follows. */
+/* One token of one sequence. It attends to its own path: the tokens committed before it, which
+ * stand in the cache at their positions, and the drafts of this pass that it follows. */
 struct row {
     struct kv *kv; /* the sequence's cache; NULL in the trainer, whose rows are whole sequences */
     int pos;       /* position in the sequence, from 0 */
@@ -151,16 +151,16 @@ void trunk_forward(struct lane *lane, const struct pass *pass, struct block_acts
                    const int32_t *tokens, float *z);
 
 /* f_u of n prediction heads from `head` on, each on `rows` rows of its own: h (n, rows, D) becomes
- * logits (n, rows, stride) = unembedding(norm(h)), stride = model_logits_stride. Heads that share an
- * unembedding go through it together, so that its weights are read once. Heads behind the first
+ * logits (n, rows, stride) = unembedding(norm(h)), stride = model_logits_stride. Heads that share
+ * an unembedding go through it together, so that its weights are read once. Heads behind the first
  * have a draft vocabulary when the model has one. normed: scratch (n, rows, D). */
 void model_logits(struct lane *lane, const struct model *model, int head, int n, const float *h,
                   int rows, float *normed, float *logits);
 size_t model_logits_stride(const struct model *model);
 
-/* Heads behind the first predict these tokens only (rising ids, copied), which makes drafts cheaper:
- * their rows of the unembedding are packed once more. Before any pass. ERR_INVALID where heads have
- * unembeddings of their own, ERR_MEMORY. */
+/* Heads behind the first predict these tokens only (rising ids, copied), which makes drafts
+ * cheaper: their rows of the unembedding are packed once more. Before any pass. ERR_INVALID where
+ * heads have unembeddings of their own, ERR_MEMORY. */
 int model_draft_vocabulary(struct model *model, const int32_t *ids, int n, struct err *err);
 
 /* y[r] = rmsnorm(x[r]) for this lane's share of the rows; scale (rows) or NULL. No barrier. */

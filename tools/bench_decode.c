@@ -247,9 +247,9 @@ static json_t *drafts_of(const struct mode *mode)
     const char *colon = strchr(mode->name, ':');
     if (mode->speculation == SPECULATION_AUTO)
         return json_string("auto");
-    return colon && strncmp(mode->name, "chain", 5) ? json_stringn(mode->name,
-                                                                   (size_t)(colon - mode->name))
-                                                    : json_integer(mode->speculation);
+    return colon && strncmp(mode->name, "chain", 5)
+               ? json_stringn(mode->name, (size_t)(colon - mode->name))
+               : json_integer(mode->speculation);
 }
 
 static void report(struct bench *b, const char *kind, int batch, int mode, const struct cell *cells)
@@ -336,9 +336,8 @@ int decode_measure(struct scheduler *s, const struct decode_options *o, json_t *
     const struct model *m = &s->runtime->model;
     int rc = list_modes(&b, err);
     if (!rc && o->tokens >= s->context - 2)
-        rc = err_set(err, ERR_INVALID,
-                     "--tokens %d leaves no room for a prompt in a context of %d", o->tokens,
-                     s->context);
+        rc = err_set(err, ERR_INVALID, "--tokens %d leaves no room for a prompt in a context of %d",
+                     o->tokens, s->context);
     if (!rc)
         rc = read_prompts(o->prompts, &prompts, err);
     if (!rc) {

@@ -1,6 +1,6 @@
 /* What speculation brings on a model, as users feel it: the same prompts decoded in several ways,
- * interleaved in one process, every text compared with the plain one. The counterpart of the paper's
- * tables S2 and S3. For bench.c. */
+ * interleaved in one process, every text compared with the plain one. The counterpart of the
+ * paper's tables S2 and S3. For bench.c. */
 #ifndef TOOLS_BENCH_DECODE_H
 #define TOOLS_BENCH_DECODE_H
 
@@ -11,7 +11,8 @@
 
 #define DECODE_BATCH_MAX 256
 #define DECODE_MODES_MAX 48
-#define DECODE_MODES_ABOUT "k (a chain of heads), tree:n, both:n, lookup:n (n drafts), auto, chain:auto"
+#define DECODE_MODES_ABOUT                                                                         \
+    "k (a chain of heads), tree:n, both:n, lookup:n (n drafts), auto, chain:auto"
 
 struct decode_options {
     const char *prompts; /* file */

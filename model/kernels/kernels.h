@@ -97,17 +97,17 @@ struct attention_query {
 #define ATTENTION_MOST 16
 
 /* Keys and values of one head of one sequence, chunk by chunk of ATTENTION_CHUNK positions. A chunk
- * holds its keys, then its values. Keys: blocks of 16 positions, each packed like a panel of weights
- * with positions for output channels and d for inputs. Values: position after position,
+ * holds its keys, then its values. Keys: blocks of 16 positions, each packed like a panel of
+ * weights with positions for output channels and d for inputs. Values: position after position,
  * attention_value_stride(head_dim) elements apart; in bf16 d and d + 16 stand side by side: element
  * d at d / 32 * 32 + d % 16 * 2 + d / 16 % 2. */
 struct attention_cache {
-    char *const *pages;   /* of a chunk of positions each, in order */
-    size_t head;          /* bytes into a page at which this head's chunk stands */
-    size_t values;        /* bytes from a chunk's keys to its values */
-    int tail_chunk;       /* chunks from this one on stand elsewhere (INT_MAX: none): */
-    const char *tail;     /* one behind the other, */
-    size_t tail_stride;   /* so many bytes apart */
+    char *const *pages; /* of a chunk of positions each, in order */
+    size_t head;        /* bytes into a page at which this head's chunk stands */
+    size_t values;      /* bytes from a chunk's keys to its values */
+    int tail_chunk;     /* chunks from this one on stand elsewhere (INT_MAX: none): */
+    const char *tail;   /* one behind the other, */
+    size_t tail_stride; /* so many bytes apart */
 };
 
 static inline const char *attention_chunk(const struct attention_cache *cache, int chunk)
@@ -117,8 +117,8 @@ static inline const char *attention_chunk(const struct attention_cache *cache, i
                : cache->tail + (size_t)(chunk - cache->tail_chunk) * cache->tail_stride;
 }
 
-/* At most ATTENTION_MOST queries that share a cache, each over its positions 0..n-1 of its own n, in
- * chunks from position 0 with a running maximum; sums are f32. */
+/* At most ATTENTION_MOST queries that share a cache, each over its positions 0..n-1 of its own n,
+ * in chunks from position 0 with a running maximum; sums are f32. */
 typedef void attention_kernel(const struct attention_query *queries, int n_queries,
                               const struct attention_cache *cache, int head_dim, float scale,
                               struct prefetch *prefetch);

@@ -319,8 +319,8 @@ static void swiglu(const float *gate, const float *up, int width, float *y)
 /* Scores of Q queries against B blocks of 16 positions: Q * B chains of additions side by side,
  * which hide the latency of each, and each key is read once for all queries. */
 V16_INLINE void scores(const struct attention_query *queries, const void *k, int head_dim,
-                       float scale, const int Q, const int B,
-                       float p[][ATTENTION_CHUNK], load_pair *load)
+                       float scale, const int Q, const int B, float p[][ATTENTION_CHUNK],
+                       load_pair *load)
 {
     v16 s[ATTENTION_QUERIES * CHUNK_BLOCKS];
     for (int i = 0; i < Q * B; i++)
@@ -389,8 +389,8 @@ V16_INLINE void weigh(float p[][ATTENTION_CHUNK], const int *count, struct runni
 
 /* out[d..] = out[d..] keep + sum over positions of p v, for Q queries and 16 D values. */
 V16_INLINE void mix(const struct attention_query *queries, float p[][ATTENTION_CHUNK],
-                    const void *v, size_t stride, int from, int to, int d,
-                    const float *keep, const int Q, const int D, load_pair *load)
+                    const void *v, size_t stride, int from, int to, int d, const float *keep,
+                    const int Q, const int D, load_pair *load)
 {
     v16 a[ATTENTION_QUERIES * 4];
     for (int i = 0; i < Q; i++)

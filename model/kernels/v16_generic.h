@@ -373,10 +373,9 @@ V16_INLINE void v16i_store(int32_t *p, v16i x)
 #define V16I_EACH(name, operator)                                                                  \
     V16_INLINE v16i name(v16i x, v16i y)                                                           \
     {                                                                                              \
-        return (v16i){(i32x4)((u32x4)x.a operator(u32x4) y.a),                                     \
-                      (i32x4)((u32x4)x.b operator(u32x4) y.b),                                     \
-                      (i32x4)((u32x4)x.c operator(u32x4) y.c),                                     \
-                      (i32x4)((u32x4)x.d operator(u32x4) y.d)};                                    \
+        return (v16i){                                                                             \
+            (i32x4)((u32x4)x.a operator(u32x4) y.a), (i32x4)((u32x4)x.b operator(u32x4) y.b),      \
+            (i32x4)((u32x4)x.c operator(u32x4) y.c), (i32x4)((u32x4)x.d operator(u32x4) y.d)};     \
     }
 
 V16I_EACH(v16i_add, +)

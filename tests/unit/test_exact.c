@@ -1,7 +1,7 @@
-/* The first promise, as a property: whatever the drafts (chains, trees, look-up, as many as pay), the
- * batch mates, the chunks in which the prompt is read, the pages there are and who else reads them,
- * the threads and the kernels, a request's tokens, log-probabilities and text are bit for bit those
- * of plain decoding, alone, on one thread.
+/* The first promise, as a property: whatever the drafts (chains, trees, look-up, as many as pay),
+ * the batch mates, the chunks in which the prompt is read, the pages there are and who else reads
+ * them, the threads and the kernels, a request's tokens, log-probabilities and text are bit for bit
+ * those of plain decoding, alone, on one thread.
  *
  * Models: for each kind of heads tiny ones that are trained here for a moment on a small language,
  * so that drafts are sometimes right and sometimes wrong; and the demo model. */
@@ -121,15 +121,15 @@ static void speculation_make(struct engine_request *r, struct dice *d, int heads
                                         DRAFT_HEADS | DRAFT_LOOKUP | DRAFT_TREE,
                                         DRAFT_LOOKUP | DRAFT_TREE};
     r->drafters = drafters[roll(d, 6)];
-    r->speculation = roll(d, 4) == 0 ? SPECULATION_AUTO
-                     : r->drafters & (DRAFT_TREE | DRAFT_LOOKUP)
-                         ? roll(d, ENGINE_DRAFTS_MAX + 1)
-                         : roll(d, heads);
+    r->speculation = roll(d, 4) == 0                             ? SPECULATION_AUTO
+                     : r->drafters & (DRAFT_TREE | DRAFT_LOOKUP) ? roll(d, ENGINE_DRAFTS_MAX + 1)
+                                                                 : roll(d, heads);
 }
 
 static void stop_make(struct example *e, struct dice *d)
 {
-    static const char *const stops[] = {"e", "t", "a", "x", " ", ";", "cat", "x = 0", "sat o", "if (a"};
+    static const char *const stops[] = {"e", "t",   "a",     "x",     " ",
+                                        ";", "cat", "x = 0", "sat o", "if (a"};
     e->stops[0] = strcpy(e->stop, stops[roll(d, 10)]);
     e->stop_lens[0] = strlen(e->stop);
     e->r.stops = e->stops;
@@ -447,7 +447,8 @@ static void property(const struct setting *set, uint64_t seed)
                                            .prompt_chunk = 128,
                                            .kv = kv[i]};
             if (j == SMALL)
-                so.kv_limit = rigs[ONE].s.pool.page_bytes * (size_t)(kv_pages(CONTEXT) + roll(&d, 2));
+                so.kv_limit =
+                    rigs[ONE].s.pool.page_bytes * (size_t)(kv_pages(CONTEXT) + roll(&d, 2));
             rig_init(&rigs[j], ro, so);
             limit_drafts(&rigs[j], set->draft_vocabulary);
         }
@@ -635,13 +636,13 @@ static void test_large_vocabulary(void **state)
     folder_remove(&folder);
 }
 
-/* Every type of weights on every path, with several sizes of heads, also such as make widths that are
- * not whole groups of quantised weights. */
+/* Every type of weights on every path, with several sizes of heads, also such as make widths that
+ * are not whole groups of quantised weights. */
 static void test_types(void **state)
 {
     static const char *const types[] = {"f32", "bf16", "q8", "q4"};
-    static const struct shape_of shapes[] = {
-        {16, 1, 1, 0}, {48, 3, 1, 0}, {64, 2, 2, 0}, {96, 2, 1, 0}, {64, 4, 2, 0}, {80, 1, 1, 0}};
+    static const struct shape_of shapes[] = {{16, 1, 1, 0}, {48, 3, 1, 0}, {64, 2, 2, 0},
+                                             {96, 2, 1, 0}, {64, 4, 2, 0}, {80, 1, 1, 0}};
     struct folder folder;
     struct err err;
     (void)state;
@@ -679,7 +680,8 @@ static void test_long_text(void **state)
         ro.threads = 2;
         rig_init(&rig, ro, so);
         double start = clock_seconds();
-        while (t.cases < cases_wanted() / 10 + 1 && !time_is_up(start, SETTING_SECONDS, 10 * t.cases))
+        while (t.cases < cases_wanted() / 10 + 1 &&
+               !time_is_up(start, SETTING_SECONDS, 10 * t.cases))
             long_case(&plain, &rig, &d, &t);
         printf("%s heads: %d long texts identical, %llu accepted drafts\n",
                head_kind_name(kinds[i]), t.cases, (unsigned long long)t.accepted);

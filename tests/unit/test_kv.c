@@ -1,4 +1,5 @@
-/* Pages of keys and values: who holds which, what stands where after writing, moving and copying. */
+/* Pages of keys and values: who holds which, what stands where after writing, moving and copying.
+ */
 #include "model/kv.h"
 #include "base/rng.h"
 #include "tests/unit/unit.h"
@@ -104,8 +105,8 @@ static void assert_chunks_equal(const char *have, const char *want, const struct
     for (size_t i = 0; i < (size_t)n; i++) {
         for (size_t d = 0; d < k; d++) {
             size_t first = i / 16 * k * 16;
-            size_t at = size == 4 ? first + d * 16 + i % 16
-                                  : first + (d / 2 * 16 + i % 16) * 2 + d % 2;
+            size_t at =
+                size == 4 ? first + d * 16 + i % 16 : first + (d / 2 * 16 + i % 16) * 2 + d % 2;
             assert_memory_equal(have + at * size, want + at * size, size);
         }
         assert_memory_equal(have + pool->values + i * value, want + pool->values + i * value,
@@ -147,8 +148,8 @@ static void paths_are_as_if_in_place(void **state)
                 for (int g = 0; g < GROUPS; g++) {
                     int n = committed + depth - from < KV_PAGE ? committed + depth - from : KV_PAGE;
                     kv_copy_chunk(&tree, b, g, slots + (from - first), n, chunk);
-                    assert_chunks_equal(chunk, in_place.pages[from / KV_PAGE] + kv_head(&pool, b, g),
-                                        &pool, n);
+                    assert_chunks_equal(
+                        chunk, in_place.pages[from / KV_PAGE] + kv_head(&pool, b, g), &pool, n);
                 }
         for (int i = committed; i < committed + depth; i++)
             kv_move(&tree, BLOCKS, slots[i - first], i);
@@ -157,8 +158,8 @@ static void paths_are_as_if_in_place(void **state)
                 for (int g = 0; g < GROUPS; g++) {
                     int n = committed + depth - from < KV_PAGE ? committed + depth - from : KV_PAGE;
                     assert_chunks_equal(tree.pages[from / KV_PAGE] + kv_head(&pool, b, g),
-                                        in_place.pages[from / KV_PAGE] + kv_head(&pool, b, g), &pool,
-                                        n);
+                                        in_place.pages[from / KV_PAGE] + kv_head(&pool, b, g),
+                                        &pool, n);
                 }
         free(chunk);
         kv_release(&in_place);

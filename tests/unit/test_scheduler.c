@@ -57,8 +57,8 @@ static int remove_model(void **state)
 static void scheduler_make(struct scheduler *s, int context, int sequences, int pages)
 {
     struct err err;
-    size_t page = KV_PAGE * kv_position_bytes(&runtime.model.config, runtime.model.n_blocks,
-                                              WEIGHT_BF16);
+    size_t page =
+        KV_PAGE * kv_position_bytes(&runtime.model.config, runtime.model.n_blocks, WEIGHT_BF16);
     struct scheduler_options o = {
         .context = context, .max_sequences = sequences, .kv_limit = page * (size_t)pages};
     assert_ok(scheduler_init(s, &runtime, &o, &err), err);
