@@ -6,9 +6,10 @@
 #include "base/clock.h"
 #include "engine/warmup.h"
 
-#define SEQUENCES 16     /* at a time, when nobody says */
-#define PROMPT_CHUNK 256 /* prompt rows per step, when nobody says: docs/speed.md, prompts of 512  \
-                          */
+#define SEQUENCES 16 /* at a time, when nobody says */
+#define PROMPT_CHUNK                                                                               \
+    256 /* prompt rows per step, when nobody says: docs/speed.md, prompts of 512                   \
+         */
 
 /* From so many tokens on it takes longer to choose one than lanes take to meet: 16,384 logits are
  * 64 KiB, some microseconds to read, against 0.2 for a barrier. */

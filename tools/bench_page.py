@@ -120,7 +120,7 @@ def decode_table(cells):
     head = ["text", "drafts", "tokens per forward", "time per forward", "speed-up",
             "minimum..maximum", "tokens/s", "acceptance of draft 1, 2, ...", "same text"]
     return table(head, [[
-        c["text"], "auto" if c["drafts"] == AUTO else str(c["drafts"]),
+        c["text"], str(c["drafts"]),
         f"{c['tokens_per_forward']:.2f}", f"{c['relative_pass_time']:.2f}", f"{c['speedup']:.2f}",
         f"{c['speedup_min']:.2f}..{c['speedup_max']:.2f}", f"{c['tokens_per_s']:.0f}",
         " ".join(f"{rate:.2f}" for rate in c["acceptance"]) or "–",
@@ -274,7 +274,7 @@ def draw_bandwidth(place, chosen):
 
 
 def draw_decoding(place, cells, texts):
-    auto = max(c["drafts"] for c in cells) + 1
+    auto = max(c["drafts"] for c in cells if c["drafts"] != AUTO) + 1
     p = panel(place, "Decoding, demo model", range(auto + 1), max(c["speedup_max"] for c in cells),
               "drafts per step", "speed-up over plain decoding")
     for k in range(auto + 1):

@@ -9,7 +9,7 @@ import study_plot
 
 BEGIN, END = "<!-- table -->", "<!-- /table -->"
 TEXTS = ("code", "prose")
-AUTO = -1
+AUTO = "auto"
 
 
 class Failure(Exception):
