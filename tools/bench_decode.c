@@ -17,8 +17,9 @@ struct mode {
 
 /* One cell of the table: a kind of text, a batch size, a mode. */
 struct cell {
-    double seconds[REPEAT_MAX];     /* per repetition */
-    size_t tokens, forwards, steps; /* of one repetition; the texts are the same in all */
+    double seconds[REPEAT_MAX]; /* per repetition */
+    size_t tokens[REPEAT_MAX];  /* decoded in them: what came while prompts were read is left out */
+    size_t forwards, made, steps; /* of one repetition; the texts are the same in all */
     uint64_t reached[ENGINE_DRAFTS_MAX], accepted[ENGINE_DRAFTS_MAX];
     bool identical;
 };
@@ -223,20 +224,19 @@ static int decode(struct bench *b, json_t *list, size_t first, int batch, int mo
     for (; !all_finished(s); steps++)
         step(s);
     cell->seconds[repetition] += clock_seconds() - start;
+    cell->tokens[repetition] += (size_t)batch * (size_t)b->o->tokens - before;
     for (int i = 0; i < batch; i++) {
         struct sequence *q = &s->sequences[i];
         compare(b, q, (first + (size_t)i) % n, mode == 0 && batch == 1 && repetition == 0, cell);
         if (repetition == 0) {
-            cell->tokens += (size_t)b->o->tokens;
-            cell->forwards += q->forwards - 1; /* the first came with the prompt */
+            cell->made += (size_t)b->o->tokens - 1; /* the first came with the prompt */
+            cell->forwards += q->forwards - 1;
             count(cell, &q->figures);
         }
         scheduler_remove(s, i);
     }
-    if (repetition == 0) {
-        cell->tokens -= before;
+    if (repetition == 0)
         cell->steps += steps;
-    }
     return 0;
 }
 
@@ -257,13 +257,15 @@ static void report(struct bench *b, const char *kind, int batch, int mode, const
     const struct cell *plain = &cells[0], *c = &cells[mode];
     const struct mode *m = &b->modes[mode];
     int n = b->o->repeat;
-    double ratios[REPEAT_MAX];
-    for (int i = 0; i < n; i++)
-        ratios[i] = plain->seconds[i] / c->seconds[i];
+    double ratios[REPEAT_MAX], speeds[REPEAT_MAX], passes[REPEAT_MAX];
+    for (int i = 0; i < n; i++) {
+        speeds[i] = (double)c->tokens[i] / c->seconds[i];
+        ratios[i] = speeds[i] / ((double)plain->tokens[i] / plain->seconds[i]);
+        passes[i] = c->seconds[i] / (double)c->steps / (plain->seconds[i] / (double)plain->steps);
+    }
     struct spread ratio = spread_of(ratios, n);
-    double per_forward = (double)c->tokens / (double)c->forwards;
-    double speed = (double)c->tokens / spread_of(c->seconds, n).median;
-    double pass = (double)plain->steps / (double)c->steps / ratio.median;
+    double per_forward = (double)c->made / (double)c->forwards;
+    double speed = spread_of(speeds, n).median, pass = spread_of(passes, n).median;
     printf("%-8s %5d %9s %8.2f %8.2f  %5.2f..%-5.2f %9.0f %9.2f   ", kind, batch, m->name,
            per_forward, ratio.median, ratio.min, ratio.max, speed, pass);
     json_t *acceptance = json_array();
