@@ -18,6 +18,10 @@
 #define LEVEL_LEAST 0.15
 /* A level that stays becomes part of the curve, within some 1000 steps. */
 #define PIN 0.97
+/* A number of rows that comes back after longer than the level remembers may have changed by itself:
+ * so many observations count as known, so that a residual goes to the curve before it could make a
+ * level. */
+#define NEWS 5
 /* Of what is known about a number of rows, so much is known about the one below. */
 #define NEAR 0.7
 /* A knot with so much less behind it than its neighbour gives way where they contradict. */
@@ -244,11 +248,22 @@ static void learn(struct costs *c, struct cost_step *s)
     s->heads = 0;
 }
 
+static bool recent(struct costs *c, int knot)
+{
+    for (unsigned ago = 0; ago < COST_STEPS && ago < c->steps; ago++)
+        if (step_ago(c, ago)->knot == knot)
+            return true;
+    return false;
+}
+
 void costs_note_pass(struct costs *c, int rows, double positions, double seconds)
 {
+    int knot = knot_of(rows);
+    if (!recent(c, knot) && c->pass.n[knot] > NEWS)
+        c->pass.n[knot] = NEWS;
     c->steps++;
     struct cost_step *s = step_ago(c, 0);
-    *s = (struct cost_step){.knot = knot_of(rows), .positions = positions, .seconds = seconds};
+    *s = (struct cost_step){.knot = knot, .positions = positions, .seconds = seconds};
     if (c->steps <= COST_STEPS) { /* the prior, or the first to run */
         learn(c, s);
         return;
