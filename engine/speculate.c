@@ -13,6 +13,11 @@ _Static_assert(DRAFTS_MAX == ENGINE_DRAFTS_MAX, "a proposal is a step's drafts")
     48 /* nodes grown for a sequence: more than a tree has, since with few heads                   \
           only the shallow ones count */
 #define CHANCE_LEAST 0.002f /* a node of less is worth no row that costs anything */
+#define LEAST_SHARED 0.3f   /* look-up's nodes may cost less than a row: heads have drafted them */
+/* What a row costs at least: the flattest stretch of so many rows, and a quarter of it for what we don't
+ * know. */
+#define STRETCH 4
+#define LEAST_SURE 0.25
 /* A new number of heads must promise 1 % more, a new number of rows 0.5 %: about the noise of the
  * estimates. */
 #define KEEP_HEADS 1.01
@@ -97,7 +102,7 @@ static void head_rates(const struct wish *w, bool hope, float p[DRAFTS_MAX][DRAF
 }
 
 /* The likeliest nodes of heads, each after its parent and its better sibling. */
-static void grow(struct list *list, const struct wish *w, bool hope)
+static void grow(struct list *list, const struct wish *w, bool hope, float least)
 {
     float p[DRAFTS_MAX][DRAFT_RANKS], side = rate_of(&w->rates->side, false);
     struct open open[2 * NODES_MAX + 1];
@@ -112,7 +117,7 @@ static void grow(struct list *list, const struct wish *w, bool hope)
             if (open[i].chance > open[top].chance)
                 top = i;
         struct open o = open[top];
-        if (o.chance < CHANCE_LEAST && w->mode != SPECULATE_TREE)
+        if (o.chance < least)
             return;
         int j = list->n++;
         list->node[j] = (struct node){o.chance, o.chance, 1, o.parent, o.depth, o.depth, o.rank};
@@ -133,7 +138,8 @@ static void grow(struct list *list, const struct wish *w, bool hope)
 
 /* Look-up's chain. Where heads draft too, a part of what it gets right they get right as well, and
  * a part of its nodes are theirs. */
-static int lookup_chain(const struct wish *w, bool heads, bool hope, struct node *node)
+static int lookup_chain(const struct wish *w, bool heads, bool hope, float least,
+                        struct node *node)
 {
     int m = rates_match(w->match_length), n = 0;
     float chance = 1, both = 1, agree = 1;
@@ -141,7 +147,7 @@ static int lookup_chain(const struct wish *w, bool heads, bool hope, struct node
         chance *= rate_of(rates_lookup(w->rates, w->match_length, n + 1), hope);
         both *= w->rates->both[m].p;
         agree *= w->rates->agree[m].p;
-        if (chance < CHANCE_LEAST)
+        if (chance < LEAST_SHARED * least)
             break;
         bool shared = heads && n < w->heads;
         float gain = shared ? chance * (1 - both) : chance;
@@ -200,16 +206,16 @@ static void merge(struct list *list, const struct node *chain, int n)
     }
 }
 
-static void grow_sequence(struct grown *g, const struct wish *w, bool hope)
+static void grow_sequence(struct grown *g, const struct wish *w, bool hope, float least)
 {
     struct node chain[DRAFTS_MAX];
     g->mixed.n = g->alone.n = 0;
-    grow(&g->mixed, w, hope);
+    grow(&g->mixed, w, hope, least);
     if (w->n_lookup < 1)
         return;
-    g->alone.n = lookup_chain(w, false, hope, g->alone.node);
+    g->alone.n = lookup_chain(w, false, hope, least, g->alone.node);
     level_gains(g->alone.node, g->alone.n);
-    int n = lookup_chain(w, true, hope, chain);
+    int n = lookup_chain(w, true, hope, least, chain);
     level_gains(chain, n);
     merge(&g->mixed, chain, n);
 }
@@ -294,6 +300,7 @@ struct walk {
     int n;
     bool hope;
     double most; /* rows at which the walk ends */
+    float least; /* a node that adds fewer tokens per row than this cannot pay */
     /* With hope: what is tried may cost so many seconds, by what we know; the best step's are. */
     double credit, best_seconds;
 };
@@ -318,7 +325,7 @@ static void walk(struct speculate *s, const struct walk *k, const struct plan *b
         s->grown[q].taken = 0;
         s->grown[q].drafting = false;
     }
-    for (int i = 0; i < total && p.rows < k->most; i++) {
+    for (int i = 0; i < total && p.rows < k->most && s->sorted[i].key >= k->least; i++) {
         const struct sort *at = &s->sorted[i];
         struct grown *g = &s->grown[at->sequence];
         const struct wish *w = &k->wishes[at->sequence];
@@ -341,17 +348,35 @@ static void walk(struct speculate *s, const struct walk *k, const struct plan *b
     }
 }
 
+/* Tokens that a row must add to pay, at least: what the cheapest rows cost, at the speed there is
+ * without drafts. It keeps the lists short where rows are dear. */
+static float least_worth(const struct walk *k, const struct plan *base)
+{
+    double slope = INFINITY;
+    for (double r = base->rows; r < k->most && r < base->rows + DRAFTS_MAX * k->n; r += STRETCH) {
+        double from = costs_pass(k->costs, r, 0, k->hope);
+        double rise = (costs_pass(k->costs, r + STRETCH, 0, k->hope) - from) / STRETCH;
+        slope = rise < slope ? rise : slope;
+    }
+    float least = (float)(LEAST_SURE * slope * base->speed);
+    return least > CHANCE_LEAST ? least < 0.5f ? least : 0.5f : CHANCE_LEAST;
+}
+
 /* The best plan over all numbers of heads. Leaves the sequences' lists for shape_all. */
-static struct plan search(struct speculate *s, const struct walk *k, const struct plan *base)
+static struct plan search(struct speculate *s, struct walk *k, const struct plan *base)
 {
     struct plan best = *base;
     int heads = 0;
-    for (int q = 0; q < k->n; q++) {
-        grow_sequence(&s->grown[q], &k->wishes[q], k->hope);
-        if (k->wishes[q].mode == SPECULATE_BEST && k->wishes[q].heads > heads)
-            heads = k->wishes[q].heads;
-    }
     price(&best, k->costs, k->hope);
+    k->least = least_worth(k, &best);
+    for (int q = 0; q < k->n; q++) {
+        const struct list *list = &s->grown[q].mixed;
+        if (k->wishes[q].mode != SPECULATE_BEST)
+            continue;
+        grow_sequence(&s->grown[q], &k->wishes[q], k->hope, k->least);
+        for (int j = 0; j < list->n; j++)
+            heads = heads > list->node[j].head ? heads : list->node[j].head;
+    }
     walk(s, k, base, 0, sort_all(s, k->wishes, k->n, true), &best);
     int total = sort_all(s, k->wishes, k->n, false);
     for (int h = 1; h <= heads; h++)
@@ -370,7 +395,7 @@ static void fix_shape(struct wish *w, struct grown *g)
         all.mode = SPECULATE_TREE; /* however unlikely */
         all.n_lookup = 0;
     }
-    grow_sequence(g, &all, false);
+    grow_sequence(g, &all, false, 0);
     shape_take(&w->shape, &g->mixed, w->heads, w->nodes);
 }
 

