@@ -14,10 +14,9 @@ _Static_assert(DRAFTS_MAX == ENGINE_DRAFTS_MAX, "a proposal is a step's drafts")
           only the shallow ones count */
 #define CHANCE_LEAST 0.002f /* a node of less is worth no row that costs anything */
 #define LEAST_SHARED 0.3f   /* look-up's nodes may cost less than a row: heads have drafted them */
-/* What a row costs at least: the flattest stretch of so many rows, and a quarter of it for what we don't
- * know. */
-#define STRETCH 4
-#define LEAST_SURE 0.25
+/* Of what a row costs at least, on average over as many as one likes, so much is sure. */
+#define LEAST_SURE 0.4
+#define REST_MOST 7 /* steps */
 /* A new number of heads must promise 1 % more, a new number of rows 0.5 %: about the noise of the
  * estimates. */
 #define KEEP_HEADS 1.01
@@ -352,11 +351,10 @@ static void walk(struct speculate *s, const struct walk *k, const struct plan *b
  * without drafts. It keeps the lists short where rows are dear. */
 static float least_worth(const struct walk *k, const struct plan *base)
 {
-    double slope = INFINITY;
-    for (double r = base->rows; r < k->most && r < base->rows + DRAFTS_MAX * k->n; r += STRETCH) {
-        double from = costs_pass(k->costs, r, 0, k->hope);
-        double rise = (costs_pass(k->costs, r + STRETCH, 0, k->hope) - from) / STRETCH;
-        slope = rise < slope ? rise : slope;
+    double slope = INFINITY, from = costs_pass(k->costs, base->rows, 0, k->hope);
+    for (int more = 1; more <= DRAFTS_MAX * k->n && base->rows + more < k->most; more *= 2) {
+        double rise = costs_pass(k->costs, base->rows + more, 0, k->hope) - from;
+        slope = rise / more < slope ? rise / more : slope;
     }
     float least = (float)(LEAST_SURE * slope * base->speed);
     return least > CHANCE_LEAST ? least < 0.5f ? least : 0.5f : CHANCE_LEAST;
@@ -450,15 +448,18 @@ static bool try_other(struct speculate *s, struct walk *k, const struct plan *ba
 {
     if (s->steps++ == 0)
         s->credit = TRIAL_FIRST * best->seconds;
-    s->credit += TRIAL_SHARE * best->seconds;
+    s->credit += TRIAL_SHARE * best->seconds * (1 + s->unlooked);
+    s->untried += 1 + s->unlooked;
+    s->unlooked = 0;
     if (s->credit > TRIAL_MOST * best->seconds)
         s->credit = TRIAL_MOST * best->seconds;
     if (costs_known(k->costs, (int)base->rows) < PLAIN_LEAST && best->taken && s->steps % 2) {
         *other = *base; /* what all else is measured by */
         return true;
     }
-    if (s->steps % TRIAL_EVERY)
+    if (s->untried < TRIAL_EVERY)
         return false;
+    s->untried = 0;
     /* Costs far from what is known are learned on the way there. */
     double wide = base->rows + 2 * (best->rows - base->rows) + k->n;
     k->most = wide < k->most ? wide : k->most;
@@ -475,13 +476,34 @@ static bool try_other(struct speculate *s, struct walk *k, const struct plan *ba
     return true;
 }
 
+/* Where nothing has paid for some steps, nothing is chosen for as many more without looking: looking
+ * costs several microseconds, some percent of a small model's step. */
+static bool rests(struct speculate *s, struct wish *w, int n)
+{
+    bool rest = s->rest > 0 && n == s->resting;
+    for (int q = 0; q < n && rest; q++)
+        rest = w[q].mode == SPECULATE_BEST;
+    if (!rest)
+        return false;
+    for (int q = 0; q < n; q++)
+        w[q].shape.n = w[q].shape.heads = 0;
+    s->rest--;
+    s->unlooked++;
+    return true;
+}
+
 int speculate_choose(struct speculate *s, const struct costs *costs, struct wish *wishes, int n,
                      const struct company *company)
 {
+    if (rests(s, wishes, n))
+        return 0;
     struct plan base = plan_base(s, wishes, n, company), other;
     struct walk k = {.costs = costs, .wishes = wishes, .n = n, .most = company->most_rows};
     struct plan best = search(s, &k, &base);
     int heads = shape_all(s, wishes, n, &best);
+    s->idle = best.taken ? 0 : s->idle < REST_MOST ? s->idle + 1 : REST_MOST;
+    s->rest = s->idle;
+    s->resting = n;
     s->trial = try_other(s, &k, &base, &best, &other);
     if (s->trial)
         return shape_all(s, wishes, n, &other);

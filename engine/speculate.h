@@ -53,9 +53,12 @@ struct speculate {
     /* The last choice keeps a small bonus, so that noise doesn't turn it over each step. */
     int heads;
     double rows;
+    /* Choices in a row that were nothing; steps for which it stays at that, for so many wishes. */
+    int idle, rest, resting;
     /* Seconds that may still be lost to trials of what is believed slower. */
     double credit;
     unsigned steps;
+    int untried, unlooked; /* steps since a trial was thought of, and those of rest among them */
     bool trial; /* the last choice was one */
 };
 
