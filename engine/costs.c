@@ -6,8 +6,8 @@
 
 /* Of an average: the least weight of an observation. */
 #define FORGET 0.03
-/* Of what is known about a knot, what is left after a step: after some 3000 steps it's half. */
-#define FADE (1 - 1.0 / 4096)
+/* Of what is known about a knot, what is left after a step: after some 700 steps it's half. */
+#define FADE (1 - 1.0 / 1024)
 /* A residual (log) that is further off counts no more: interruptions are rare and long. */
 #define CLIP 0.1
 /* The log by which a cost seen once or never may be too high; two more observations leave little.
