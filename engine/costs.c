@@ -18,10 +18,12 @@
 #define LEVEL_LEAST 0.15
 /* A level that stays becomes part of the curve, within some 1000 steps. */
 #define PIN 0.97
-/* A number of rows that comes back after longer than the level remembers may have changed by itself:
- * so many observations count as known, so that a residual goes to the curve before it could make a
- * level. */
+/* A number of rows that comes back after longer than the level remembers may have changed by
+ * itself: so many observations count as known, so that a residual goes to the curve before it could
+ * make a level. */
 #define NEWS 5
+/* Positions per row at which the second range begins: attention is a small part before. */
+#define CONTEXT_FIRST 1024
 /* Of what is known about a number of rows, so much is known about the one below. */
 #define NEAR 0.7
 /* A knot with so much less behind it than its neighbour gives way where they contradict. */
@@ -62,14 +64,13 @@ struct pool {
 
 /* Rising values nearest to what was seen (pool adjacent violators): more rows never cost less, and
  * a knot that noise made too cheap or too dear is held by its neighbours. */
-static int rising(const struct cost_curve *c, double attend, struct pool *pool)
+static int rising(const struct cost_curve *c, struct pool *pool)
 {
     int n = 0;
     for (int k = 0; k < COST_KNOTS; k++) {
         if (c->n[k] < 1e-3)
             continue;
-        double y = c->seen[k] - attend * c->at[k], least = 0.05 * c->seen[k];
-        pool[n++] = (struct pool){y > least ? y : least, c->n[k], k, k};
+        pool[n++] = (struct pool){c->seen[k], c->n[k], k, k};
         for (; n > 1 && pool[n - 2].y >= pool[n - 1].y; n--) {
             struct pool *a = &pool[n - 2], *b = &pool[n - 1];
             if (a->n < LIGHT * b->n || b->n < LIGHT * a->n) {
@@ -122,10 +123,10 @@ static void knowledge(const struct cost_curve *c, double *known)
     }
 }
 
-static void refit(struct cost_curve *c, double share, double attend)
+static void refit(struct cost_curve *c, double share)
 {
     struct pool pool[COST_KNOTS];
-    int n = rising(c, attend, pool);
+    int n = rising(c, pool);
     fill(c->fit, share, pool, n);
     double floor = 0, known[COST_KNOTS];
     knowledge(c, known);
@@ -143,13 +144,12 @@ static double clip(double x, double most)
 }
 
 /* Moves the average at a knot towards y, by a residual that is clipped unless little is known. */
-static void observe(struct cost_curve *c, int k, double y, double positions)
+static void observe(struct cost_curve *c, int k, double y)
 {
     for (int i = 0; i < COST_KNOTS; i++)
         c->n[i] *= FADE;
     if (c->n[k] < 1e-3) {
         c->seen[k] = y;
-        c->at[k] = positions;
         c->n[k] = 1;
         return;
     }
@@ -157,7 +157,6 @@ static void observe(struct cost_curve *c, int k, double y, double positions)
     w = w > FORGET ? w : FORGET;
     most = most > CLIP ? most : CLIP;
     c->seen[k] *= exp(w * clip(off, most));
-    c->at[k] += w * (positions - c->at[k]);
     if (fabs(off) > most)
         c->n[k] = c->n[k] > 1.1 ? 0.9 * c->n[k] : 1; /* what is so far off was not known well */
     else
@@ -172,14 +171,39 @@ void costs_init(struct costs *c)
     c->level = 1;
 }
 
-/* The slope between passes of equal rows but more or fewer positions; slow drifts go to the level
- * and the curve, jumps (a request of another length) are what teaches it. */
-static void learn_attend(struct costs *c, double dp, double dy, double positions)
+/* Attention costs by the positions attended. A curve for each range of them per row needs no model
+ * of that; ranges grow fourfold. */
+static int context_of(double rows, double positions)
 {
-    c->sxy = FADE * c->sxy + dp * dy;
-    c->sxx = FADE * c->sxx + dp * dp;
-    double slope = c->sxy / (c->sxx + 0.1 * positions * positions + 1);
-    c->attend = slope > 0 ? slope : 0;
+    double each = positions / (rows > 1 ? rows : 1);
+    int c = 0;
+    for (double end = CONTEXT_FIRST; c < COST_CONTEXTS - 1 && each >= end; end *= 4)
+        c++;
+    return c;
+}
+
+/* The curve of a range, or the nearest that is known. */
+static const struct cost_curve *curve_of(const struct costs *c, int context)
+{
+    for (int d = 0; d < COST_CONTEXTS; d++) {
+        if (context - d >= 0 && c->pass[context - d].known)
+            return &c->pass[context - d];
+        if (context + d < COST_CONTEXTS && c->pass[context + d].known)
+            return &c->pass[context + d];
+    }
+    return &c->pass[context];
+}
+
+/* A range that is entered begins with what its neighbour knows, as one observation each. */
+static void enter(struct costs *c, int context)
+{
+    struct cost_curve *own = &c->pass[context];
+    if (own->known)
+        return;
+    *own = *curve_of(c, context);
+    for (int k = 0; k < COST_KNOTS; k++)
+        own->n[k] = own->n[k] < 1 ? own->n[k] : 1;
+    own->known = true;
 }
 
 static int batch_of(int sequences)
@@ -197,7 +221,7 @@ static struct cost_step *step_ago(struct costs *c, unsigned ago)
 
 static double expected(const struct costs *c, const struct cost_step *s)
 {
-    return c->pass.fit[s->knot] + c->attend * s->positions;
+    return c->pass[s->context].fit[s->knot];
 }
 
 /* The median of how much slower the last steps were than their curve says, so a lone interruption
@@ -209,7 +233,7 @@ static double find_level(struct costs *c)
     int n = 1;
     for (unsigned ago = 0; ago < COST_STEPS && ago < c->steps; ago++) {
         const struct cost_step *s = step_ago(c, ago);
-        double known = c->pass.n[s->knot], w = known / (known + 8);
+        double known = c->pass[s->context].n[s->knot], w = known / (known + 8);
         double o = log(s->seconds / expected(c, s));
         int i = n++;
         for (; i > 0 && off[i - 1] > o; i--) {
@@ -231,39 +255,38 @@ static double find_level(struct costs *c)
 
 static void learn(struct costs *c, struct cost_step *s)
 {
-    double level = pow(c->level, PIN), y = s->seconds / level;
-    if (!s->learned && c->pass.n[s->knot] > 1) {
-        double dp = s->positions - c->pass.at[s->knot];
-        learn_attend(c, dp, y - c->pass.seen[s->knot], s->positions);
-    }
+    struct cost_curve *pass = &c->pass[s->context];
+    double level = pow(c->level, PIN);
     if (!s->learned)
-        observe(&c->pass, s->knot, y, s->positions);
+        observe(pass, s->knot, s->seconds / level);
     s->learned = true;
-    refit(&c->pass, 0.3, c->attend);
+    refit(pass, 0.3);
     if (!s->heads)
         return;
     struct cost_curve *curve = &c->draft[batch_of(s->sequences)];
-    observe(curve, s->heads - 1, s->draft_seconds / level, 0);
-    refit(curve, 1, 0);
+    curve->known = true;
+    observe(curve, s->heads - 1, s->draft_seconds / level);
+    refit(curve, 1);
     s->heads = 0;
 }
 
-static bool recent(struct costs *c, int knot)
+static bool recent(struct costs *c, int knot, int context)
 {
     for (unsigned ago = 0; ago < COST_STEPS && ago < c->steps; ago++)
-        if (step_ago(c, ago)->knot == knot)
+        if (step_ago(c, ago)->knot == knot && step_ago(c, ago)->context == context)
             return true;
     return false;
 }
 
 void costs_note_pass(struct costs *c, int rows, double positions, double seconds)
 {
-    int knot = knot_of(rows);
-    if (!recent(c, knot) && c->pass.n[knot] > NEWS)
-        c->pass.n[knot] = NEWS;
+    int knot = knot_of(rows), context = context_of(rows, positions);
+    enter(c, context);
+    if (!recent(c, knot, context) && c->pass[context].n[knot] > NEWS)
+        c->pass[context].n[knot] = NEWS;
     c->steps++;
     struct cost_step *s = step_ago(c, 0);
-    *s = (struct cost_step){.knot = knot, .positions = positions, .seconds = seconds};
+    *s = (struct cost_step){.knot = knot, .context = context, .seconds = seconds};
     if (c->steps <= COST_STEPS) { /* the prior, or the first to run */
         learn(c, s);
         return;
@@ -274,13 +297,13 @@ void costs_note_pass(struct costs *c, int rows, double positions, double seconds
 
 double costs_pass(const struct costs *c, double rows, double positions, bool hope)
 {
-    double y = curve_at(hope ? c->pass.hope : c->pass.fit, rows);
-    return c->level * (y + c->attend * positions);
+    const struct cost_curve *curve = curve_of(c, context_of(rows, positions));
+    return c->level * curve_at(hope ? curve->hope : curve->fit, rows);
 }
 
-double costs_known(const struct costs *c, int rows)
+double costs_known(const struct costs *c, int rows, double positions)
 {
-    return c->pass.n[knot_of(rows)];
+    return curve_of(c, context_of(rows, positions))->n[knot_of(rows)];
 }
 
 /* ---- drafts ---- */
@@ -297,20 +320,15 @@ void costs_note_draft(struct costs *c, int heads, int sequences, double seconds)
         learn(c, s);
 }
 
-static bool known(const struct cost_curve *c)
-{
-    return c->fit[COST_KNOTS - 1] > 0;
-}
-
 double costs_draft(const struct costs *c, int heads, int sequences, bool hope)
 {
     int b = batch_of(sequences), near = -1;
     if (heads < 1 || sequences < 1)
         return 0;
     for (int d = 0; d < COST_BATCHES && near < 0; d++)
-        near = b - d >= 0 && known(&c->draft[b - d])             ? b - d
-               : b + d < COST_BATCHES && known(&c->draft[b + d]) ? b + d
-                                                                 : -1;
+        near = b - d >= 0 && c->draft[b - d].known             ? b - d
+               : b + d < COST_BATCHES && c->draft[b + d].known ? b + d
+                                                               : -1;
     if (near < 0) /* nothing is known: a tenth of a pass each, as small models' heads are */
         return 0.1 * heads * costs_pass(c, sequences, 0, hope);
     const struct cost_curve *curve = &c->draft[near];

@@ -1,7 +1,7 @@
 /* What passes and drafts cost on this machine, learned from the steps that run. A pass's cost is a
- * curve over its rows (which rises in steps where kernels take rows in groups) and a part for the
- * positions attended. All of it is relative to a level: how slow the machine is just now, since on
- * a shared one a neighbour may double every time for a while, which should change no choice. One
+ * curve over its rows (which rises in steps where kernels take rows in groups), one for each range
+ * of positions attended. All of it is relative to a level: how slow the machine is just now, since
+ * on a shared one a neighbour may double every time for a while, which should change no choice. One
  * owner, one thread; the caller holds the clock. */
 #ifndef ENGINE_COSTS_H
 #define ENGINE_COSTS_H
@@ -10,22 +10,23 @@
 
 #include "engine/proposal.h"
 
-#define COST_KNOTS 96  /* rows 1..32, then 8 to each doubling, to 8192 */
-#define COST_BATCHES 7 /* drafting sequences: 1, 2, -4, -8, -16, -32, more */
+#define COST_KNOTS 96   /* rows 1..32, then 8 to each doubling, to 8192 */
+#define COST_CONTEXTS 5 /* positions a row attends to: below 1024, 4096, 16384, 65536, more */
+#define COST_BATCHES 7  /* drafting sequences: 1, 2, -4, -8, -16, -32, more */
 
 struct cost_curve {
     double seen[COST_KNOTS]; /* seconds at level 1, an average that forgets */
-    double at[COST_KNOTS];   /* positions attended when it was seen */
     double n[COST_KNOTS];    /* observations behind it, as far as they are not forgotten */
-    double fit[COST_KNOTS];  /* rising, at no positions; also where nothing was seen */
+    double fit[COST_KNOTS];  /* rising; also where nothing was seen */
+    bool known;              /* something was seen */
     double hope[COST_KNOTS]; /* what the cost could be, for trials */
 };
 
 /* A step that ran. It is learned when as many later ones as earlier ones show how slow the machine
  * was then. */
 struct cost_step {
-    int knot, heads, sequences; /* heads 0: no draft, or learned already */
-    double positions, seconds, draft_seconds;
+    int knot, context, heads, sequences; /* heads 0: no draft, or learned already */
+    double seconds, draft_seconds;
     bool learned;
 };
 
@@ -35,9 +36,7 @@ struct costs {
     double level;
     struct cost_step step[COST_STEPS]; /* the last ones, a ring */
     unsigned steps;
-    double attend;   /* seconds a position attended */
-    double sxy, sxx; /* its regression */
-    struct cost_curve pass, draft[COST_BATCHES];
+    struct cost_curve pass[COST_CONTEXTS], draft[COST_BATCHES];
 };
 
 void costs_init(struct costs *costs);
@@ -54,6 +53,6 @@ double costs_pass(const struct costs *costs, double rows, double positions, bool
 double costs_draft(const struct costs *costs, int heads, int sequences, bool hope);
 
 /* Observations behind a pass of so many rows, as far as they are not forgotten. */
-double costs_known(const struct costs *costs, int rows);
+double costs_known(const struct costs *costs, int rows, double positions);
 
 #endif

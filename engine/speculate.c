@@ -137,8 +137,7 @@ static void grow(struct list *list, const struct wish *w, bool hope, float least
 
 /* Look-up's chain. Where heads draft too, a part of what it gets right they get right as well, and
  * a part of its nodes are theirs. */
-static int lookup_chain(const struct wish *w, bool heads, bool hope, float least,
-                        struct node *node)
+static int lookup_chain(const struct wish *w, bool heads, bool hope, float least, struct node *node)
 {
     int m = rates_match(w->match_length), n = 0;
     float chance = 1, both = 1, agree = 1;
@@ -351,9 +350,11 @@ static void walk(struct speculate *s, const struct walk *k, const struct plan *b
  * without drafts. It keeps the lists short where rows are dear. */
 static float least_worth(const struct walk *k, const struct plan *base)
 {
-    double slope = INFINITY, from = costs_pass(k->costs, base->rows, 0, k->hope);
+    double slope = INFINITY, each = base->positions / base->rows;
+    double from = costs_pass(k->costs, base->rows, base->positions, k->hope);
     for (int more = 1; more <= DRAFTS_MAX * k->n && base->rows + more < k->most; more *= 2) {
-        double rise = costs_pass(k->costs, base->rows + more, 0, k->hope) - from;
+        double rows = base->rows + more;
+        double rise = costs_pass(k->costs, rows, rows * each, k->hope) - from;
         slope = rise / more < slope ? rise / more : slope;
     }
     float least = (float)(LEAST_SURE * slope * base->speed);
@@ -453,7 +454,8 @@ static bool try_other(struct speculate *s, struct walk *k, const struct plan *ba
     s->unlooked = 0;
     if (s->credit > TRIAL_MOST * best->seconds)
         s->credit = TRIAL_MOST * best->seconds;
-    if (costs_known(k->costs, (int)base->rows) < PLAIN_LEAST && best->taken && s->steps % 2) {
+    if (costs_known(k->costs, (int)base->rows, base->positions) < PLAIN_LEAST && best->taken &&
+        s->steps % 2) {
         *other = *base; /* what all else is measured by */
         return true;
     }
@@ -476,8 +478,8 @@ static bool try_other(struct speculate *s, struct walk *k, const struct plan *ba
     return true;
 }
 
-/* Where nothing has paid for some steps, nothing is chosen for as many more without looking: looking
- * costs several microseconds, some percent of a small model's step. */
+/* Where nothing has paid for some steps, nothing is chosen for as many more without looking:
+ * looking costs several microseconds, some percent of a small model's step. */
 static bool rests(struct speculate *s, struct wish *w, int n)
 {
     bool rest = s->rest > 0 && n == s->resting;

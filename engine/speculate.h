@@ -59,7 +59,7 @@ struct speculate {
     double credit;
     unsigned steps;
     int untried, unlooked; /* steps since a trial was thought of, and those of rest among them */
-    bool trial; /* the last choice was one */
+    bool trial;            /* the last choice was one */
 };
 
 /* ERR_MEMORY. */

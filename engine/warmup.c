@@ -5,8 +5,8 @@
 
 #include "base/clock.h"
 
-/* Each is run so often, and the best time counts, as one observation: whatever else the machine does
- * only adds to it. */
+/* Each is run so often, and the best time counts, as one observation: whatever else the machine
+ * does only adds to it. */
 #define ROUNDS 5
 
 /* n rows at the beginning of the first sequence's cache; what they leave there is never read. */
