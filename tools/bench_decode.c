@@ -17,8 +17,8 @@ struct mode {
 
 /* One cell of the table: a kind of text, a batch size, a mode. */
 struct cell {
-    double seconds[REPEAT_MAX]; /* per repetition */
-    size_t tokens[REPEAT_MAX];  /* decoded in them: what came while prompts were read is left out */
+    double seconds[REPEAT_MAX];   /* per repetition */
+    size_t tokens[REPEAT_MAX];    /* decoded in them */
     size_t forwards, made, steps; /* of one repetition; the texts are the same in all */
     uint64_t reached[ENGINE_DRAFTS_MAX], accepted[ENGINE_DRAFTS_MAX];
     bool identical;
@@ -163,12 +163,21 @@ static bool prompts_read(const struct scheduler *s)
     return true;
 }
 
-static bool all_finished(const struct scheduler *s)
+static int unfinished(const struct scheduler *s)
 {
+    int n = 0;
     for (int i = 0; i < s->max_sequences; i++)
-        if (s->sequences[i].active && !s->sequences[i].finish)
-            return false;
-    return true;
+        n += s->sequences[i].active && !s->sequences[i].finish;
+    return n;
+}
+
+static size_t tokens_made(const struct scheduler *s)
+{
+    size_t n = 0;
+    for (int i = 0; i < s->max_sequences; i++)
+        if (s->sequences[i].active)
+            n += (size_t)(s->sequences[i].n_tokens - s->sequences[i].n_prompt);
+    return n;
 }
 
 static void step(struct scheduler *s)
@@ -204,12 +213,13 @@ static void compare(struct bench *b, const struct sequence *q, size_t prompt, bo
 }
 
 /* Decodes `batch` prompts from number `first` of a list on, together. The clock runs from when all
- * prompts have been read and drafted from. */
+ * prompts have been read and drafted from until the first text ends: what comes then is no batch of
+ * that size any more, and lasts longer the less evenly the texts progress. */
 static int decode(struct bench *b, json_t *list, size_t first, int batch, int mode, int repetition,
                   struct cell *cell, struct err *err)
 {
     struct scheduler *s = b->s;
-    size_t before = 0, steps = 0, n = json_array_size(list);
+    size_t steps = 0, n = json_array_size(list);
     for (int i = 0; i < batch; i++) {
         size_t prompt = (first + (size_t)i) % n;
         int rc = add(b, json_array_get(list, prompt), prompt, &b->modes[mode], err);
@@ -218,13 +228,19 @@ static int decode(struct bench *b, json_t *list, size_t first, int batch, int mo
     }
     while (!prompts_read(s))
         step(s);
-    for (int i = 0; i < batch; i++)
-        before += (size_t)(s->sequences[i].n_tokens - s->sequences[i].n_prompt);
+    size_t before = tokens_made(s);
     double start = clock_seconds();
-    for (; !all_finished(s); steps++)
+    if (unfinished(s) < batch)
+        return err_set(err, ERR_INVALID,
+                       "of %d prompts read together one had its whole answer before the last was "
+                       "read: use more than --tokens %d",
+                       batch, b->o->tokens);
+    for (; unfinished(s) == batch; steps++)
         step(s);
     cell->seconds[repetition] += clock_seconds() - start;
-    cell->tokens[repetition] += (size_t)batch * (size_t)b->o->tokens - before;
+    cell->tokens[repetition] += tokens_made(s) - before;
+    while (unfinished(s))
+        step(s);
     for (int i = 0; i < batch; i++) {
         struct sequence *q = &s->sequences[i];
         compare(b, q, (first + (size_t)i) % n, mode == 0 && batch == 1 && repetition == 0, cell);
