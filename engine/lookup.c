@@ -6,7 +6,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "base/mem.h"
 
 struct lookup_state {
     int32_t len;
@@ -35,15 +34,14 @@ int lookup_init(struct lookup *l, int context, struct err *err)
     size_t states = n_states * sizeof(struct lookup_state);
     size_t edges = n_edges * sizeof(struct lookup_edge);
     *l = (struct lookup){.context = context, .mask = (uint32_t)(slots - 1)};
-    char *p = l->block = mem_alloc(states + edges + (slots + n + 1) * sizeof(int32_t));
+    /* Zeroes that take no memory before they are written: most sequences are short. */
+    char *p = l->block = calloc(1, states + edges + (slots + n + 1) * sizeof(int32_t));
     if (!p)
         return err_set(err, ERR_MEMORY, "no memory to look up drafts in %d tokens", context);
     l->states = (struct lookup_state *)p;
     l->edges = (struct lookup_edge *)(p + states);
     l->first = (int32_t *)(p + states + edges);
     l->tokens = l->first + slots;
-    for (size_t i = 0; i < slots; i++)
-        l->first[i] = -1;
     lookup_reset(l);
     return 0;
 }
@@ -64,7 +62,7 @@ static uint32_t slot_of(const struct lookup *l, int state, int32_t token)
 void lookup_reset(struct lookup *l)
 {
     for (int e = 0; e < l->n_edges; e++)
-        l->first[slot_of(l, l->edges[e].from, l->edges[e].token)] = -1;
+        l->first[slot_of(l, l->edges[e].from, l->edges[e].token)] = 0;
     l->n = l->n_edges = l->last = 0;
     l->match_length = l->match_end = 0;
     l->states[0] = (struct lookup_state){.link = -1, .edge = -1};
@@ -73,7 +71,7 @@ void lookup_reset(struct lookup *l)
 
 static struct lookup_edge *edge_find(const struct lookup *l, int state, int32_t token)
 {
-    int e = l->first[slot_of(l, state, token)];
+    int e = l->first[slot_of(l, state, token)] - 1;
     while (e >= 0 && (l->edges[e].from != state || l->edges[e].token != token))
         e = l->edges[e].next;
     return e < 0 ? NULL : &l->edges[e];
@@ -83,8 +81,9 @@ static void edge_add(struct lookup *l, int from, int32_t token, int to)
 {
     int32_t *slot = &l->first[slot_of(l, from, token)];
     int e = l->n_edges++;
-    l->edges[e] = (struct lookup_edge){from, token, to, l->states[from].edge, *slot};
-    l->states[from].edge = *slot = e;
+    l->edges[e] = (struct lookup_edge){from, token, to, l->states[from].edge, *slot - 1};
+    l->states[from].edge = e;
+    *slot = e + 1;
 }
 
 /* Splits q: the suffixes of up to `len` tokens, which also end at the new position, get a state of

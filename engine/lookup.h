@@ -21,7 +21,7 @@ struct lookup {
     int32_t *tokens;             /* (context) */
     struct lookup_state *states;
     struct lookup_edge *edges;
-    int32_t *first; /* (mask + 1) edges by hash */
+    int32_t *first; /* (mask + 1) by hash: an edge + 1, or 0 */
     uint32_t mask;
     int n_states, n_edges, last;
     void *block; /* all of it, about 130 bytes a token */
