@@ -272,7 +272,8 @@ static void auto_drafts_what_pays(void **state)
     for (size_t d = 0; d < sizeof drafters / sizeof *drafters; d++) {
         assert_ok(scheduler_init(&s, &demo, &so, &err), err);
         struct engine_speculation last = {0};
-        size_t forwards = 0, made = 0;
+        size_t forwards = 0, made = 0, half = 0;
+        int at = 0;
         for (int i = 0; i < 4; i++) {
             int32_t tokens[100] = {BYTE_TOKEN_END};
             size_t n = 1 + tokenizer_encode(&demo.tokenizer, texts[i % 2], strlen(texts[i % 2]),
@@ -283,11 +284,16 @@ static void auto_drafts_what_pays(void **state)
             r.drafters = drafters[d];
             int slot = add(&s, &r);
             struct sequence *q = &s.sequences[slot];
-            while (!q->finish)
+            while (!q->finish) {
                 step(&s);
+                if (q->n_tokens < q->n_prompt + 75) {
+                    half = q->forwards;
+                    at = q->n_tokens - q->n_prompt;
+                }
+            }
             last = q->figures;
-            forwards += i > 1 ? q->forwards : 0;
-            made += i > 1 ? 150 : 0;
+            forwards += i > 1 ? q->forwards - half : 0; /* late in late texts */
+            made += i > 1 ? (size_t)(150 - at) : 0;
             scheduler_remove(&s, slot);
         }
         assert_true(last.accepted > 0);
