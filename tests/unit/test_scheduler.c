@@ -236,6 +236,7 @@ static void dead_heads_are_found_and_left_alone(void **state)
     int32_t tokens[40];
     (void)state;
     scheduler_make(&s, 512, 1, 8);
+    assert_true(costs_known(&s.costs, 1, 1) > 0); /* timed at the start */
     for (int round = 0; round < 4; round++) {
         random_tokens(tokens, 40, (uint64_t)(100 + round));
         struct engine_request r = request(tokens, 40, 400);
@@ -251,12 +252,25 @@ static void dead_heads_are_found_and_left_alone(void **state)
         scheduler_remove(&s, slot);
         assert_int_equal(rates_dead_head(&s.rates), round >= 2);
         assert_true(round == 2 || late < 40); /* of 400 tokens: a try now and then */
+        assert_true(costs_known(&s.costs, 1, 200) > 2); /* learned from the steps */
     }
     scheduler_release(&s);
 }
 
-/* The demo's heads are often right, and its rows cheap; both must come out of the steps themselves.
- */
+/* A processor on which rows cost little: what the build under test takes for them, with sanitizers
+ * say, is not to decide. */
+static void inject_costs(struct costs *c)
+{
+    costs_init(c);
+    for (int i = 0; i < 5; i++) {
+        for (int rows = 1; rows <= 32; rows *= 2)
+            costs_note_pass(c, rows, 200.0 * rows, 1e-3 + 2e-5 * rows);
+        for (int heads = 1; heads < 8; heads++)
+            costs_note_draft(c, heads, 1, 1e-5 * heads);
+    }
+}
+
+/* The demo's heads are often right, which must come out of the steps themselves. */
 static void auto_drafts_what_pays(void **state)
 {
     static const char *const texts[] = {"    def __init__(self, name):\n        self.name = name\n",
@@ -285,6 +299,7 @@ static void auto_drafts_what_pays(void **state)
             int slot = add(&s, &r);
             struct sequence *q = &s.sequences[slot];
             while (!q->finish) {
+                inject_costs(&s.costs);
                 step(&s);
                 if (q->n_tokens < q->n_prompt + 75) {
                     half = q->forwards;
@@ -297,7 +312,7 @@ static void auto_drafts_what_pays(void **state)
             scheduler_remove(&s, slot);
         }
         assert_true(last.accepted > 0);
-        if (forwards * 10 > made * 8)
+        if (forwards * 10 > made * 7)
             fail_msg("drafters %u: %zu forwards for %zu tokens", drafters[d], forwards, made);
         assert_int_equal(rates_dead_head(&s.rates), 0);
         scheduler_release(&s);
