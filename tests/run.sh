@@ -21,7 +21,7 @@ run_one() {
     local shell= log
     log=$(log_of "$1")
     case $1 in *.sh) shell=bash ;; *.py) shell=python3 ;; esac
-    if $RUNNER timeout -k 10 "$TEST_TIMEOUT" $shell "$1" >"$log" 2>&1; then
+    if env $RUNNER timeout -k 10 "$TEST_TIMEOUT" $shell "$1" >"$log" 2>&1; then
         echo "pass $1"
     else
         echo "FAIL $1 (exit $?)"
