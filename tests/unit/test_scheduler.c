@@ -320,6 +320,54 @@ static void auto_drafts_what_pays(void **state)
     runtime_release(&demo);
 }
 
+/* Heads that may only draft some tokens draft the same ones wherever those are the best. */
+static void a_draft_vocabulary_maps_its_tokens(void **state)
+{
+    struct runtime some;
+    struct scheduler full, limited;
+    struct err err;
+    struct runtime_options ro = {.model = folder.path, .threads = 1, .context = 512};
+    struct scheduler_options so = {.context = 256, .max_sequences = 1};
+    int32_t ids[BYTE_VOCAB], tokens[40];
+    int n = 0, compared = 0;
+    (void)state;
+    for (int i = 0; i < BYTE_VOCAB; i++)
+        if (i % 5)
+            ids[n++] = i;
+    assert_ok(runtime_init(&some, &ro, &err), err);
+    assert_int_equal(model_draft_vocabulary(&some.model, (int32_t[]){3, 3}, 2, &err), ERR_INVALID);
+    assert_int_equal(model_draft_vocabulary(&some.model, (int32_t[]){3, BYTE_VOCAB}, 2, &err),
+                     ERR_INVALID);
+    assert_ok(model_draft_vocabulary(&some.model, ids, n, &err), err);
+    assert_ok(scheduler_init(&full, &runtime, &so, &err), err);
+    assert_ok(scheduler_init(&limited, &some, &so, &err), err);
+    random_tokens(tokens, 40, 9);
+    struct engine_request r = request(tokens, 40, 100);
+    r.speculation = HEADS - 1;
+    add(&full, &r);
+    add(&limited, &r);
+    /* The same noise, so what is best among all is best among some. */
+    for (int i = 0; i < 30 && !full.sequences[0].finish && !limited.sequences[0].finish; i++) {
+        const struct sequence *a = &full.sequences[0], *b = &limited.sequences[0];
+        step(&full);
+        while (b->n_tokens < a->n_tokens && !b->finish)
+            step(&limited);
+        if (a->n_tokens != b->n_tokens)
+            continue;
+        for (int h = 0; h < a->candidates.heads && h < b->candidates.heads; h++) {
+            assert_true(b->candidates.token[h][0] % 5 != 0);
+            if (a->candidates.token[h][0] % 5 == 0)
+                break;
+            assert_int_equal(a->candidates.token[h][0], b->candidates.token[h][0]);
+            compared++;
+        }
+    }
+    assert_true(compared > 10);
+    scheduler_release(&full);
+    scheduler_release(&limited);
+    runtime_release(&some);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -330,6 +378,7 @@ int main(void)
         cmocka_unit_test(equal_beginnings_are_shared),
         cmocka_unit_test(dead_heads_are_found_and_left_alone),
         cmocka_unit_test(auto_drafts_what_pays),
+        cmocka_unit_test(a_draft_vocabulary_maps_its_tokens),
     };
     return cmocka_run_group_tests(tests, make_model, remove_model);
 }
