@@ -185,7 +185,8 @@ static int load(struct engine *e, const struct engine_options *o, struct err *er
                                    .context = s->context,
                                    .max_sequences = s->max_sequences,
                                    .bos = c->bos,
-                                   .eos = c->eos,
+                                   .ends = &c->eos,
+                                   .n_ends = c->eos >= 0,
                                    .parameters = e->runtime.model.params.count,
                                    .threads = e->runtime.team.n};
     return e->folder && e->running

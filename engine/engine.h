@@ -46,7 +46,7 @@ struct engine_info {
     int vocab;
     int context; /* positions a request may use */
     int max_sequences;
-    int bos, eos; /* -1 for none */
+    int bos; /* -1 for none */
     size_t parameters;
     int threads;
     const int32_t *ends; /* n_ends tokens that end a text */

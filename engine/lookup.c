@@ -6,7 +6,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-
 struct lookup_state {
     int32_t len;
     int32_t link;

@@ -8,7 +8,7 @@
 
 static bool is_marker(const struct engine_info *info, int32_t token)
 {
-    bool found = token == info->bos || token == info->eos;
+    bool found = token == info->bos;
     for (int i = 0; i < info->n_ends; i++)
         found |= token == info->ends[i];
     return found;

@@ -1022,7 +1022,8 @@ static void opening(void **state)
     assert_int_equal(info->max_sequences, 5);
     assert_int_equal(info->threads, 2);
     assert_int_equal(info->bos, END);
-    assert_int_equal(info->eos, END);
+    assert_int_equal(info->n_ends, 1);
+    assert_int_equal(info->ends[0], END);
     assert_int_equal(engine_encode(desk.engine, "abcd", 4, tokens, 3), 4);
     assert_int_equal(tokens[2], 'c');
     desk_close(&desk);

@@ -251,7 +251,7 @@ static void dead_heads_are_found_and_left_alone(void **state)
         uint64_t late = s.sequences[slot].figures.drafted;
         scheduler_remove(&s, slot);
         assert_int_equal(rates_dead_head(&s.rates), round >= 2);
-        assert_true(round == 2 || late < 40); /* of 400 tokens: a try now and then */
+        assert_true(round == 2 || late < 40);           /* of 400 tokens: a try now and then */
         assert_true(costs_known(&s.costs, 1, 200) > 2); /* learned from the steps */
     }
     scheduler_release(&s);
