@@ -336,7 +336,8 @@ static int by_value(const void *a, const void *b)
 }
 
 struct score {
-    double worst, tenth, median, plain; /* of the best fixed choice's speed; worst of plain's */
+    double worst, tenth, median;     /* of the best fixed choice's speed */
+    double plain_worst, plain_tenth; /* of plain's */
 };
 
 static struct score simulate_many(int rounds, bool lookup)
@@ -344,7 +345,7 @@ static struct score simulate_many(int rounds, bool lookup)
     static const int batches[] = {1, 4, 16};
     static const double wrong[] = {1, 3, 0.33};
     static struct sim s;
-    double ratio[400], plain, worst = 9;
+    double ratio[400], of_plain[400], plain;
     int n = 0;
     for (int i = 0; i < rounds * MACHINES * 3; i++) {
         struct world w = random_world((enum machine)(i / 3 % MACHINES), batches[i % 3]);
@@ -352,8 +353,8 @@ static struct score simulate_many(int rounds, bool lookup)
             w.text[0].match = w.text[1].match = 0;
         double best = best_fixed(&w, &plain);
         double got = simulate(&w, w.batch == 16 ? 3000 : 6000, wrong[i / 9 % 3], &s);
+        of_plain[n] = got / plain;
         ratio[n++] = got / best;
-        worst = fmin(worst, got / plain);
         if (got < 0.96 * best)
             printf(
                 "%s, %d sequences, row %.2f, head %.2f, %d heads, noise %.2f: best %.3f of plain, "
@@ -362,10 +363,11 @@ static struct score simulate_many(int rounds, bool lookup)
                 got / plain);
     }
     qsort(ratio, (size_t)n, sizeof *ratio, by_value);
+    qsort(of_plain, (size_t)n, sizeof *of_plain, by_value);
     printf("of the best fixed choice: worst %.3f, a tenth below %.3f, median %.3f; of plain: "
-           "worst %.3f\n",
-           ratio[0], ratio[n / 10], ratio[n / 2], worst);
-    return (struct score){ratio[0], ratio[n / 10], ratio[n / 2], worst};
+           "worst %.3f, a tenth below %.3f\n",
+           ratio[0], ratio[n / 10], ratio[n / 2], of_plain[0], of_plain[n / 10]);
+    return (struct score){ratio[0], ratio[n / 10], ratio[n / 2], of_plain[0], of_plain[n / 10]};
 }
 
 /* A single world is a matter of luck: a burst at the wrong moment, and of rounding in the machine's
@@ -374,8 +376,8 @@ static void assert_score(struct score score)
 {
     assert_true(score.median > 0.985);
     assert_true(score.tenth > 0.95);
-    assert_true(score.worst > 0.85);
-    assert_true(score.plain > 0.94);
+    assert_true(score.plain_tenth > 0.97);
+    assert_true(score.worst > 0.8 && score.plain_worst > 0.8);
 }
 
 static void test_simulated(void **state)
@@ -656,6 +658,18 @@ static void test_attention(void **state)
     assert_true(fabs(near / 1.48e-3 - 1) < 0.05 && fabs(far / 4.6e-3 - 1) < 0.05);
 }
 
+/* Sanitizers: gcc says it by macros, clang by features. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SLOW_BUILD 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SLOW_BUILD 1
+#endif
+#endif
+#ifndef SLOW_BUILD
+#define SLOW_BUILD 0
+#endif
+
 static void test_time(void **state)
 {
     (void)state;
@@ -681,9 +695,7 @@ static void test_time(void **state)
         double note = (now() - start) / 2000;
         printf("%d sequences: choice %.1f us, costs %.1f us a step\n", batch, 1e6 * choose,
                1e6 * note);
-#ifndef __SANITIZE_ADDRESS__
-        assert_true(choose < 20e-6 * batch && note < 40e-6);
-#endif
+        assert_true(SLOW_BUILD || (choose < 20e-6 * batch && note < 40e-6));
         speculate_release(&s.speculate);
     }
 }
