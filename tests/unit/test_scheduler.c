@@ -119,6 +119,9 @@ static void the_youngest_gives_way_and_comes_back(void **state)
             struct sequence *q = &s.sequences[i];
             preempted[i] += q->active && q->preempted;
             assert_true(!q->active || q->preempted == (q->kv.n_pages == 0));
+            /* The youngest first. */
+            assert_true(i == 2 || !q->active || !q->preempted || !s.sequences[i + 1].active ||
+                        s.sequences[i + 1].preempted || s.sequences[i + 1].finish);
             if (q->active && q->finish) {
                 assert_int_equal(q->n_tokens, 160);
                 order[finished++] = i;
