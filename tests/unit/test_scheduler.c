@@ -99,28 +99,28 @@ static void step(struct scheduler *s)
 
 /* ---- pages run out ---- */
 
-/* Three that each grow from one page to three, with four pages in all. */
+/* Four that each grow from one page to three, with five pages in all. */
 static void the_youngest_gives_way_and_comes_back(void **state)
 {
     struct scheduler s;
-    int32_t tokens[3][50];
-    uint64_t preempted[3] = {0};
-    int finished = 0, order[3];
+    int32_t tokens[4][50];
+    uint64_t preempted[4] = {0};
+    int finished = 0, order[4];
     (void)state;
-    scheduler_make(&s, 256, 3, 4);
-    for (int i = 0; i < 3; i++) {
+    scheduler_make(&s, 256, 4, 5);
+    for (int i = 0; i < 4; i++) {
         random_tokens(tokens[i], 50, (uint64_t)i);
         struct engine_request r = request(tokens[i], 50, 110);
         assert_int_equal(add(&s, &r), i);
     }
-    while (finished < 3) {
+    while (finished < 4) {
         step(&s);
-        for (int i = 0; i < 3; i++) {
+        for (int i = 0; i < 4; i++) {
             struct sequence *q = &s.sequences[i];
             preempted[i] += q->active && q->preempted;
             assert_true(!q->active || q->preempted == (q->kv.n_pages == 0));
             /* The youngest first. */
-            assert_true(i == 2 || !q->active || !q->preempted || !s.sequences[i + 1].active ||
+            assert_true(i == 3 || !q->active || !q->preempted || !s.sequences[i + 1].active ||
                         s.sequences[i + 1].preempted || s.sequences[i + 1].finish);
             if (q->active && q->finish) {
                 assert_int_equal(q->n_tokens, 160);
@@ -130,11 +130,11 @@ static void the_youngest_gives_way_and_comes_back(void **state)
         }
     }
     assert_int_equal(preempted[0], 0); /* the oldest always moves on */
-    assert_true(preempted[2] > 0);
+    assert_true(preempted[3] > 0);
     assert_true(s.preemptions > 0);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         assert_int_equal(order[i], i);
-    assert_int_equal(s.pool.n_free, 4);
+    assert_int_equal(s.pool.n_free, 5);
     scheduler_release(&s);
 }
 
