@@ -100,12 +100,22 @@ static void allot_decode(struct scheduler *s, struct sequence *q, int *drafts_le
     q->n_allotted = 1 + q->proposal.n;
 }
 
+/* Who lost its pages comes back when there is room for all of it, so that two do not take them from
+ * each other in turn, and after those that are older. */
+static bool may_return(const struct scheduler *s, const struct sequence *q, int fit)
+{
+    for (int i = 0; i < s->max_sequences; i++) {
+        const struct sequence *other = &s->sequences[i];
+        if (runs(other) && other->preempted && other->age < q->age)
+            return false;
+    }
+    return fit > q->n_tokens;
+}
+
 static void allot_prefill(struct scheduler *s, struct sequence *q, int *room, int *logprobs_left)
 {
     int n = q->prefill_end - q->n_cached, fit = slots_left(s, q) - q->n_cached;
-    /* Who lost its pages comes back when there is room for all of it, so that two do not take them
-     * from each other in turn. */
-    if (q->preempted && fit <= q->n_tokens)
+    if (q->preempted && !may_return(s, q, fit))
         return;
     n = n < *room ? n : *room;
     bool described = q->prompt_logprobs && !q->begun;
