@@ -49,12 +49,17 @@ int arena_init(struct arena *arena, struct err *err)
     arena->size = arena->used;
     arena->used = 0;
     /* Zeroes of the system's, which take no memory before they are written: an arena is sized for
-     * the most that can happen at a time. */
-    void *base = mmap(NULL, arena->size ? arena->size : MEM_ALIGN, PROT_READ | PROT_WRITE,
+     * the most that can happen at a time. In huge pages, as far as there are any: passes are
+     * several percent faster. */
+    arena->mapped = arena->size + HUGE_PAGE;
+    arena->map = mmap(NULL, arena->mapped, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    arena->base = base == MAP_FAILED ? NULL : base;
-    if (arena->base && arena->size >= 4 * HUGE_PAGE)
+    if (arena->map == MAP_FAILED)
+        arena->map = NULL;
+    if (arena->map) {
+        arena->base = (char *)arena->map + -(uintptr_t)arena->map % HUGE_PAGE;
         madvise(arena->base, arena->size, MADV_HUGEPAGE); /* a hint: failure costs speed only */
+    }
     if (!arena->base)
         return err_set(err, ERR_MEMORY,
                        "%zu MiB of memory could not be had: use a smaller model, batch or context",
@@ -64,8 +69,8 @@ int arena_init(struct arena *arena, struct err *err)
 
 void arena_release(struct arena *arena)
 {
-    if (arena->base)
-        munmap(arena->base, arena->size ? arena->size : MEM_ALIGN);
+    if (arena->map)
+        munmap(arena->map, arena->mapped);
     memset(arena, 0, sizeof *arena);
 }
 

@@ -29,6 +29,8 @@ struct arena {
     char *base;
     size_t used;
     size_t size;
+    void *map; /* the system's, in which base stands aligned to a huge page */
+    size_t mapped;
 };
 
 /* Allocates a.used bytes for a second pass. ERR_MEMORY. */
