@@ -8,6 +8,9 @@
 /* Each is run so often, and the best time counts, as one observation: whatever else the machine
  * does only adds to it. */
 #define ROUNDS 5
+/* Rows that are timed: full batches with some drafts, unless a pass takes so many seconds. */
+#define ROWS 64
+#define PATIENT 0.1
 
 /* n rows at the beginning of the first sequence's cache; what they leave there is never read. */
 static void take_rows(struct scheduler *s, int n)
@@ -26,7 +29,8 @@ static void take_rows(struct scheduler *s, int n)
     }
 }
 
-static void time_passes(struct scheduler *s, int n)
+/* Returns the seconds of a pass. */
+static double time_passes(struct scheduler *s, int n)
 {
     take_rows(s, n);
     double best = INFINITY;
@@ -36,6 +40,7 @@ static void time_passes(struct scheduler *s, int n)
         best = fmin(best, clock_seconds() - start);
     }
     costs_note_pass(&s->costs, n, s->step.attended, best);
+    return best;
 }
 
 /* After a step that committed two tokens, which is what one does on a middling day. */
@@ -66,13 +71,13 @@ static void time_drafts(struct scheduler *s, int heads)
 void warmup(struct scheduler *s)
 {
     struct kv *kv = &s->sequences[0].kv;
-    int heads = s->runtime->model.config.n_predict - 1, most = 16;
+    int heads = s->runtime->model.config.n_predict - 1, most = ROWS;
     most = most < s->context ? most : s->context;
     most = most < s->max_rows ? most : s->max_rows;
     if (!kv_reserve(kv, most))
         return;
-    for (int n = 1; n <= most; n *= 2)
-        time_passes(s, n);
+    for (int n = 1; n <= most && time_passes(s, n) < PATIENT; n *= 2)
+        ;
     for (int n = 1; n <= heads; n *= 2)
         time_drafts(s, n);
     kv_truncate(kv, 0);
