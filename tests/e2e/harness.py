@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import unittest
 
 BUILD = os.environ.get("BUILD", "build")
 MODEL = os.environ.get("MODEL", "weights/demo")
@@ -177,3 +178,15 @@ def text_of(events, index=0):
     """The text of one choice, put together."""
     return "".join(choice["text"] for event in events if event != "[DONE]"
                    for choice in event["choices"] if choice["index"] == index)
+
+
+class SharedServer(unittest.TestCase):
+    """Tests that leave the server as it was share one."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server()
+
+    @classmethod
+    def tearDownClass(cls):
+        assert cls.server.stop() == 0, "".join(cls.server.log)

@@ -11,25 +11,15 @@ import threading
 import time
 import unittest
 
-from harness import (MODEL, PROGRAM, Server, parse_events, post_bytes, read_all, require_files,
-                     text_of)
+from harness import (MODEL, PROGRAM, Server, SharedServer, parse_events, post_bytes, read_all,
+                     require_files, text_of)
 
 PROMPT = "Once upon a time"
 # Runs to the end of the context, many times over: long enough to be interrupted.
 ENDLESS = {"prompt": PROMPT, "max_tokens": 1 << 20, "ignore_eos": True, "n": 8}
 
 
-class Shared(unittest.TestCase):
-    """Tests that leave the server as it was share one."""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Server()
-
-    @classmethod
-    def tearDownClass(cls):
-        assert cls.server.stop() == 0, "".join(cls.server.log)
-
+class Shared(SharedServer):
     def refused(self, status, param, code, *, method="POST", path="/v1/completions", body=None,
                 headers=None):
         got, response_headers, data = self.server.request(method, path, body, headers)

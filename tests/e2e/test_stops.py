@@ -5,15 +5,11 @@ same too. BUILD is the build folder, MODEL the model's."""
 import threading
 import unittest
 
-from harness import SLOW, Server, require_files, text_of
+from harness import SLOW, SharedServer, require_files, text_of
 
 PROMPT = "Once upon a time"
 TOKENS = 48
 KINDS = ({"temperature": 0}, {"temperature": 0.9, "seed": 4})
-
-
-def plain(fields):
-    return {key: value for key, value in fields.items() if key != "stream"}
 
 
 def joined(events):
@@ -27,15 +23,7 @@ def joined(events):
     return choice
 
 
-class Texts(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Server()
-
-    @classmethod
-    def tearDownClass(cls):
-        assert cls.server.stop() == 0, "".join(cls.server.log)
-
+class Texts(SharedServer):
     def four(self, **fields):
         """The choice, which must be the same in all four ways to ask for it; and its tokens."""
         fields = {"prompt": PROMPT, "max_tokens": TOKENS, **fields}

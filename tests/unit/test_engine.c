@@ -12,8 +12,8 @@
 
 #include "base/buf.h"
 #include "base/rng.h"
+#include "tests/unit/random_model.h"
 #include "tests/unit/unit.h"
-#include "train/checkpoint.h"
 
 #define VOCAB 257
 #define END 256
@@ -27,30 +27,8 @@ static struct folder folder;
 static int make_model(void **state)
 {
     (void)state;
-    struct config config = {.dim = 32,
-                            .n_layers = 2,
-                            .n_heads = 2,
-                            .n_kv_heads = 1,
-                            .hidden = 32,
-                            .vocab = VOCAB,
-                            .context = 32,
-                            .norm_eps = 1e-5f,
-                            .rope_theta = 10000,
-                            .kind = HEAD_PARALLEL,
-                            .n_predict = 4,
-                            .head_layers = 1,
-                            .bos = END,
-                            .eos = END};
-    static struct trainer trainer;
-    static struct team team;
-    struct err err;
     folder_make(&folder);
-    assert_ok(config_check(&config, &err), err);
-    assert_ok(team_init(&team, 1, &err), err);
-    assert_ok(trainer_init(&trainer, &config, 1, 5, &team, &err), err);
-    assert_ok(checkpoint_export(&trainer, folder.path, DTYPE_BF16, &err), err);
-    trainer_release(&trainer);
-    team_release(&team);
+    random_model(folder.path, random_config(HEAD_PARALLEL, 2, 4), DTYPE_BF16);
     return 0;
 }
 

@@ -6,7 +6,7 @@
 #include "base/rng.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
-#include "train/checkpoint.h"
+#include "tests/unit/random_model.h"
 
 static struct folder folder;
 static struct runtime runtime; /* a tiny model with heads of random numbers */
@@ -15,30 +15,10 @@ static struct runtime runtime; /* a tiny model with heads of random numbers */
 
 static int make_model(void **state)
 {
-    static struct trainer trainer;
-    struct config config = {.dim = 32,
-                            .n_layers = 1,
-                            .n_heads = 2,
-                            .n_kv_heads = 1,
-                            .hidden = 32,
-                            .vocab = BYTE_VOCAB,
-                            .context = 32,
-                            .norm_eps = 1e-5f,
-                            .rope_theta = 10000,
-                            .kind = HEAD_LINEAR,
-                            .n_predict = HEADS,
-                            .bos = BYTE_TOKEN_END,
-                            .eos = BYTE_TOKEN_END};
-    struct team team;
     struct err err;
     (void)state;
     folder_make(&folder);
-    assert_ok(config_check(&config, &err), err);
-    assert_ok(team_init(&team, 1, &err), err);
-    assert_ok(trainer_init(&trainer, &config, 1, 5, &team, &err), err);
-    assert_ok(checkpoint_export(&trainer, folder.path, DTYPE_F32, &err), err);
-    trainer_release(&trainer);
-    team_release(&team);
+    random_model(folder.path, random_config(HEAD_LINEAR, 1, HEADS), DTYPE_F32);
     struct runtime_options o = {.model = folder.path, .threads = 1, .context = 512};
     assert_ok(runtime_init(&runtime, &o, &err), err);
     return 0;
