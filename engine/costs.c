@@ -24,6 +24,7 @@
 #define NEWS 5
 /* Positions per row at which the second range begins: attention is a small part before. */
 #define CONTEXT_FIRST 1024
+#define LEAST_REST 0.2 /* of a pass that is not attention, at least */
 /* Of what is known about a number of rows, so much is known about the one below. */
 #define NEAR 0.7
 /* A knot with so much less behind it than its neighbour gives way where they contradict. */
@@ -171,8 +172,9 @@ void costs_init(struct costs *c)
     c->level = 1;
 }
 
-/* Attention costs by the positions attended. A curve for each range of them per row needs no model
- * of that; ranges grow fourfold. */
+/* Attention costs by the positions attended. What was timed at the start says how much while caches
+ * of the processor hold them; beyond that there is a curve for each range of positions per row,
+ * which needs no model of it. Ranges grow fourfold. */
 static int context_of(double rows, double positions)
 {
     double each = positions / (rows > 1 ? rows : 1);
@@ -206,6 +208,11 @@ static void enter(struct costs *c, int context)
     own->known = true;
 }
 
+void costs_set_attend(struct costs *c, double seconds)
+{
+    c->attend = seconds > 0 ? seconds : 0;
+}
+
 static int batch_of(int sequences)
 {
     int b = 0;
@@ -221,7 +228,7 @@ static struct cost_step *step_ago(struct costs *c, unsigned ago)
 
 static double expected(const struct costs *c, const struct cost_step *s)
 {
-    return c->pass[s->context].fit[s->knot];
+    return c->pass[s->context].fit[s->knot] + c->attend * s->positions;
 }
 
 /* The median of how much slower the last steps were than their curve says, so a lone interruption
@@ -256,9 +263,10 @@ static double find_level(struct costs *c)
 static void learn(struct costs *c, struct cost_step *s)
 {
     struct cost_curve *pass = &c->pass[s->context];
-    double level = pow(c->level, PIN);
+    double level = pow(c->level, PIN), all = s->seconds / level;
+    double rest = all - c->attend * s->positions; /* whatever attend says, there is more */
     if (!s->learned)
-        observe(pass, s->knot, s->seconds / level);
+        observe(pass, s->knot, rest > LEAST_REST * all ? rest : LEAST_REST * all);
     s->learned = true;
     refit(pass, 0.3);
     if (!s->heads)
@@ -286,7 +294,8 @@ void costs_note_pass(struct costs *c, int rows, double positions, double seconds
         c->pass[context].n[knot] = NEWS;
     c->steps++;
     struct cost_step *s = step_ago(c, 0);
-    *s = (struct cost_step){.knot = knot, .context = context, .seconds = seconds};
+    *s = (struct cost_step){
+        .knot = knot, .context = context, .positions = positions, .seconds = seconds};
     if (c->steps <= COST_STEPS) { /* the prior, or the first to run */
         learn(c, s);
         return;
@@ -298,7 +307,7 @@ void costs_note_pass(struct costs *c, int rows, double positions, double seconds
 double costs_pass(const struct costs *c, double rows, double positions, bool hope)
 {
     const struct cost_curve *curve = curve_of(c, context_of(rows, positions));
-    return c->level * curve_at(hope ? curve->hope : curve->fit, rows);
+    return c->level * (curve_at(hope ? curve->hope : curve->fit, rows) + c->attend * positions);
 }
 
 double costs_known(const struct costs *c, int rows, double positions)

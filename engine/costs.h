@@ -17,7 +17,7 @@
 struct cost_curve {
     double seen[COST_KNOTS]; /* seconds at level 1, an average that forgets */
     double n[COST_KNOTS];    /* observations behind it, as far as they are not forgotten */
-    double fit[COST_KNOTS];  /* rising; also where nothing was seen */
+    double fit[COST_KNOTS];  /* rising, without attention; also where nothing was seen */
     bool known;              /* something was seen */
     double hope[COST_KNOTS]; /* what the cost could be, for trials */
 };
@@ -26,7 +26,7 @@ struct cost_curve {
  * was then. */
 struct cost_step {
     int knot, context, heads, sequences; /* heads 0: no draft, or learned already */
-    double seconds, draft_seconds;
+    double positions, seconds, draft_seconds;
     bool learned;
 };
 
@@ -36,11 +36,15 @@ struct costs {
     double level;
     struct cost_step step[COST_STEPS]; /* the last ones, a ring */
     unsigned steps;
+    double attend; /* seconds a position attended, at level 1 */
     struct cost_curve pass[COST_CONTEXTS], draft[COST_BATCHES];
 };
 
 void costs_init(struct costs *costs);
 
+/* What attending to a position costs a row, timed at start; without it contexts still have curves
+ * of their own. */
+void costs_set_attend(struct costs *costs, double seconds);
 /* Notes a pass of the trunk: its rows, the positions that all of them attended together. The prior
  * is a few of these too, timed at start: with few observations behind it, it is soon outweighed. */
 void costs_note_pass(struct costs *costs, int rows, double positions, double seconds);

@@ -656,6 +656,15 @@ static void test_attention(void **state)
     double near = costs_pass(&c, 4, 4 * 200, false), far = costs_pass(&c, 4, 4 * 8000, false);
     printf("4 rows: %.2f ms at 200, %.2f ms at 8000 (true 1.48, 4.60)\n", 1e3 * near, 1e3 * far);
     assert_true(fabs(near / 1.48e-3 - 1) < 0.05 && fabs(far / 4.6e-3 - 1) < 0.05);
+    /* Within a range of contexts what was timed at the start says the rest. */
+    costs_init(&c);
+    costs_set_attend(&c, 1e-7);
+    for (int i = 0; i < 200; i++) {
+        double rows = 1 + i % 4;
+        costs_note_pass(&c, (int)rows, rows * 100, 1e-3 + 1e-4 * rows + 1e-7 * rows * 100);
+    }
+    near = costs_pass(&c, 4, 4 * 100, false), far = costs_pass(&c, 4, 4 * 1000, false);
+    assert_true(fabs(near / 1.44e-3 - 1) < 0.01 && fabs(far / 1.8e-3 - 1) < 0.01);
 }
 
 /* Sanitizers: gcc says it by macros, clang by features. */
