@@ -41,6 +41,7 @@ objects = $(patsubst %.c,$(BUILD)/%.o,$1)
 without = $(filter-out $2,$(wildcard $1))
 
 BASE    := $(call objects,$(wildcard base/*.c))
+TEXT    := $(call objects,$(wildcard text/*.c))
 WEIGHTS := $(call objects,$(wildcard weights/*.c))
 MODEL   := $(call objects,$(call without,model/*.c model/kernels/*.c,\
              %_grad.c model/gemm% model/kernels/grad_%))
@@ -50,7 +51,7 @@ GRAD    := $(call objects,$(wildcard model/*_grad.c model/gemm*.c model/kernels/
 ENGINE  := $(call objects,$(wildcard engine/*.c))
 SERVER  := $(call objects,$(call without,server/*.c,server/main.c))
 TRAIN   := $(call objects,$(call without,train/*.c,train/main.c))
-SERVING := $(BASE) $(WEIGHTS) $(MODEL) $(HEADS) $(ENGINE)
+SERVING := $(BASE) $(TEXT) $(WEIGHTS) $(MODEL) $(HEADS) $(ENGINE)
 EVERY   := $(SERVING) $(GRAD) $(TRAIN) $(SERVER)
 BENCH   := $(call objects,$(wildcard tools/bench_*.c))
 CONVERT := $(call objects,$(wildcard tools/convert_*.c))
@@ -91,23 +92,25 @@ $(BUILD)/%.o: %.c Makefile | $(DEPS)
 
 SGEMM := $(if $(filter x86_64,$(shell uname -m)),-ldnnl -lgomp,-lopenblas)
 
+TEXT_LIBS := -ljansson -lpcre2-8 -lutf8proc
+
 link = $(CC) $(LDFLAGS) $(filter %.o %.a,$^) -o $@
 
 $(BUILD)/headway-server: $(BUILD)/server/main.o $(SERVER) $(SERVING)
-	$(link) -lmicrohttpd -ljansson -luv -lm -lpthread
-$(BUILD)/headway-train: $(BUILD)/train/main.o $(TRAIN) $(BASE) $(WEIGHTS) $(MODEL) $(HEADS) $(GRAD)
-	$(link) $(SGEMM) -ljansson -lm -lpthread
+	$(link) -lmicrohttpd $(TEXT_LIBS) -luv -lm -lpthread
+$(BUILD)/headway-train: $(BUILD)/train/main.o $(TRAIN) $(BASE) $(TEXT) $(WEIGHTS) $(MODEL) $(HEADS) $(GRAD)
+	$(link) $(SGEMM) $(TEXT_LIBS) -lm -lpthread
 $(BUILD)/headway-bench: $(BUILD)/tools/bench.o $(BENCH) $(SERVING)
-	$(link) -ljansson -lm -lpthread
+	$(link) $(TEXT_LIBS) -lm -lpthread
 $(BUILD)/headway-convert: $(BUILD)/tools/convert.o $(CONVERT) $(SERVING)
-	$(link) -ljansson -lm -lpthread
+	$(link) $(TEXT_LIBS) -lm -lpthread
 
 # An archive, so that a test takes only what it uses and may stand in for the rest.
 $(BUILD)/every.a: $(EVERY)
 	@rm -f $@
 	ar rcs $@ $^
 
-TEST_LIBS := -lmicrohttpd $(SGEMM) -ljansson -luv -lm -lpthread
+TEST_LIBS := -lmicrohttpd $(SGEMM) $(TEXT_LIBS) -luv -lm -lpthread
 $(TESTS): %: %.o $(BUILD)/every.a
 	$(link) -lcmocka $(TEST_LIBS)
 $(FUZZERS): %: %.o $(BUILD)/every.a
@@ -145,7 +148,8 @@ fuzz: $(FUZZERS)
 	        -print_final_stats=1 -artifact_prefix=$$f- $$f.corpus $$seeds || exit 1; \
 	done
 
-PACKAGES := gcc libc6-dev libmicrohttpd-dev libjansson-dev libuv1-dev libcmocka-dev \
+PACKAGES := gcc libc6-dev libmicrohttpd-dev libjansson-dev libuv1-dev libpcre2-dev \
+            libutf8proc-dev libcmocka-dev \
             $(if $(findstring dnnl,$(SGEMM)),libdnnl-dev,libopenblas-dev) python3 curl \
             clang-format \
             $(if $(findstring clang,$(CC)),clang libclang-rt-dev)

@@ -99,7 +99,7 @@ expect_line 0 model/a.c '#include <sys/stat.h>'
 expect_line 0 model/a.c '#include <linux/futex.h> /* not "engine/engine.h" */'
 expect_line 0 model/a.c '/* #include "engine/engine.h" */'
 
-files=$(find ./base ./weights ./model ./heads ./engine ./server ./train ./tools -name '*.[ch]' | wc -l)
+files=$(find ./base ./text ./weights ./model ./heads ./engine ./server ./train ./tools -name '*.[ch]' | wc -l)
 if [ "$files" -lt 100 ]; then
     echo "only $files source files are found"
     exit 1
