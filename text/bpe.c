@@ -7,28 +7,39 @@
 #include "text/merge_list.h"
 #include "text/tokens.h"
 
-/* Text becomes only tokens of kind TEXT that are written in GPT-2's characters: never control
- * tokens, however the text reads. */
-static int map_texts(struct bpe *bpe, const struct vocab *vocab, const struct token_bytes *bytes,
-                     struct err *err)
+/* Puts the tokens of one kind into the map that are written in GPT-2's characters. */
+static int map_kind(struct bpe *bpe, const struct vocab *vocab, const struct token_bytes *bytes,
+                    enum token_kind kind, struct err *err)
 {
     struct buf room = {0};
-    int rc = text_map_init(&bpe->texts, (size_t)vocab->n_tokens, bytes->bytes.data, err);
+    int rc = 0;
     for (int i = 0; !rc && i < vocab->n_tokens; i++) {
         const struct vocab_token *token = &vocab->tokens[i];
         uint32_t begin = bytes->begins[i], len = bytes->begins[i + 1] - begin;
         size_t n;
-        if (token->kind != TOKEN_TEXT || !len)
+        if (token->kind != kind || !len)
             continue;
         room.len = 0;
         buf_reserve(&room, token->len);
         if (room.failed)
             rc = err_set(err, ERR_MEMORY, "tokenizer: no memory left");
-        else if (byte_level_decode(vocab->strings.data + token->text, token->len, room.data, &n))
+        else if (byte_level_decode(vocab->strings.data + token->text, token->len, room.data, &n) &&
+                 n == len && !memcmp(room.data, bytes->bytes.data + begin, len))
             text_map_set(&bpe->texts, begin, len, i);
     }
     buf_release(&room);
     return rc;
+}
+
+/* Text never becomes control tokens, however it reads. Added tokens may be results of merges as
+ * well; they stand back behind plain ones of the same text. */
+static int map_texts(struct bpe *bpe, const struct vocab *vocab, const struct token_bytes *bytes,
+                     struct err *err)
+{
+    int rc = text_map_init(&bpe->texts, (size_t)vocab->n_tokens, bytes->bytes.data, err);
+    if (!rc)
+        rc = map_kind(bpe, vocab, bytes, TOKEN_ADDED, err);
+    return rc ? rc : map_kind(bpe, vocab, bytes, TOKEN_TEXT, err);
 }
 
 int bpe_init(struct bpe *bpe, const struct vocab *vocab, const struct token_bytes *bytes,

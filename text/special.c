@@ -171,14 +171,14 @@ static void take_space(const struct special *special, const char *text, size_t l
     while (special->lstrip && match->begin > cursor->text_end &&
            before(text, match->begin, &code, &length) && utf8_is_space(code))
         match->begin -= length;
-    if (match->begin < cursor->text_end)
+    if (special->lstrip && match->begin < cursor->text_end)
         match->begin = cursor->text_end;
     while (special->rstrip && behind(text, len, match->end, &code, &length) && utf8_is_space(code))
         match->end += length;
-    if (match->end < match->begin)
-        match->end = match->begin;
 }
 
+/* A token that is found in the white space that the one before took along counts as well, and the
+ * text goes on behind it: so says the reference. */
 bool special_next(const struct special_set *set, const char *text, size_t len,
                   const struct special_scope *scope, struct special_cursor *cursor,
                   struct special_match *match)
@@ -199,7 +199,7 @@ bool special_next(const struct special_set *set, const char *text, size_t len,
             *match = (struct special_match){at, end, special->id};
             take_space(special, text, len, cursor, match);
             cursor->from = end;
-            cursor->text_end = match->end > cursor->text_end ? match->end : cursor->text_end;
+            cursor->text_end = match->end;
             return true;
         }
         at = end;

@@ -49,7 +49,7 @@ struct special_cursor {
 };
 
 struct special_match {
-    size_t begin, end; /* with the white space that it takes along */
+    size_t begin, end; /* with the white space that it takes along; the text goes on at end */
     int32_t id;
 };
 

@@ -116,7 +116,7 @@ int main(int argc, char **argv)
     struct vocab vocab = {0};
     struct err err = {0};
     struct tokenizer *tokenizer;
-    double seconds = 0, start = clock_now();
+    double seconds = 0, start = clock_seconds();
     uint32_t flags;
     if (argc != 3)
         stop("usage: tokenize_main json|list FILE");
@@ -129,19 +129,19 @@ int main(int argc, char **argv)
     } else {
         read_list(&vocab, argv[2]);
     }
-    double parsed = clock_now();
+    double parsed = clock_seconds();
     if (tokenizer_init(&tokenizer, &vocab, &err))
         stop(err.text);
-    fprintf(stderr, "read %.3f s, made %.3f s\n", parsed - start, clock_now() - parsed);
+    fprintf(stderr, "read %.3f s, made %.3f s\n", parsed - start, clock_seconds() - parsed);
     while (fread(&flags, sizeof flags, 1, stdin) == 1) {
         struct encode_options options = {.parse_special = flags & 1, .add_special = flags & 2};
         struct tokens tokens = {0};
         uint32_t len;
         char *text = read_text(stdin, &len);
-        start = clock_now();
+        start = clock_seconds();
         if (tokenizer_encode(tokenizer, text, len, &options, &tokens, &err))
             stop(err.text);
-        seconds += clock_now() - start;
+        seconds += clock_seconds() - start;
         uint32_t n = (uint32_t)tokens.n;
         fwrite(&n, sizeof n, 1, stdout);
         fwrite(tokens.ids, sizeof *tokens.ids, tokens.n, stdout);
