@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "text/unicode_recent.h"
+
 /* Unicode's White_Space as members of a class, and all other characters: PCRE2 10.42 counts U+180E
  * among white space, Unicode does not since version 6.3. */
 #define SPACE                                                                                      \
@@ -38,6 +40,22 @@ static void put_set(struct rewriting *r, const char *members, bool negated)
         buf_printf(r->out, negated ? "[^%s]" : "[%s]", members);
 }
 
+/* Newer characters of a category, as members of a class; true when there are any. */
+static bool put_recent(struct rewriting *r, const char *category, size_t len)
+{
+    bool any = false;
+    for (const struct unicode_recent *u = unicode_recent; *u->category; u++)
+        if (len <= 2 && !strncmp(u->category, category, len)) {
+            if (!any && !r->in_class)
+                buf_printf(r->out, "[\\p{%.*s}", (int)len, category);
+            any = true;
+            buf_printf(r->out, "\\x{%X}-\\x{%X}", (unsigned)u->first, (unsigned)u->last);
+        }
+    if (any && !r->in_class)
+        buf_puts(r->out, "]");
+    return any;
+}
+
 /* \p{...} with at at the p. */
 static int property(struct rewriting *r)
 {
@@ -51,11 +69,15 @@ static int property(struct rewriting *r)
         name++;
         len--;
     }
+    r->at = end + 1;
+    if (!negated && !r->in_class && put_recent(r, name, len))
+        return 0;
     /* Scripts are longer than general categories, and mean the script itself, not also what is
      * used in it (Script_Extensions). */
     bool script = len > 2 && memcmp(name, "Alphabetic", len < 10 ? len : 10) != 0;
     buf_printf(r->out, "\\%c{%s%.*s}", negated ? 'P' : 'p', script ? "sc:" : "", (int)len, name);
-    r->at = end + 1;
+    if (!negated && r->in_class)
+        put_recent(r, name, len);
     return 0;
 }
 

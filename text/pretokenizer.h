@@ -11,6 +11,9 @@
 
 #define PRETOKENIZER_STEPS 12
 
+/* A digit as Hugging Face's step Digits sees it: by Rust's tables, which are of Unicode 17. */
+#define PRETOKENIZER_DIGIT "[\\p{N}\\x{11DE0}-\\x{11DE9}\\x{16FF4}-\\x{16FF6}]"
+
 /* What GGUF's tokenizer.ggml.pre means. */
 struct pretokenizer_known {
     const char *name;

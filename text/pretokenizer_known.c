@@ -6,7 +6,7 @@
 #include "text/pretokenizer.h"
 
 #define GPT2 "i's|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+\0"
-#define DIGIT "i\\p{N}\0"
+#define DIGIT "i" PRETOKENIZER_DIGIT "\0"
 #define SHORTENED "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 #define REST "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+\0"
 #define REST_SLASH "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+\0"

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "text/pretokenizer.h"
 #include "text/sentencepiece.h"
 
 #define DEPTH_MOST 8 /* of sequences in sequences */
@@ -131,7 +132,8 @@ static int pre_tokenizer(struct tokenizer_steps *s, const json_t *step)
         return split(s, step);
     if (is(type, "Digits"))
         return add_expression(s, 'i',
-                              json_flag(step, "individual_digits", false) ? "\\p{N}" : "\\p{N}+");
+                              json_flag(step, "individual_digits", false) ? PRETOKENIZER_DIGIT
+                                                                          : PRETOKENIZER_DIGIT "+");
     if (is(type, "Punctuation")) {
         const char *behavior = json_text(step, "behavior");
         if (behavior && !is(behavior, "Isolated") && !is(behavior, "Contiguous"))

@@ -1,7 +1,11 @@
 /* UTF-8: see utf8.h. */
 #include "text/utf8.h"
 
+#include <string.h>
+
 #include <utf8proc.h>
+
+#include "text/unicode_recent.h"
 
 int utf8_decode(const char *text, size_t n, uint32_t *code)
 {
@@ -75,6 +79,15 @@ bool utf8_is_space(uint32_t code)
            code == 0x2029 || code == 0x202f || code == 0x205f || code == 0x3000;
 }
 
+/* Of a character that utf8proc doesn't know. */
+static bool is_recent_word(uint32_t code)
+{
+    for (const struct unicode_recent *u = unicode_recent; *u->category && u->first <= code; u++)
+        if (code <= u->last)
+            return *u->category == 'L' || *u->category == 'M' || !strcmp(u->category, "Nd");
+    return false;
+}
+
 bool utf8_is_word(uint32_t code)
 {
     switch (utf8proc_category((utf8proc_int32_t)code)) {
@@ -90,6 +103,8 @@ bool utf8_is_word(uint32_t code)
     case UTF8PROC_CATEGORY_NL:
     case UTF8PROC_CATEGORY_PC:
         return true;
+    case UTF8PROC_CATEGORY_CN:
+        return is_recent_word(code);
     default:
         /* Joiners and letters in circles or squares. */
         return code == 0x200c || code == 0x200d || (code >= 0x24b6 && code <= 0x24e9) ||

@@ -63,6 +63,9 @@ POOLS = [
     "😀👍🏽👨‍👩‍👧🇩🇪❤️🎉",
     "".join(map(chr, range(0, 32))) + "\x7f\ufeff\ufffd",
     "ǅǈʰˠªº𝐀𝒃ⅷΑαՀհ",
+    "aA1 " + "".join(map(chr, [0x897, 0x1C89, 0x1C8A, 0x2427, 0x2FFC, 0xA7DA, 0x105C0, 0x10D40, 0x10D50, 0x10D69, 0x10D6E,
+                               0x10D70, 0x11380, 0x113B8, 0x11BF0, 0x11F02, 0x11F43, 0x13460, 0x16130, 0x16D40, 0x1CCF0,
+                               0x1CC00, 0x1E4F0, 0x1E4EC, 0x1E5D0, 0x1E5FF, 0x1FAE8, 0x31350, 0x323AF, 0x11DE0, 0x16FF4])),
 ]
 WORDS = "the of and don't I'll it's we've THE He's world function return if for while 1234567 2024-01-01 x = y + 1; \n\n \r\n \t    ".split(" ") + [" ", "  ", "   ", "\n", "\n\n"]
 
