@@ -113,6 +113,9 @@ $(BUILD)/every.a: $(EVERY)
 TEST_LIBS := -lmicrohttpd $(SGEMM) $(TEXT_LIBS) -luv -lm -lpthread
 $(TESTS): %: %.o $(BUILD)/every.a
 	$(link) -lcmocka $(TEST_LIBS)
+# What tests/parity/compare_tokenizers.py asks; no test by itself.
+$(BUILD)/tests/parity/tokenize_main: $(BUILD)/tests/parity/tokenize_main.o $(TEXT) $(BASE)
+	$(link) $(TEXT_LIBS) -lm
 $(FUZZERS): %: %.o $(BUILD)/every.a
 	$(link) -fsanitize=fuzzer $(TEST_LIBS)
 

@@ -48,11 +48,16 @@ struct vocab_rules {
     const char *pre;   /* byte-level BPE: the expressions' name as GGUF's tokenizer.ggml.pre has it,
                           a literal of pretokenizer.h; NULL when `expressions` are given instead */
     char *expressions; /* NULL, or expressions of tokenizer.json, each ended by a NUL, a second NUL
-                          behind the last; applied in order; owned */
+                          behind the last; applied in order; owned. Each begins with a letter: i,
+                          pieces are what matches and what is between; m, only what matches; g,
+                          only what is between */
     bool nfc;          /* normalise to NFC (utf8proc) */
-    bool ignore_merges;    /* a piece that is a token as it stands is that token */
-    bool add_space_prefix; /* SentencePiece: a space before the text */
-    bool byte_fallback;    /* SentencePiece: what no token covers becomes bytes */
+    bool ignore_merges;       /* a piece that is a token as it stands is that token */
+    bool add_space_prefix;    /* SentencePiece: a space before the text */
+    bool prefix_first_only;   /* but not behind special tokens */
+    bool prefix_missing_only; /* but not when the text begins with one */
+    bool split_words;   /* SentencePiece: every space begins a piece, nothing merges over it */
+    bool byte_fallback; /* SentencePiece: what no token covers becomes bytes */
 };
 
 struct vocab {
@@ -68,6 +73,8 @@ struct vocab {
     int32_t ends[16];      /* tokens that end an answer, eos among them */
     int n_ends;
 };
+
+/* SentencePiece with merges goes by their ranks (tokenizer.json), without by scores (GGUF). */
 
 /* Appends a token (its id is the place) or a merge, copying the text. ERR_MEMORY. */
 int vocab_add(struct vocab *vocab, const char *text, size_t len, enum token_kind kind, float score,
