@@ -1,5 +1,5 @@
 /* The byte tokenizer: any bytes come back, special tokens give none. */
-#include "weights/tokenizer.h"
+#include "text/vocab.h"
 
 #include "tests/unit/unit.h"
 
