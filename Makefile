@@ -116,6 +116,10 @@ $(TESTS): %: %.o $(BUILD)/every.a
 $(FUZZERS): %: %.o $(BUILD)/every.a
 	$(link) -fsanitize=fuzzer $(TEST_LIBS)
 
+# Renders chat templates for tests/parity/compare_templates.py.
+$(BUILD)/tests/parity/template_main: $(BUILD)/tests/parity/template_main.o $(TEXT) $(BASE)
+	$(link) $(TEXT_LIBS) -lm
+
 # ---- running ----
 
 run: all
