@@ -91,6 +91,14 @@ size_t chars_offset(const char *text, size_t len, size_t n)
     return (size_t)(at - text);
 }
 
+void chars_mend(char *text)
+{
+    char *end = text + strlen(text);
+    for (size_t n; text < end; text += n)
+        if (chars_decode(text, end, &n) < 0)
+            *text = '?';
+}
+
 bool chars_printable(int32_t code)
 {
     if (code < 0x7f)

@@ -28,7 +28,8 @@ static inline int chars_digit(char c)
 
 size_t chars_count(const char *text, size_t len);
 size_t chars_offset(const char *text, size_t len, size_t n); /* the byte where character n begins */
-bool chars_printable(int32_t code);                          /* repr() writes it as it is */
+void chars_mend(char *text);        /* "?" for what is not UTF-8, as where a message was cut */
+bool chars_printable(int32_t code); /* repr() writes it as it is */
 
 /* The character in the other case, 1 to 3 code points; how many. */
 int chars_upper(int32_t code, int32_t out[3]);

@@ -179,7 +179,10 @@ struct value format_percent(struct run *r, struct value format, struct value arg
             percent_value(&b, percent_next(r, arguments, name, &next), &spec);
     }
     size_t given = arguments.kind == VALUE_TUPLE ? arguments.seq->n : 1;
-    if (!r->rc && next < given && arguments.kind != VALUE_DICT && arguments.kind != VALUE_LIST)
+    /* Python takes what has items by key for a mapping, of which not all need be used. */
+    bool mapping = arguments.kind == VALUE_DICT || arguments.kind == VALUE_LIST ||
+                   arguments.kind == VALUE_RANGE || arguments.kind == VALUE_UNDEFINED;
+    if (!r->rc && next < given && !mapping)
         return run_fail(r, "a format has fewer conversions than there are values");
     return builder_string(&b);
 }

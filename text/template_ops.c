@@ -197,11 +197,28 @@ static struct value int_op(struct run *r, int op, int64_t a, int64_t b)
     return over ? too_big(r) : INT(c);
 }
 
+/* The rest has the divisor's sign, even when it is 0. */
+static double float_rest(double a, double b)
+{
+    double rest = fmod(a, b);
+    if (rest == 0)
+        return copysign(0, b);
+    return (rest < 0) != (b < 0) ? rest + b : rest;
+}
+
+static double float_floor(double a, double b)
+{
+    double quotient = (a - float_rest(a, b)) / b;
+    if (quotient == 0)
+        return copysign(0, a / b);
+    double whole = floor(quotient);
+    return quotient - whole > 0.5 ? whole + 1 : whole;
+}
+
 static struct value float_op(struct run *r, int op, double a, double b)
 {
     if ((op == LEX_DIV || op == LEX_FLOORDIV || op == LEX_MOD) && b == 0)
         return run_fail(r, "a division by zero");
-    double rest;
     switch (op) {
     case LEX_ADD:
         return FLOAT(a + b);
@@ -216,9 +233,7 @@ static struct value float_op(struct run *r, int op, double a, double b)
             return run_fail(r, "a power that is no real number");
         return FLOAT(pow(a, b));
     default:
-        rest = fmod(a, b);
-        rest += rest != 0 && (rest < 0) != (b < 0) ? b : 0;
-        return FLOAT(op == LEX_MOD ? rest : floor((a - rest) / b + 0.5));
+        return FLOAT(op == LEX_MOD ? float_rest(a, b) : float_floor(a, b));
     }
 }
 
@@ -457,7 +472,12 @@ struct value value_range(struct run *r, struct value v, const struct value part[
         return run_fail(r, "a slice has a bound that is no whole number, or a step of 0");
     if (v.kind == VALUE_STRING)
         return text_range(r, v, start, stop, step);
-    struct value list = value_seq(r, v.kind == VALUE_RANGE ? VALUE_LIST : v.kind, 0);
+    struct value list = value_seq(r, v.kind, 0);
+    if (!r->rc && v.kind == VALUE_RANGE) {
+        list.seq->start = v.seq->start + start * v.seq->step;
+        list.seq->stop = v.seq->start + stop * v.seq->step;
+        list.seq->step = v.seq->step * step;
+    }
     for (int64_t i = start; (step > 0 ? i < stop : i > stop) && run_step(r, 1);) {
         seq_add(r, list, v.seq->items[i]);
         if (__builtin_add_overflow(i, step, &i))

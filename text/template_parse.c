@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "text/template_chars.h"
+
 static struct node *body(struct parser *p, const char *const *ends);
 
 /* ---- what both halves use ---- */
@@ -27,6 +29,7 @@ struct node *parser_fail(struct parser *p, int line, const char *format, ...)
         va_start(args, format);
         vsnprintf(what, sizeof what, format, args);
         va_end(args);
+        chars_mend(what);
         p->rc = err_set(p->err, ERR_INVALID, "line %d of the chat template: %s", line, what);
     }
     p->at = p->end;

@@ -15,6 +15,7 @@ struct value run_fail(struct run *r, const char *format, ...)
         va_start(args, format);
         vsnprintf(what, sizeof what, format, args);
         va_end(args);
+        chars_mend(what);
         r->rc = err_set(r->err, ERR_INVALID, "line %d of the chat template: %s", r->line, what);
     }
     return NONE;

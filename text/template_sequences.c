@@ -282,6 +282,8 @@ static struct value map(struct run *r, const struct call *call)
     const struct value *otherwise = keyword(args, "default");
     const struct builtin *filter = NULL;
     struct args rest;
+    if (!value_truth(r, call->self))
+        return value_seq(r, VALUE_ITERATOR, 0);
     if (!path && !args->n)
         return run_fail(r, "map needs a filter's name or attribute=");
     if (!path)
