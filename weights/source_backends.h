@@ -1,0 +1,16 @@
+/* The back ends of source.h: each opens source->path, fills type, config (checked) and data, and on
+ * error leaves them so that source_release is safe. Only for weights/. */
+#ifndef WEIGHTS_SOURCE_BACKENDS_H
+#define WEIGHTS_SOURCE_BACKENDS_H
+
+#include "weights/source.h"
+
+int headway_source_open(struct source *source, struct err *err);
+int gguf_source_open(struct source *source, struct err *err);
+
+static inline bool role_of_layer(enum role role)
+{
+    return role >= ROLE_ATTN_NORM && role < ROLE_HEAD_LINEAR;
+}
+
+#endif
