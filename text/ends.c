@@ -24,8 +24,8 @@ static const char *const names[] = {
     "<eos>",
     "<|end_of_text|>",
     "<end_of_utterance>",
-    "<\xef\xbd\x9c"
-    "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>", /* DeepSeek */
+    ("<\xef\xbd\x9c"
+     "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>"), /* DeepSeek */
     "<|fim_pad|>",
     "<|repo_name|>",
     "<|file_sep|>",

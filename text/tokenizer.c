@@ -352,7 +352,8 @@ static bool has_prefix(const struct tokenizer *t, int32_t before)
         return false;
     if (!is_token(t, before) || before == t->vocab.bos)
         return true;
-    return !rules->prefix_first_only && t->vocab.tokens[before].kind == TOKEN_CONTROL;
+    enum token_kind kind = t->vocab.tokens[before].kind;
+    return !rules->prefix_first_only && (kind == TOKEN_CONTROL || kind == TOKEN_ADDED);
 }
 
 const char *tokenizer_bytes(const struct tokenizer *tokenizer, int32_t before, int32_t token,
