@@ -8,6 +8,8 @@ Writes tests/data/files/NAME/. Those in Hugging Face's layout are saved by trans
     expected.safetensors             tokens (B, T) I32, positions (S) I32,
                                      logits (B, S, V) F32 of transformers at these, in f32
 
+`mtp-llama` is in Fast-LLM's layout, made of transformers' layers, with logits (N, B, S, V).
+
 Those in the layout of Meta's multi-token release are saved by torch.save:
 
     params.json, consolidated.pth
@@ -41,6 +43,8 @@ import reference
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / "data" / "files"
 VOCAB = 288
+# Of a hundred, those that show: all would be most of a fixture.
+POSITIONS = [0, 1, 2, 3, 15, 16, 17, 31, 63, 64, 65, 98, 99]
 SHAPE = dict(vocab_size=VOCAB, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
              num_key_value_heads=2, intermediate_size=96, max_position_embeddings=256,
              bos_token_id=256, eos_token_id=257, pad_token_id=None)
@@ -135,11 +139,75 @@ def make_hf(name):
     tokens[0, :5] = torch.tensor([256, 3, 3, VOCAB - 1, 0])
     with torch.no_grad():
         logits = model(input_ids=tokens).logits
-    # A hundred positions, of which some show: all would be most of the fixture.
-    positions = torch.tensor([0, 1, 2, 3, 15, 16, 17, 31, 63, 64, 65, 98, 99])
+    positions = torch.tensor(POSITIONS)
     save_file({"tokens": tokens.int(), "positions": positions.int(),
                "logits": logits[:, positions].contiguous()}, folder / "expected.safetensors")
     report(name, covers)
+
+
+# ---- Fast-LLM's layout: a trunk, parallel heads of a layer and a norm each ----
+
+
+def make_mtp():
+    layers, heads, vocab = 2, 3, 96  # the last of `layers` is head 1
+    options = {**SHAPE, "hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1,
+               "intermediate_size": 48, "vocab_size": vocab, "bos_token_id": 1, "eos_token_id": 2}
+    config = transformers.LlamaConfig(**{**options, "num_hidden_layers": layers + heads - 1},
+                                      attn_implementation="eager")
+    model = transformers.LlamaForCausalLM(config).eval()
+    draw_hf(model, seed=99)
+    generator = torch.Generator().manual_seed(100)
+    norms = 1 + 0.3 * torch.randn(heads, config.hidden_size, generator=generator)
+    model, norms = model.bfloat16().float(), norms.bfloat16().float()
+
+    def name_of(name):
+        for i in range(heads - 1):
+            name = name.replace(f"model.layers.{layers + i}.", f"model.mtp_heads.{i}.")
+        return name
+
+    weights = {name_of(n): w for n, w in model.state_dict().items() if n != "model.norm.weight"}
+    weights |= {f"model.mtp_norms.{i}.weight": norms[i].clone() for i in range(heads)}
+    folder = fresh("mtp-llama")
+    save_file({n: w.bfloat16() for n, w in weights.items()}, folder / "model.safetensors",
+              metadata={"format": "pt"})
+    options["num_hidden_layers"] = layers
+    (folder / "config.json").write_text(json.dumps({
+        "architectures": ["MTPLlamaForCausalLM"], "model_type": "mtp_llama", **options,
+        "hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "rope_scaling": None,
+        "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": False,
+        "head_dim": 16, "prediction_heads": heads, "torch_dtype": "bfloat16"}, indent=2) + "\n")
+
+    tokens = torch.from_numpy(np.random.default_rng(8).integers(0, vocab, (1, 100)))
+    positions = torch.tensor(POSITIONS)
+    with torch.no_grad():
+        out = mtp_logits(model, norms, layers, heads, tokens)
+        # With two layers and the first norm it is an ordinary model: head 1 must agree.
+        model.model.layers = model.model.layers[:layers]
+        model.model.norm.weight.copy_(norms[0])
+        torch.testing.assert_close(model(input_ids=tokens, use_cache=False).logits, out[0])
+    save_file({"tokens": tokens.int(), "positions": positions.int(),
+               "logits": out[:, :, positions].contiguous()}, folder / "expected.safetensors")
+    report("mtp-llama", "three parallel heads, each with a norm of its own, on a trunk of one layer")
+
+
+def mtp_logits(model, norms, layers, heads, tokens):
+    t = tokens.shape[1]
+    places = torch.arange(t)[None]
+    mask = torch.full((1, 1, t, t), float("-inf")).triu(1)
+    h = model.model.embed_tokens(tokens)
+    turns = model.model.rotary_emb(h, places)
+
+    def run(layer, x):
+        out = layer(x, attention_mask=mask, position_ids=places, position_embeddings=turns)
+        return out[0] if isinstance(out, tuple) else out
+
+    for layer in model.model.layers[:layers - 1]:
+        h = run(layer, h)
+    out = []
+    for i in range(heads):
+        model.model.norm.weight.copy_(norms[i])
+        out.append(model.lm_head(model.model.norm(run(model.model.layers[layers - 1 + i], h))))
+    return torch.stack(out)
 
 
 # ---- the layout of Meta's multi-token release ----
@@ -211,6 +279,7 @@ def make_meta(name):
 
 def make_views():
     folder = fresh("views")
+    torch.manual_seed(0)
     both = torch.arange(24, dtype=torch.float32)
     tensors = {
         "f32": torch.tensor([[1.5, -2.0, 3.25], [0.0, 1e-20, -1e20]]),
@@ -258,10 +327,10 @@ def report(name, covers):
 
 
 if __name__ == "__main__":
-    for fixture in sys.argv[1:] or [*HF, *META, "views"]:
+    for fixture in sys.argv[1:] or [*HF, "mtp-llama", *META, "views"]:
         if fixture in HF:
             make_hf(fixture)
         elif fixture in META:
             make_meta(fixture)
         else:
-            make_views()
+            {"mtp-llama": make_mtp, "views": make_views}[fixture]()

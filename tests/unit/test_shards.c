@@ -14,11 +14,10 @@ static void reads_what_transformers_saved(void **state)
     static const struct {
         const char *folder;
         size_t files, tensors;
-    } saved[] = {{"tests/data/files/llama", 6, 2 * 9 + 3},
-                 {"tests/data/files/llama-tied", 1, 2 * 9 + 2},
-                 {"tests/data/files/mistral", 1, 2 * 9 + 3},
-                 {"tests/data/files/qwen2", 4, 3 * 12 + 2},
-                 {"tests/data/files/qwen3", 1, 2 * 11 + 3}};
+    } saved[] = {
+        {"tests/data/files/llama", 6, 2 * 9 + 3},   {"tests/data/files/llama-tied", 1, 2 * 9 + 2},
+        {"tests/data/files/mistral", 1, 2 * 9 + 3}, {"tests/data/files/qwen2", 4, 3 * 12 + 2},
+        {"tests/data/files/qwen3", 1, 2 * 11 + 3},  {"tests/data/files/mtp-llama", 1, 4 * 9 + 5}};
     for (size_t i = 0; i < sizeof saved / sizeof *saved; i++) {
         struct shards s;
         struct err err;
