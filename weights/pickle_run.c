@@ -10,9 +10,9 @@
 
 static int take(struct machine *m, size_t n, const unsigned char **bytes)
 {
+    *bytes = m->at;
     if ((size_t)(m->end - m->at) < n)
         return machine_refuse(m, "the pickle is cut off");
-    *bytes = m->at;
     m->at += n;
     return 0;
 }
@@ -32,10 +32,11 @@ static int take_number(struct machine *m, size_t n, uint64_t *number)
 static int take_line(struct machine *m, const char **line, size_t *len)
 {
     const unsigned char *bytes, *end = memchr(m->at, '\n', (size_t)(m->end - m->at));
+    *line = (const char *)m->at;
+    *len = 0;
     if (!end)
         return machine_refuse(m, "the pickle is cut off in a name");
     *len = (size_t)(end - m->at);
-    *line = (const char *)m->at;
     return take(m, *len + 1, &bytes);
 }
 
@@ -106,7 +107,7 @@ static int op_float(struct machine *m)
 
 static int op_string(struct machine *m)
 {
-    const unsigned char *bytes;
+    const unsigned char *bytes = NULL;
     uint64_t len;
     int rc = take_number(m, 4, &len);
     if (!rc)
@@ -121,8 +122,8 @@ static int op_string(struct machine *m)
 
 static int op_global(struct machine *m)
 {
-    const char *module, *name;
-    size_t module_len, name_len;
+    const char *module, *name = NULL;
+    size_t module_len, name_len = 0;
     int rc = take_line(m, &module, &module_len);
     if (!rc)
         rc = take_line(m, &name, &name_len);

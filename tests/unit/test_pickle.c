@@ -8,8 +8,9 @@
 
 /* Pieces of pickles, as string literals. */
 #define S(len, text) "X" len "\0\0\0" text
+#define KEY(letter) S("\1", letter)
 #define STORAGE_OF(class, n)                                                                       \
-    "(" S("\7", "storage") "ctorch\n" class "\n" S("\1", "0") S("\3", "cpu") n "tQ"
+    "(" S("\7", "storage") "ctorch\n" class "\n" KEY("0") S("\3", "cpu") n "tQ"
 #define STORAGE STORAGE_OF("FloatStorage", "K\6")
 #define HOOKS "ccollections\nOrderedDict\n)R"
 #define REBUILD "ctorch._utils\n_rebuild_tensor_v2\n"
@@ -17,7 +18,7 @@
     REBUILD "(" storage offset shape strides "\x89" HOOKS "tR"
 #define TENSOR TENSOR_OF(STORAGE, "K\0", "K\2K\3\x86", "K\3K\1\x86")
 #define DICT(rest) "\x80\2}" rest "."
-#define ONE(tensor) DICT(S("\1", "w") tensor "s")
+#define ONE(tensor) DICT(KEY("w") tensor "s")
 
 struct text {
     const char *bytes;
@@ -82,36 +83,26 @@ static void reads_every_type(void **state)
     }
 }
 
+/* Plain values, and numbers of all lengths. */
+#define PLAIN KEY("a") "N" KEY("b") "\x88" KEY("c") "\x89" KEY("d") KEY("x")
+#define NUMBERS KEY("e") "K\7" KEY("f") "M\1\1" KEY("g") "J\xff\xff\xff\xff" LONGS
+#define LONGS KEY("h") "\x8a\0" KEY("i") "\x8a\5\1\1\1\1\1" KEY("j") "G\0\0\0\0\0\0\0\0"
+
 /* Each ends with one tensor 'w'. */
 static void reads_all_forms(void **state)
 {
     (void)state;
     static const struct text forms[] = {
-        TEXT(DICT("(" S("\1", "w") TENSOR "u")),
-        TEXT("\x80\2" HOOKS S("\1", "w") TENSOR "s."), /* an OrderedDict */
-        TEXT("\x80\2" HOOKS S("\1", "w") TENSOR "s}" S("\1", "m") HOOKS "sb."),
+        TEXT(DICT("(" KEY("w") TENSOR "u")),
+        TEXT("\x80\2" HOOKS KEY("w") TENSOR "s."), /* an OrderedDict */
+        TEXT("\x80\2" HOOKS KEY("w") TENSOR "s}" KEY("m") HOOKS "sb."),
         TEXT(ONE("ctorch._utils\n_rebuild_parameter\n(" TENSOR "\x89" HOOKS "tR")),
-        TEXT(DICT("q\5" S("\1", "w") "q\0" TENSOR "r\1\1\0\0s")),
+        TEXT(DICT("q\5" KEY("w") "q\0" TENSOR "r\1\1\0\0s")),
         /* plain values beside it, numbers of all lengths */
-        TEXT(
-            DICT("(" S("\1", "a") "N" S("\1", "b") "\x88" S("\1", "c") "K\7" S("\1", "d") "M\1\1" S(
-                "\1",
-                "e") "J\xff\xff\xff\xff" S("\1",
-                                           "f") "\x8a\0" S("\1",
-                                                           "g") "\x8a\5\1\1\1\1\1" S("\1",
-                                                                                     "h") "G\0\0\0"
-                                                                                          "\0\0\0\0"
-                                                                                          "\0" S("\1",
-                                                                                                 "i")
-                                                                                              S("\1",
-                                                                                                "x")
-                                                                                                  S("\1",
-                                                                                                    "w")
-                                                                                                      TENSOR
-                 "u")),
+        TEXT(DICT("(" PLAIN NUMBERS KEY("w") TENSOR "u")),
         /* lists, and tuples of all lengths, from the memo too */
-        TEXT("\x80\2" HOOKS "q\xff" S("\1", "w") TENSOR
-             "s}" S("\1", "m") "]q\2K\1a(K\1K\2e\x85h\2j\2\0\0\0\x87sb."),
+        TEXT("\x80\2" HOOKS "q\xff" KEY("w") TENSOR
+             "s}" KEY("m") "]q\2K\1a(K\1K\2e\x85h\2j\2\0\0\0\x87sb."),
     };
     for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
         struct pickle p;
@@ -126,7 +117,7 @@ static void reads_all_forms(void **state)
 static void reads_shared_tensors(void **state)
 {
     (void)state;
-    static const struct text shared = TEXT(DICT("(" S("\1", "b") TENSOR "q\1" S("\1", "a") "h\1u"));
+    static const struct text shared = TEXT(DICT("(" KEY("b") TENSOR "q\1" KEY("a") "h\1u"));
     struct pickle p;
     struct err err;
     assert_ok(parse(shared, &p, &err), err);
@@ -143,7 +134,7 @@ static const struct {
     /* what would run something */
     {TEXT("\x80\2cos\nsystem\n" S("\2", "ls") "\x85R."), "os.system"},
     {TEXT("\x80\2cposix\nsystem\n" S("\2", "ls") "\x85R."), "posix.system"},
-    {TEXT("\x80\2cbuiltins\neval\n" S("\1", "1") "\x85R."), "builtins.eval"},
+    {TEXT("\x80\2cbuiltins\neval\n" KEY("1") "\x85R."), "builtins.eval"},
     {TEXT("\x80\2c__builtin__\ngetattr\n."), "__builtin__.getattr"},
     {TEXT("\x80\2ctorch._utils\n_rebuild_tensor_v3\n."), "_rebuild_tensor_v3"},
     {TEXT("\x80\2ctorch\nDoubleStorage\n."), "torch.DoubleStorage"},
@@ -190,15 +181,14 @@ static const struct {
     {TEXT("\x80\2NQ."), "persistent id"},
     {TEXT("\x80\2)Q."), "persistent id"},
     {TEXT("\x80\2Q."), "when there is none"},
-    {TEXT(ONE("(" S("\6", "module") "ctorch\nFloatStorage\n" S("\1", "0") S("\3", "cpu") "K\6tQ")),
+    {TEXT(ONE("(" S("\6", "module") "ctorch\nFloatStorage\n" KEY("0") S("\3", "cpu") "K\6tQ")),
      "persistent id"},
-    {TEXT(ONE("(" S("\7", "storage") HOOKS S("\1", "0") S("\3", "cpu") "K\6tQ")), "persistent id"},
+    {TEXT(ONE("(" S("\7", "storage") HOOKS KEY("0") S("\3", "cpu") "K\6tQ")), "persistent id"},
     {TEXT(ONE("(" S("\7", "storage") "ctorch\nFloatStorage\nK\0" S("\3", "cpu") "K\6tQ")),
      "persistent id"},
     {TEXT(ONE(STORAGE_OF("FloatStorage", "J\xff\xff\xff\xff"))), "persistent id"},
     {TEXT(ONE(STORAGE_OF("FloatStorage", "N"))), "persistent id"},
-    {TEXT(
-         ONE("(" S("\7", "storage") "ctorch\nFloatStorage\n" S("\1", "\n") S("\3", "cpu") "K\6tQ")),
+    {TEXT(ONE("(" S("\7", "storage") "ctorch\nFloatStorage\n" KEY("\n") S("\3", "cpu") "K\6tQ")),
      "key of a storage"},
     {TEXT(ONE(STORAGE)), "'w' is not a tensor"},
     /* the stack and the memo */
@@ -237,15 +227,15 @@ static const struct {
     {TEXT("\x80\2" TENSOR "."), "not a dictionary of tensors"},
     {TEXT(DICT("K\1" TENSOR "s")), "not a string"},
     {TEXT(DICT(S("\0", "") TENSOR "s")), "not a string"},
-    {TEXT(DICT(S("\1", "\x1b") TENSOR "s")), "plain ASCII"},
-    {TEXT(DICT(S("\1", "\0") TENSOR "s")), "plain ASCII"},
-    {TEXT(DICT(S("\1", "\xff") TENSOR "s")), "plain ASCII"},
-    {TEXT(DICT(S("\1", "w") TENSOR "s" S("\1", "w") TENSOR "s")), "two tensors 'w'"},
+    {TEXT(DICT(KEY("\x1b") TENSOR "s")), "plain ASCII"},
+    {TEXT(DICT(KEY("\0") TENSOR "s")), "plain ASCII"},
+    {TEXT(DICT(KEY("\xff") TENSOR "s")), "plain ASCII"},
+    {TEXT(DICT(KEY("w") TENSOR "s" KEY("w") TENSOR "s")), "two tensors 'w'"},
     {TEXT(ONE("}")), "'w' is not a tensor"},
     {TEXT(ONE("]")), "'w' is not a tensor"},
     {TEXT(ONE(")")), "'w' is not a tensor"},
     {TEXT(ONE(REBUILD)), "'w' is not a tensor"},
-    {TEXT("\x80\2}q\0" S("\1", "w") "h\0s."), "'w' is not a tensor"}, /* itself */
+    {TEXT("\x80\2}q\0" KEY("w") "h\0s."), "'w' is not a tensor"}, /* itself */
 };
 
 static void refuses_by_name(void **state)
@@ -303,16 +293,13 @@ static void has_limits(void **state)
 }
 
 /* A pickle of most instructions. */
-static const struct text rich = TEXT("\x80\2" HOOKS "q\0(" S(
-    "\1",
-    "a") "q\1" TENSOR
-         "r\2\0\0\0" S("\1", "b") "ctorch._utils\n_rebuild_parameter\n(" TENSOR_OF(
-             STORAGE_OF("HalfStorage", "M\1\1"), "\x8a\1\5", "K\1K\2K\3\x87",
-             "(K\6K\3K\1t") "\x88h\0tR" S("\1",
-                                          "c") "h\2" S("\1",
-                                                       "d") "J\1\2\3\4u}" S("\1",
-                                                                            "m") "](Ne)"
-                                                                                 "ah\0\x86sb.");
+#define HALF                                                                                       \
+    TENSOR_OF(STORAGE_OF("HalfStorage", "M\1\1"), "\x8a\1\5", "K\1K\2K\3\x87", "(K\6K\3K\1t")
+#define PARAMETER "ctorch._utils\n_rebuild_parameter\n(" HALF "\x88h\0tR"
+#define FIRST KEY("a") "q\1" TENSOR "r\2\0\0\0"
+#define METADATA "}" KEY("m") "](Ne)ah\0\x86sb"
+static const struct text rich = TEXT("\x80\2" HOOKS "q\0(" FIRST KEY("b") PARAMETER KEY(
+    "c") "h\2" KEY("d") "J\1\2\3\4u" METADATA ".");
 
 static void refuses_every_prefix(void **state)
 {
