@@ -2,6 +2,8 @@
  * hand-made files are refused, and damage never crashes (the address sanitizer looks on). */
 #include "weights/torch_file.h"
 
+#include <sys/stat.h>
+
 #include "base/rng.h"
 #include "tests/unit/zip_maker.h"
 
@@ -78,6 +80,10 @@ static void open_names_the_path(void **state)
     fclose(fopen(path, "w"));
     assert_int_equal(torch_file_open(&file, path, &err), ERR_INVALID);
     assert_says(err, path);
+    path = folder_file(&folder, "pipe"); /* must not wait for a writer */
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(torch_file_open(&file, path, &err), ERR_IO);
+    assert_says(err, "not a regular file");
     folder_remove(&folder);
 }
 
