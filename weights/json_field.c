@@ -71,9 +71,10 @@ int json_field_real(const json_t *object, const char *name, double min, double m
     char wanted[80];
     if (!value)
         return 0;
-    if (json_is_number(value) && json_number_value(value) > min &&
-        json_number_value(value) <= max) {
-        *out = (float)json_number_value(value);
+    double number = json_number_value(value);
+    /* as a float too: 1e-86 is above 0, but becomes it */
+    if (json_is_number(value) && number > min && (float)number > min && number <= max) {
+        *out = (float)number;
         return 0;
     }
     snprintf(wanted, sizeof wanted, "a number above %g and at most %g", min, max);

@@ -329,6 +329,7 @@ static const struct {
     {LLAMA(",\"max_position_embeddings\":0"), "'max_position_embeddings' is 0"},
     {LLAMA(",\"max_position_embeddings\":9223372036854775807"), "'max_position_embeddings'"},
     {LLAMA(",\"rms_norm_eps\":0"), "'rms_norm_eps' is 0"},
+    {LLAMA(",\"rms_norm_eps\":1e-86"), "'rms_norm_eps'"}, /* 0 as a float */
     {LLAMA(",\"rms_norm_eps\":1"), "'rms_norm_eps' is 1"},
     {LLAMA(",\"rms_norm_eps\":\"1e-5\""), "'rms_norm_eps'"},
     {"{\"model_type\":\"llama\",\"hidden_size\":66,\"num_hidden_layers\":2,"
