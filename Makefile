@@ -119,6 +119,10 @@ $(BUILD)/tests/parity/tokenize_main: $(BUILD)/tests/parity/tokenize_main.o $(TEX
 $(FUZZERS): %: %.o $(BUILD)/every.a
 	$(link) -fsanitize=fuzzer $(TEST_LIBS)
 
+# Renders chat templates for tests/parity/compare_templates.py.
+$(BUILD)/tests/parity/template_main: $(BUILD)/tests/parity/template_main.o $(TEXT) $(BASE)
+	$(link) $(TEXT_LIBS) -lm
+
 # ---- running ----
 
 run: all

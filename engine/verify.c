@@ -21,7 +21,7 @@ static int32_t sample(struct lane *lane, struct scheduler *s, struct sequence *q
     sampler_sample(lane, &q->sampler, logits, vocab, NULL, NULL, 1, q->chosen, work);
     int32_t token = q->chosen[0];
     if (lane->id == 0)
-        sequence_commit(q, &s->runtime->tokenizer, vocab, token, logits);
+        sequence_commit(q, s->runtime->tokenizer, vocab, token, logits);
     lane_barrier(lane);
     return token;
 }

@@ -98,7 +98,7 @@ static void put_group(enum weight_type type, const uint8_t *codes, uint16_t d, u
         scales[2 * PANEL + channel] = n;
 }
 
-static void put_block(enum weight_type type, const struct block *b, size_t i, size_t channel,
+static void put_block(enum weight_type type, const struct code_block *b, size_t i, size_t channel,
                       uint8_t *panel)
 {
     uint8_t *unit = panel + i * quant_unit_bytes(type);
@@ -123,7 +123,7 @@ static void put_block(enum weight_type type, const struct block *b, size_t i, si
 /* Codes as they are. */
 static void put_stored(const struct matrix *m, size_t r, size_t channel, uint8_t *panel)
 {
-    struct block block;
+    struct code_block block;
     for (size_t i = 0; i < matrix_blocks(m); i++) {
         matrix_block(m, r, i, &block);
         if (quant_is_block(m->type))

@@ -276,7 +276,8 @@ static int check_memory(const struct model *m, enum weight_type type, struct err
 {
     size_t dim = (size_t)m->config.dim, vocab = (size_t)m->config.vocab;
     size_t rows = m->params.count / dim - vocab;
-    size_t needed = packed_bytes(type, (int)rows, m->config.dim) + vocab * dim * 2, left = mem_available();
+    size_t needed = packed_bytes(type, (int)rows, m->config.dim) + vocab * dim * 2,
+           left = mem_available();
     if (needed < left - left / 16)
         return 0;
     return err_set(err, ERR_MEMORY,
@@ -413,7 +414,8 @@ int model_draft_vocabulary(struct model *m, const int32_t *ids, int n, struct er
     for (size_t i = 0; i < (size_t)n && !rc; i++) {
         memcpy(rows + i * row, matrix_row_data(&all, (size_t)ids[i]), row);
         if (scales)
-            memcpy(rows + (size_t)n * row + i * scales, all.scales + (size_t)ids[i] * scales, scales);
+            memcpy(rows + (size_t)n * row + i * scales, all.scales + (size_t)ids[i] * scales,
+                   scales);
         m->draft_ids[i] = ids[i];
     }
     m->n_draft_ids = n;

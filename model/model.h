@@ -74,8 +74,8 @@ struct model {
  * while loading, or WEIGHT_STORED; the embedding keeps its own. positions: how many rotary
  * positions to prepare, 0: the model's. team: shares the loading, or NULL. ERR_IO, ERR_INVALID,
  * ERR_MEMORY. */
-int model_open(struct model *model, const char *path, int weights, int positions,
-               struct team *team, struct err *err);
+int model_open(struct model *model, const char *path, int weights, int positions, struct team *team,
+               struct err *err);
 
 /* A model over one flat array of floats laid out by params_init, borrowed (the trainer, tests).
  * grads: the same layout, or NULL. */
@@ -91,7 +91,8 @@ void model_release(struct model *model);
 /* First block of prediction head i (0 = next token), head_layers of them. */
 static inline int model_head_block(const struct model *m, int i)
 {
-    return m->config.n_layers + (i - config_first_head(&m->config)) * config_head_blocks(&m->config);
+    return m->config.n_layers +
+           (i - config_first_head(&m->config)) * config_head_blocks(&m->config);
 }
 
 /* The (V, D) matrix with which head i ends. */

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "engine/engine.h"
+#include "text/tokenizer.h"
 #include "server/response.h"
 
 #define API_CHOICES_MAX 64 /* prompts times n */
@@ -25,9 +26,6 @@
 struct api_model {
     const char *id;
     const struct engine_info *info;
-    const struct engine *engine; /* first argument of encode */
-    size_t (*encode)(const struct engine *engine, const char *text, size_t len, int32_t *tokens,
-                     size_t max);
 };
 
 struct api_prompt {

@@ -194,7 +194,7 @@ static void echo_text(struct choice *choice)
     for (size_t i = 0; i < prompt->n_tokens; i++) {
         size_t len;
         const char *bytes =
-            engine_token_bytes(choice->completion->app->engine, prompt->tokens[i], &len);
+            tokenizer_bytes(choice->completion->app->info->tokenizer, -1, prompt->tokens[i], &len);
         utf8_add(&utf8, bytes, len, &choice->text);
     }
     utf8_end(&utf8, &choice->text);

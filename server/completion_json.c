@@ -15,14 +15,14 @@ static void begin(const struct completion *completion, struct buf *out)
     buf_printf(out,
                "{\"id\":\"%s\",\"object\":\"text_completion\",\"created\":%" PRId64 ",\"model\":",
                completion->id, (int64_t)completion->created);
-    json_text(out, completion->app->model.id, strlen(completion->app->model.id));
+    json_write(out, completion->app->model.id, strlen(completion->app->model.id));
     buf_puts(out, ",\"choices\":[");
 }
 
 static void add_choice(const struct completion *completion, struct choice *choice, struct buf *out)
 {
     buf_puts(out, "{\"text\":");
-    json_text(out, choice->text.data ? choice->text.data : "", choice->text.len);
+    json_write(out, choice->text.data ? choice->text.data : "", choice->text.len);
     buf_printf(out, ",\"index\":%d,\"logprobs\":", choice->index);
     if (completion->request.logprobs >= 0)
         logprobs_write(&choice->logprobs, out);

@@ -5,26 +5,17 @@
 #include <stdbool.h>
 
 #include "server/json_text.h"
-
-static bool is_marker(const struct engine_info *info, int32_t token)
-{
-    bool found = token == info->bos;
-    for (int i = 0; i < info->n_ends; i++)
-        found |= token == info->ends[i];
-    return found;
-}
+#include "text/tokenizer.h"
 
 /* A token as a JSON string. Bytes that are not UTF-8 alone are written as OpenAI does:
  * "bytes:\xe2\x82"; tokens without bytes by their role or number. */
 static void token_text(struct buf *out, const struct engine *engine, int32_t token)
 {
     size_t len;
-    const char *bytes = engine_token_bytes(engine, token, &len);
-    if (!len && is_marker(engine_info(engine), token))
-        buf_puts(out, "\"<|end|>\"");
-    else if (!len)
+    const char *bytes = tokenizer_written(engine_info(engine)->tokenizer, token, &len);
+    if (!len)
         buf_printf(out, "\"token_id:%d\"", token);
-    else if (!json_text_strict(out, bytes, len)) {
+    else if (!json_write_strict(out, bytes, len)) {
         buf_puts(out, "\"bytes:");
         for (size_t i = 0; i < len; i++)
             buf_printf(out, "\\\\x%02x", (unsigned char)bytes[i]);
@@ -78,7 +69,7 @@ void logprobs_add(struct logprobs *logprobs, const struct engine *engine,
     buf_puts(&logprobs->tops, comma);
     add_top(&logprobs->tops, engine, token);
     buf_printf(&logprobs->offsets, "%s%zu", comma, logprobs->position.characters);
-    const char *bytes = engine_token_bytes(engine, token->token, &len);
+    const char *bytes = tokenizer_bytes(engine_info(engine)->tokenizer, -1, token->token, &len);
     utf8_add(&logprobs->position, bytes, len, NULL);
 }
 

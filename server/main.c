@@ -125,8 +125,6 @@ static int open_app(struct server *server, const struct settings *s, struct err 
     app->info = engine_info(app->engine);
     set_model_id(app);
     app->model.info = app->info;
-    app->model.engine = app->engine;
-    app->model.encode = engine_encode;
     return app->model.id ? 0 : err_set(err, ERR_MEMORY, "memory ran out");
 }
 

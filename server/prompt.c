@@ -30,15 +30,17 @@ static int add_text(struct api_prompt *prompt, const json_t *json, const struct 
 {
     prompt->text = json_string_value(json);
     prompt->text_len = json_string_length(json);
-    prompt->bos_added = model->info->bos >= 0;
-    size_t first = prompt->bos_added;
-    size_t max = (size_t)model->info->context; /* longer ones are refused: no need to store them */
-    prompt->tokens = malloc((max + 1) * sizeof *prompt->tokens);
-    if (!prompt->tokens)
+    const struct tokenizer *tokenizer = model->info->tokenizer;
+    struct encode_options options = {.add_special = true};
+    struct tokens tokens = {0};
+    struct err err;
+    if (tokenizer_encode(tokenizer, prompt->text, prompt->text_len, &options, &tokens, &err)) {
+        free(tokens.ids);
         return out_of_memory(error);
-    prompt->tokens[0] = model->info->bos;
-    prompt->n_tokens = first + model->encode(model->engine, prompt->text, prompt->text_len,
-                                             prompt->tokens + first, max);
+    }
+    prompt->tokens = tokens.ids;
+    prompt->n_tokens = tokens.n;
+    prompt->bos_added = tokenizer_adds_bos(tokenizer);
     return check_length(prompt->n_tokens, model, error);
 }
 

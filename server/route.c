@@ -107,7 +107,7 @@ static void add_model(const struct app *app, struct buf *out)
 {
     const char *id = app->model.id;
     buf_puts(out, "{\"id\":");
-    json_text(out, id, strlen(id));
+    json_write(out, id, strlen(id));
     buf_printf(out,
                ",\"object\":\"model\",\"created\":%" PRId64 ",\"owned_by\":\"headway\","
                "\"max_model_len\":%d,\"prediction_heads\":%d}",

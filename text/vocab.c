@@ -76,3 +76,20 @@ void vocab_release(struct vocab *vocab)
     free(vocab->rules.expressions);
     memset(vocab, 0, sizeof *vocab);
 }
+
+int vocab_bytes(struct vocab *vocab, int bos, int eos, struct err *err)
+{
+    int rc = 0;
+    for (int i = 0; i < 256 && !rc; i++)
+        rc = vocab_add(vocab, &(char){(char)i}, 1, TOKEN_TEXT, 0, err);
+    if (!rc)
+        rc = vocab_add(vocab, "<|end|>", 7, TOKEN_CONTROL, 0, err);
+    vocab->kind = VOCAB_BYTES;
+    vocab->bos = bos;
+    vocab->eos = eos;
+    vocab->unknown = -1;
+    vocab->add_bos = bos >= 0;
+    if (eos >= 0)
+        vocab->ends[vocab->n_ends++] = eos;
+    return rc;
+}

@@ -83,4 +83,10 @@ int vocab_add_merge(struct vocab *vocab, const char *left, size_t left_len, cons
                     size_t right_len, struct err *err);
 void vocab_release(struct vocab *vocab);
 
+/* The vocabulary of bytes, into a zeroed one: tokens 0..255, and <|end|>. bos, which is put before
+ * every text, and eos: BYTE_TOKEN_END or -1. ERR_MEMORY. */
+#define BYTE_TOKEN_END 256
+#define BYTE_VOCAB 257
+int vocab_bytes(struct vocab *vocab, int bos, int eos, struct err *err);
+
 #endif

@@ -99,7 +99,7 @@ static void fifth_bits(const uint8_t *bits, uint8_t *codes)
         codes[i] = (uint8_t)(codes[i] | (bits[i / 8] >> i % 8 & 1) << 4);
 }
 
-static void read_32(enum weight_type type, const uint8_t *bytes, struct block *b)
+static void read_32(enum weight_type type, const uint8_t *bytes, struct code_block *b)
 {
     bool minimum = formats[type].minimum;
     b->d = half(bytes);
@@ -123,7 +123,7 @@ static void read_32(enum weight_type type, const uint8_t *bytes, struct block *b
 
 /* Scales and minima of Q4_K and Q5_K, 6 bits each in 12 bytes: those of groups 0..3 whole, with
  * the upper two bits of groups 4..7 above them. */
-static void scales_6(const uint8_t *bytes, struct block *b)
+static void scales_6(const uint8_t *bytes, struct code_block *b)
 {
     for (int g = 0; g < 4; g++) {
         b->scale[g] = (int8_t)(bytes[g] & 63);
@@ -135,7 +135,7 @@ static void scales_6(const uint8_t *bytes, struct block *b)
 
 /* d, n, scales, [32 bytes: bit j of byte i is the fifth bit of input 32 j + i], 128 bytes: groups
  * 2j and 2j + 1 in the low and high halves of 32. */
-static void read_q4_k(enum weight_type type, const uint8_t *bytes, struct block *b)
+static void read_q4_k(enum weight_type type, const uint8_t *bytes, struct code_block *b)
 {
     const uint8_t *high = bytes + 16, *low = type == WEIGHT_Q5_K ? high + 32 : high;
     b->d = half(bytes);
@@ -151,7 +151,7 @@ static void read_q4_k(enum weight_type type, const uint8_t *bytes, struct block 
 
 /* 128 bytes of lower and 64 of upper bits, 16 scales, d. Each half of 128 inputs: input i in byte
  * i % 64 of its lower ones, low nibble first; its upper bits in byte i % 32, at 2 (i / 32). */
-static void read_q6_k(const uint8_t *bytes, struct block *b)
+static void read_q6_k(const uint8_t *bytes, struct code_block *b)
 {
     memcpy(b->scale, bytes + 192, 16);
     b->d = half(bytes + 208);
@@ -170,7 +170,7 @@ static int two_bits(const uint8_t *bytes, int i)
 }
 
 /* 16 bytes of scales (low nibbles) and minima, 64 of codes, d, n. */
-static void read_q2_k(const uint8_t *bytes, struct block *b)
+static void read_q2_k(const uint8_t *bytes, struct code_block *b)
 {
     b->d = half(bytes + 80);
     b->n = half(bytes + 82);
@@ -184,7 +184,7 @@ static void read_q2_k(const uint8_t *bytes, struct block *b)
 
 /* 32 bytes of third bits (bit j of byte i: input 32 j + i), 64 of lower bits, 12 of scales, d.
  * Scales: the lower nibbles of 0..7 and 8..15 share bytes, their upper two bits the last four. */
-static void read_q3_k(const uint8_t *bytes, struct block *b)
+static void read_q3_k(const uint8_t *bytes, struct code_block *b)
 {
     const uint8_t *scales = bytes + 96;
     b->d = half(bytes + 108);
@@ -196,7 +196,7 @@ static void read_q3_k(const uint8_t *bytes, struct block *b)
         b->codes[i] = (uint8_t)(two_bits(bytes + 32, i) | (bytes[i % 32] >> i / 32 & 1) << 2);
 }
 
-void block_read(enum weight_type type, const uint8_t *bytes, struct block *b)
+void block_read(enum weight_type type, const uint8_t *bytes, struct code_block *b)
 {
     switch (type) {
     case WEIGHT_Q2_K:
@@ -218,7 +218,7 @@ void block_read(enum weight_type type, const uint8_t *bytes, struct block *b)
     }
 }
 
-void block_floats(enum weight_type type, const struct block *b, float *w)
+void block_floats(enum weight_type type, const struct code_block *b, float *w)
 {
     const struct block_format *f = &formats[type];
     float d = f16_to_float(b->d), n = f->minimum ? f16_to_float(b->n) : 0;

@@ -38,7 +38,7 @@ struct block_format {
 const struct block_format *block_format(enum weight_type type);
 
 /* One block. Where a block has one scale (inputs 32) only codes, d and n are set, n being m. */
-struct block {
+struct code_block {
     uint8_t codes[BLOCK_MOST];
     int8_t scale[16], minimum[16]; /* s and m of each sub-group; m and s of Q4_K fit as they are */
     uint16_t d, n;                 /* f16 */
@@ -49,8 +49,8 @@ int block_type_of_ggml(uint32_t ggml_type);
 /* GGUF's name of its number, for sentences; "unknown". */
 const char *block_ggml_name(uint32_t ggml_type);
 
-void block_read(enum weight_type type, const uint8_t *bytes, struct block *block);
+void block_read(enum weight_type type, const uint8_t *bytes, struct code_block *block);
 /* Its weights as floats: d s first, then times the code, as ggml does. */
-void block_floats(enum weight_type type, const struct block *block, float *w);
+void block_floats(enum weight_type type, const struct code_block *block, float *w);
 
 #endif

@@ -59,6 +59,8 @@ static int read_string(struct cursor *c, const char **out, size_t *len, const ch
 {
     uint64_t n;
     int rc = read_uint(c, 8, &n, what, err);
+    *out = NULL;
+    *len = 0;
     if (rc)
         return rc;
     if (n > left(c))
@@ -283,7 +285,7 @@ static int check_keys(const struct gguf *g, struct err *err);
 static int read_all(struct gguf *g, struct err *err)
 {
     struct cursor c = {g->path, g->map, g->map + g->map_size};
-    uint64_t tensors, values;
+    uint64_t tensors = 0, values = 0;
     int64_t alignment = 32;
     bool found;
     int rc = read_start(&c, &tensors, &values, err);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text/pretokenizer.h"
 #include "weights/gguf.h"
 #include "weights/source_backends.h"
 
@@ -301,18 +302,23 @@ static int read_flag(const struct gguf *g, const char *key, bool otherwise, bool
     return gguf_get_bool(g, key, out, &found, err);
 }
 
+/* Files without a name come from before there were names, and mean GPT-2's expressions. */
 static int read_pre(const struct gguf *g, struct vocab *vocab, struct err *err)
 {
-    static const char *const known[] = {"smollm",    "gpt-2",  "qwen2",
-                                        "llama-bpe", "tekken", "deepseek-v3"};
-    const char *pre = "gpt-2";
-    size_t len = 5;
+    const char *pre = "default";
+    size_t len = strlen(pre);
     bool found;
     int rc = gguf_get_string(g, "tokenizer.ggml.pre", &pre, &len, &found, err);
-    for (size_t i = 0; i < sizeof known / sizeof *known && !rc; i++)
-        if (strlen(known[i]) == len && !memcmp(known[i], pre, len))
-            vocab->rules.pre = known[i];
-    return rc;
+    if (rc)
+        return rc;
+    const struct pretokenizer_known *known = pretokenizer_find(pre, len);
+    if (!known)
+        return err_prefix(err, pretokenizer_refuse(pre, len, err), "%s", g->path);
+    vocab->rules.pre = known->name;
+    vocab->rules.nfc = known->nfc;
+    vocab->rules.ignore_merges = known->ignore_merges;
+    vocab->add_bos = known->add_bos;
+    return 0;
 }
 
 static int add_end(const struct gguf *g, const char *key, struct vocab *vocab, struct err *err)
@@ -353,7 +359,8 @@ static int vocab(const struct source *source, struct vocab *vocab, struct err *e
     if ((rc = read_tokens(g, vocab, err)) || (bpe && (rc = read_merges(g, vocab, err))) ||
         (bpe && (rc = read_pre(g, vocab, err))) ||
         (rc = get_token(g, "tokenizer.ggml.unknown_token_id", &vocab->unknown, err)) ||
-        (rc = read_flag(g, "tokenizer.ggml.add_bos_token", !bpe, &vocab->add_bos, err)) ||
+        (rc = read_flag(g, "tokenizer.ggml.add_bos_token", !bpe || vocab->add_bos, &vocab->add_bos,
+                        err)) ||
         (rc = read_flag(g, "tokenizer.ggml.add_eos_token", false, &vocab->add_eos, err)) ||
         (rc = read_flag(g, "tokenizer.ggml.add_space_prefix", !bpe, &vocab->rules.add_space_prefix,
                         err)))

@@ -15,26 +15,13 @@ static int find(const struct source *source, const struct place *place, int n_di
     return matrix_find(source->data, name, n_dims, shape, matrix, err);
 }
 
-/* The bytes, and <|end|> before every text and behind every document. */
 static int byte_vocab(const struct source *source, struct vocab *vocab, struct err *err)
 {
-    int rc = 0;
-    if (source->config.vocab < 257)
+    if (source->config.vocab < BYTE_VOCAB)
         return err_set(err, ERR_INVALID,
-                       "%s/config.json: field 'vocab' is %d, but the byte tokenizer needs 257",
-                       source->path, source->config.vocab);
-    vocab->kind = VOCAB_BYTES;
-    for (int i = 0; i < 256 && !rc; i++)
-        rc = vocab_add(vocab, &(char){(char)i}, 1, TOKEN_TEXT, 0, err);
-    if (!rc)
-        rc = vocab_add(vocab, "<|end|>", 7, TOKEN_CONTROL, 0, err);
-    vocab->bos = source->config.bos;
-    vocab->eos = source->config.eos;
-    vocab->unknown = -1;
-    vocab->add_bos = vocab->bos >= 0;
-    if (vocab->eos >= 0)
-        vocab->ends[vocab->n_ends++] = vocab->eos;
-    return rc;
+                       "%s/config.json: field 'vocab' is %d, but the byte tokenizer needs %d",
+                       source->path, source->config.vocab, BYTE_VOCAB);
+    return vocab_bytes(vocab, source->config.bos, source->config.eos, err);
 }
 
 static int no_template(const struct source *source, struct buf *out, struct err *err)

@@ -87,18 +87,18 @@ size_t matrix_row_bytes(const struct matrix *m)
 }
 
 /* In adjacent pairs row 2i is what half-split has at i, row 2i + 1 what it has at i + size/2. */
-static size_t row_in_file(const struct matrix *m, size_t r)
+static size_t place_in_file(const struct matrix *m, size_t r)
 {
     size_t size = (size_t)m->half_split;
-    return size ? r / size * size + r % size / 2 + r % 2 * (size / 2) : r;
+    return size && m->rows > 1 ? r / size * size + r % size / 2 + r % 2 * (size / 2) : r;
 }
 
 const unsigned char *matrix_row_data(const struct matrix *m, size_t r)
 {
-    return m->data + row_in_file(m, r) * matrix_row_bytes(m);
+    return m->data + place_in_file(m, r) * matrix_row_bytes(m);
 }
 
-void matrix_block(const struct matrix *m, size_t r, size_t i, struct block *block)
+void matrix_block(const struct matrix *m, size_t r, size_t i, struct code_block *block)
 {
     const unsigned char *row = matrix_row_data(m, r);
     if (!m->scales) {
@@ -106,7 +106,7 @@ void matrix_block(const struct matrix *m, size_t r, size_t i, struct block *bloc
         return;
     }
     size_t bytes = quant_row_bytes(m->type, GROUP);
-    size_t at = row_in_file(m, r) * matrix_blocks(m) + i;
+    size_t at = place_in_file(m, r) * matrix_blocks(m) + i;
     memcpy(&block->d, m->scales + at * 2, 2);
     for (size_t k = 0; k < GROUP; k++)
         block->codes[k] = m->type == WEIGHT_Q8 ? row[i * bytes + k]
@@ -127,13 +127,27 @@ static void row_numbers(const struct matrix *m, const unsigned char *data, float
     }
 }
 
+/* A vector's elements, where they stand for rows, into the order of rows. */
+static void vector_order(const struct matrix *m, float *x)
+{
+    size_t size = (size_t)m->half_split;
+    float head[1024];
+    for (float *end = x + m->inputs; size && size <= 1024 && x + size <= end; x += size) {
+        memcpy(head, x, size * sizeof *head);
+        for (size_t i = 0; i < size; i++)
+            x[i] = head[i / 2 + i % 2 * (size / 2)];
+    }
+}
+
 void matrix_row(const struct matrix *m, size_t r, float *to)
 {
-    struct block block;
+    struct code_block block;
     float w[BLOCK_MOST];
     size_t inputs = (size_t)block_format(m->type)->inputs;
     if (inputs == 1) {
         row_numbers(m, matrix_row_data(m, r), to);
+        if (m->rows == 1)
+            vector_order(m, to);
         return;
     }
     for (size_t i = 0, at = 0; at < m->inputs; i++, at += inputs) {

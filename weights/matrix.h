@@ -18,7 +18,8 @@ struct matrix {
     const unsigned char *scales; /* of quant.h's codes, else NULL */
     size_t rows, inputs;         /* a norm weight is one row */
     int half_split; /* 0, or the size of heads whose rows stand in the order of half-split rotation
-                       (i, i + size/2): they are read in the order of adjacent pairs */
+                       (i, i + size/2): they are read in the order of adjacent pairs. Of a
+                       vector (one row): its elements */
 };
 
 /* The parameter of that name and shape (n_dims 1 or 2) in one of headway's own files, only matrices
@@ -31,7 +32,7 @@ void matrix_row(const struct matrix *matrix, size_t r, float *to);
 
 /* Blocks of a row of a quantised matrix, and one of them: block i of row r. */
 size_t matrix_blocks(const struct matrix *matrix);
-void matrix_block(const struct matrix *matrix, size_t r, size_t i, struct block *block);
+void matrix_block(const struct matrix *matrix, size_t r, size_t i, struct code_block *block);
 
 /* The bytes of row r in the file, scales apart: how many, and where. */
 size_t matrix_row_bytes(const struct matrix *matrix);
