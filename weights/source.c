@@ -1,7 +1,7 @@
 /* Choosing a back end, and what all of them share: see source.h. */
 #include "weights/source.h"
 
-#include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,11 +80,13 @@ int source_open(struct source *source, const char *path, struct err *err)
     if (!source->path)
         return err_set(err, ERR_MEMORY, "%s: no memory left", path);
     int rc = ERR_INVALID;
-    bool folder = !stat(path, &st) && S_ISDIR(st.st_mode);
+    bool there = !stat(path, &st), folder = there && S_ISDIR(st.st_mode);
     const struct back_end *end = back_ends + sizeof back_ends / sizeof *back_ends, *b = back_ends;
     while (b < end && !b->matches(path, folder))
         b++;
-    if (b == end)
+    if (!there)
+        rc = err_set(err, ERR_IO, "%s: %s", path, strerror(errno));
+    else if (b == end)
         err_set(err, rc, "%s is neither a folder nor a .gguf file: name a model's", path);
     else
         rc = b->open(source, err);
