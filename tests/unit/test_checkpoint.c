@@ -223,7 +223,8 @@ static void a_step_that_no_run_has_is_refused(void **state)
     folder_file(&folder, "checkpoint.safetensors");
     char *bytes = whole_file(folder.file, &size);
     assert_ok(safetensors_open(&st, folder.file, &err), err);
-    size_t at = (size_t)((const unsigned char *)safetensors_find(&st, "step")->data - st.map);
+    size_t at =
+        (size_t)((const unsigned char *)safetensors_find(&st, "step")->data - st.mapping.bytes);
     safetensors_release(&st);
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         memcpy(bytes + at, &steps[i], sizeof *steps);

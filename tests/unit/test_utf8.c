@@ -76,6 +76,10 @@ static void normal_forms(void **state)
            "b",
            "a\xc3\xa9"
            "b");
+    normal("e\xcc\x81"
+           "bcd",
+           "\xc3\xa9"
+           "bcd");
     normal("\xe1\x84\x80\xe1\x85\xa1\xe1\x86\xa8", "\xea\xb0\x81"); /* Hangul */
     normal("a\xcc\x81\xcc\xa3", "\xe1\xba\xa1\xcc\x81");            /* order of marks */
     normal("\xe2\x84\xab", "\xc3\x85");                             /* the angstrom sign */
