@@ -118,20 +118,42 @@ static void append_reversed(struct buf *out, const char *text, size_t len)
         out->data[i] = text[len - 1 - i];
 }
 
-/* Where `what` ends at its last place in the text, 0 for nowhere. Both are turned around, because
+/* Where `what` ends at its last place in a text, 0 for nowhere. Both are turned around, because
  * memmem takes time that grows with the text and not with its square. */
-static size_t end_of_last(const struct buf *text, const char *what, size_t len)
+static size_t end_of_last(const char *text, size_t len, const char *what, size_t what_len)
 {
     struct buf around = {0}, sought = {0};
     const char *at = NULL;
-    append_reversed(&around, text->data, text->len);
-    append_reversed(&sought, what, len);
-    if (len && text->len && !around.failed && !sought.failed)
-        at = memmem(around.data, text->len, sought.data, len);
-    size_t end = at ? text->len - (size_t)(at - around.data) : 0;
+    append_reversed(&around, text, len);
+    append_reversed(&sought, what, what_len);
+    if (len && !around.failed && !sought.failed)
+        at = memmem(around.data, len, sought.data, what_len);
+    size_t end = at ? len - (size_t)(at - around.data) : 0;
     buf_release(&around);
     buf_release(&sought);
     return end;
+}
+
+/* The same in what came from the conversation: the template may write the like itself. */
+static size_t end_of_message(const struct rendered *rendered, const char *what, size_t len)
+{
+    size_t end = 0;
+    for (size_t i = rendered->n_literal; len && !end && i-- > 0;) {
+        const struct text_range *range = &rendered->literal[i];
+        end = end_of_last(rendered->text.data + range->begin, range->end - range->begin, what, len);
+        end += end ? range->begin : 0;
+    }
+    return end;
+}
+
+static void cut_text(struct rendered *rendered, size_t len)
+{
+    rendered->text.len = len;
+    rendered->text.data[len] = '\0';
+    while (rendered->n_literal && rendered->literal[rendered->n_literal - 1].begin >= len)
+        rendered->n_literal--;
+    if (rendered->n_literal && rendered->literal[rendered->n_literal - 1].end > len)
+        rendered->literal[rendered->n_literal - 1].end = len;
 }
 
 /* Cuts what the template wrote behind the last message, so that the model goes on with it. Many
@@ -149,18 +171,14 @@ static int cut_behind_final(const json_t *messages, struct rendered *rendered,
         end--;
         behind++;
     }
-    size_t cut = end_of_last(&rendered->text, begin, (size_t)(end - begin));
+    size_t cut = end_of_message(rendered, begin, (size_t)(end - begin));
     if (!cut)
         return response_error(error, 400, "continue_final_message", NULL,
                               "'continue_final_message' finds no last message to continue: it is "
                               "empty, or the template does not write it as it is.");
     if (rendered->text.len - cut >= behind && !memcmp(rendered->text.data + cut, end, behind))
         cut += behind;
-    rendered->text.len = cut;
-    while (rendered->n_literal && rendered->literal[rendered->n_literal - 1].begin >= cut)
-        rendered->n_literal--;
-    if (rendered->n_literal && rendered->literal[rendered->n_literal - 1].end > cut)
-        rendered->literal[rendered->n_literal - 1].end = cut;
+    cut_text(rendered, cut);
     return 0;
 }
 
