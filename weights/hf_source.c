@@ -5,15 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "text/tokenizer_json.h"
-#include "weights/file.h"
 #include "weights/hf_config.h"
 #include "weights/shards.h"
 #include "weights/source_backends.h"
-
-#define JSON_BYTES_MAX ((size_t)256 << 20)
+#include "weights/vocab_files.h"
 
 struct hf_folder {
     struct hf_config config;
@@ -133,33 +129,16 @@ static int fill_config(struct source *source, struct err *err)
 
 /* ---- tokens ---- */
 
-static int read_vocab(const struct source *source, struct vocab *vocab, struct err *err)
+static int vocab(const struct source *source, struct vocab *vocab, struct err *err)
 {
-    struct buf text = {0}, unused = {0};
+    const struct hf_config *c = &((const struct hf_folder *)source->data)->config;
     bool found;
-    int rc = file_read_if(&text, source->path, "tokenizer.json", JSON_BYTES_MAX, &found, err);
+    int rc = vocab_files_read(vocab, source->path, &found, err);
     if (!rc && !found)
         rc = err_set(err, ERR_INVALID,
                      "%s: there is no tokenizer.json: save the tokenizer with transformers' "
                      "save_pretrained",
                      source->path);
-    if (!rc)
-        rc = tokenizer_json_parse(vocab, text.data, text.len, source->path, err);
-    text.len = 0;
-    if (!rc)
-        rc =
-            file_read_if(&text, source->path, "tokenizer_config.json", JSON_BYTES_MAX, &found, err);
-    if (!rc && found)
-        rc = tokenizer_config_parse(vocab, &unused, text.data, text.len, source->path, err);
-    buf_release(&text);
-    buf_release(&unused);
-    return rc;
-}
-
-static int vocab(const struct source *source, struct vocab *vocab, struct err *err)
-{
-    const struct hf_config *c = &((const struct hf_folder *)source->data)->config;
-    int rc = read_vocab(source, vocab, err);
     for (int i = 0; i < c->n_eos && !rc; i++)
         rc = vocab_add_end(vocab, c->eos[i], source->path, err);
     if (!rc && vocab->eos < 0 && c->n_eos)
@@ -169,18 +148,7 @@ static int vocab(const struct source *source, struct vocab *vocab, struct err *e
 
 static int chat_template(const struct source *source, struct buf *out, struct err *err)
 {
-    struct buf text = {0};
-    struct vocab unused = {0};
-    bool found;
-    int rc = file_read_if(out, source->path, "chat_template.jinja", JSON_BYTES_MAX, &found, err);
-    if (rc || found)
-        return rc;
-    rc = file_read_if(&text, source->path, "tokenizer_config.json", JSON_BYTES_MAX, &found, err);
-    if (!rc && found && !(rc = read_vocab(source, &unused, err)))
-        rc = tokenizer_config_parse(&unused, out, text.data, text.len, source->path, err);
-    buf_release(&text);
-    vocab_release(&unused);
-    return rc;
+    return template_files_read(out, source->path, err);
 }
 
 /* ---- life ---- */

@@ -4,12 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "text/sentencepiece_model.h"
 #include "weights/file.h"
 #include "weights/meta_config.h"
 #include "weights/source_backends.h"
-
-#define VOCAB_BYTES_MAX ((size_t)64 << 20)
+#include "weights/vocab_files.h"
 
 static int find(const struct source *source, const struct place *place, int n_dims,
                 const size_t *shape, struct matrix *m, struct err *err)
@@ -37,26 +35,19 @@ static int find(const struct source *source, const struct place *place, int n_di
 
 static int vocab(const struct source *source, struct vocab *vocab, struct err *err)
 {
-    struct buf bytes = {0};
     bool found;
-    int rc = file_read_if(&bytes, source->path, "tokenizer.model", VOCAB_BYTES_MAX, &found, err);
-    if (!rc && !found && source->config.vocab >= BYTE_VOCAB && source->config.vocab < 1024)
-        rc = vocab_bytes(vocab, BYTE_TOKEN_END, BYTE_TOKEN_END, err);
-    else if (!rc && !found)
+    int rc = vocab_files_read(vocab, source->path, &found, err);
+    if (!rc && !found)
         rc = err_set(err, ERR_INVALID,
-                     "%s: there is no tokenizer.model, which says what its %d "
-                     "tokens are: copy it there",
+                     "%s: there is no tokenizer.model, which says what the %d tokens are: copy it "
+                     "there",
                      source->path, source->config.vocab);
-    else if (!rc)
-        rc = sentencepiece_model_parse(vocab, bytes.data, bytes.len, source->path, err);
-    buf_release(&bytes);
     return rc;
 }
 
-static int no_template(const struct source *source, struct buf *out, struct err *err)
+static int chat_template(const struct source *source, struct buf *out, struct err *err)
 {
-    (void)source, (void)out, (void)err;
-    return 0;
+    return template_files_read(out, source->path, err);
 }
 
 static void release(struct source *source)
@@ -66,7 +57,7 @@ static void release(struct source *source)
     free(source->data);
 }
 
-static const struct source_type type = {find, vocab, no_template, release};
+static const struct source_type type = {find, vocab, chat_template, release};
 
 int meta_source_open(struct source *source, struct err *err)
 {

@@ -3,12 +3,16 @@
 #ifndef WEIGHTS_SOURCE_BACKENDS_H
 #define WEIGHTS_SOURCE_BACKENDS_H
 
+#include "weights/gguf.h"
 #include "weights/source.h"
 
 int headway_source_open(struct source *source, struct err *err);
 int gguf_source_open(struct source *source, struct err *err);
 int hf_source_open(struct source *source, struct err *err);
 int meta_source_open(struct source *source, struct err *err);
+
+/* The GGUF file behind a source, or NULL. */
+const struct gguf *source_gguf(const struct source *source);
 
 static inline bool role_of_layer(enum role role)
 {
