@@ -54,12 +54,6 @@ static const struct gguf_tensor *tensor(const struct gguf *g, enum role role, in
     return gguf_tensor(g, name);
 }
 
-static bool rotated(enum role role)
-{
-    return role == ROLE_WQ || role == ROLE_WK || role == ROLE_BQ || role == ROLE_BK ||
-           role == ROLE_Q_NORM || role == ROLE_K_NORM;
-}
-
 static int find(const struct source *source, const struct place *place, int n_dims,
                 const size_t *shape, struct matrix *m, struct err *err)
 {
@@ -85,7 +79,7 @@ static int find(const struct source *source, const struct place *place, int n_di
                          .data = t->data,
                          .rows = n_dims == 2 ? t->shape[1] : 1,
                          .inputs = t->shape[0]};
-    if (model->arch->half_split && rotated(place->role))
+    if (model->arch->half_split && role_rotated(place->role))
         m->half_split = source->config.head_dim;
     return 0;
 }
@@ -324,16 +318,7 @@ static int read_pre(const struct gguf *g, struct vocab *vocab, struct err *err)
 static int add_end(const struct gguf *g, const char *key, struct vocab *vocab, struct err *err)
 {
     int token, rc = get_token(g, key, &token, err);
-    if (rc || token < 0)
-        return rc;
-    if (token >= vocab->n_tokens)
-        return err_set(err, ERR_INVALID, "%s: '%s' is %d, but there are only %d tokens", g->path,
-                       key, token, vocab->n_tokens);
-    for (int i = 0; i < vocab->n_ends; i++)
-        if (vocab->ends[i] == token)
-            return 0;
-    vocab->ends[vocab->n_ends++] = token;
-    return 0;
+    return rc || token < 0 ? rc : vocab_add_end(vocab, token, g->path, err);
 }
 
 static int vocab(const struct source *source, struct vocab *vocab, struct err *err)

@@ -71,6 +71,26 @@ int matrix_find(const struct safetensors *st, const char *name, int n_dims, cons
     return 0;
 }
 
+int matrix_of_tensor(struct matrix *m, const struct tensor *t, int n_dims, const char *path,
+                     struct err *err)
+{
+    if (t->dtype != DTYPE_F32 && t->dtype != DTYPE_BF16 && t->dtype != DTYPE_F16)
+        return err_set(err, ERR_INVALID,
+                       "%s: tensor '%s' is of dtype %s, but weights must be F32, BF16 or F16", path,
+                       t->name, dtype_name(t->dtype));
+    if (t->n_dims != n_dims)
+        return err_set(err, ERR_INVALID, "%s: tensor '%s' has %d dimensions, but must have %d",
+                       path, t->name, t->n_dims, n_dims);
+    *m = (struct matrix){.name = t->name,
+                         .type = t->dtype == DTYPE_F32    ? WEIGHT_F32
+                                 : t->dtype == DTYPE_BF16 ? WEIGHT_BF16
+                                                          : WEIGHT_F16,
+                         .data = t->data,
+                         .rows = n_dims == 2 ? t->shape[0] : 1,
+                         .inputs = t->shape[n_dims - 1]};
+    return 0;
+}
+
 /* ---- rows ---- */
 
 size_t matrix_blocks(const struct matrix *m)

@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "base/err.h"
+#include "weights/mapping.h"
 
 enum dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_I32, DTYPE_I64, DTYPE_U8 };
 
@@ -27,8 +28,7 @@ struct tensor {
 
 struct safetensors {
     char *path; /* for error sentences */
-    const unsigned char *map;
-    size_t map_size;
+    struct mapping mapping;
     struct tensor *tensors; /* sorted by name */
     size_t n_tensors;
 };

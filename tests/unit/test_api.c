@@ -12,19 +12,28 @@
 #include "base/rng.h"
 #include "server/api.h"
 
-static const struct engine_info INFO = {.n_predict = 4, .vocab = 257, .context = 32, .bos = 256};
+static struct engine_info INFO = {.n_predict = 4, .vocab = BYTE_VOCAB, .context = 32};
 
 /* One token per byte, like the demo model's tokenizer. */
-static size_t encode(const struct engine *engine, const char *text, size_t len, int32_t *tokens,
-                     size_t max)
+static int make_tokenizer(void **state)
 {
-    (void)engine;
-    for (size_t i = 0; i < len && i < max; i++)
-        tokens[i] = (unsigned char)text[i];
-    return len;
+    struct vocab vocab = {0};
+    struct tokenizer *tokenizer;
+    (void)state;
+    int rc = vocab_bytes(&vocab, BYTE_TOKEN_END, BYTE_TOKEN_END, NULL);
+    if (!rc && !(rc = tokenizer_init(&tokenizer, &vocab, NULL)))
+        INFO.tokenizer = tokenizer;
+    return rc;
 }
 
-static const struct api_model MODEL = {.id = "demo", .info = &INFO, .encode = encode};
+static int free_tokenizer(void **state)
+{
+    (void)state;
+    tokenizer_free((struct tokenizer *)INFO.tokenizer);
+    return 0;
+}
+
+static const struct api_model MODEL = {.id = "demo", .info = &INFO};
 
 static int parse(struct api_request *request, const char *body, struct response *error)
 {
@@ -177,7 +186,7 @@ static void test_speculation(void **state)
     (void)state;
     for (int heads = 1; heads <= 4; heads += 3) {
         struct engine_info info = INFO;
-        struct api_model model = {.id = "demo", .info = &info, .encode = encode};
+        struct api_model model = {.id = "demo", .info = &info};
         info.n_predict = heads;
         for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
             struct api_request r;
@@ -206,7 +215,7 @@ static void test_logprobs_without_alternatives(void **state)
 static void test_logprobs_are_bounded(void **state)
 {
     static struct engine_info info;
-    struct api_model model = {.id = "demo", .info = &info, .encode = encode};
+    struct api_model model = {.id = "demo", .info = &info};
     struct api_request r;
     struct response error = {0};
     const char *body = "{\"prompt\":\"a\",\"n\":64,\"max_tokens\":100000,\"logprobs\":20}";
@@ -283,5 +292,5 @@ int main(void)
         cmocka_unit_test(test_logprobs_are_bounded),
         cmocka_unit_test(test_mutations_never_crash),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_tokenizer, free_tokenizer);
 }
