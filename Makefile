@@ -122,8 +122,8 @@ TEST_LIBS := -lmicrohttpd $(SGEMM) $(TEXT_LIBS) -luv -lm -lpthread
 $(TESTS): %: %.o $(BUILD)/every.a
 	$(link) -lcmocka $(TEST_LIBS)
 # What tests/parity/compare_tokenizers.py asks; no test by itself.
-$(BUILD)/tests/parity/tokenize_main: $(BUILD)/tests/parity/tokenize_main.o $(TEXT) $(BASE)
-	$(link) $(TEXT_LIBS) -lm
+$(BUILD)/tests/parity/tokenize_main: $(BUILD)/tests/parity/tokenize_main.o $(WEIGHTS) $(TEXT) $(BASE)
+	$(link) $(TEXT_LIBS) -lm -lpthread
 $(FUZZERS): %: %.o $(BUILD)/every.a
 	$(link) -fsanitize=fuzzer $(TEST_LIBS)
 
