@@ -239,6 +239,11 @@ static int chat_template(const struct source *source, struct buf *out, struct er
 
 /* ---- life ---- */
 
+static void rest(const struct source *source)
+{
+    mapping_rest(&((const struct gguf_model *)source->data)->gguf.mapping);
+}
+
 static void release(struct source *source)
 {
     struct gguf_model *m = source->data;
@@ -247,7 +252,7 @@ static void release(struct source *source)
     free(m);
 }
 
-static const struct source_type type = {find, vocab, chat_template, release};
+static const struct source_type type = {find, vocab, chat_template, rest, release};
 
 int gguf_source_open(struct source *source, struct err *err)
 {
