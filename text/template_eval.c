@@ -79,7 +79,8 @@ struct value value_call(struct run *r, struct value f, const struct args *args)
     case VALUE_MACRO:
         return macro_call(r, f.macro, args);
     case VALUE_UNDEFINED:
-        return run_fail(r, "\"%.100s\" is undefined and cannot be called", f.missing->name);
+        return run_fail(r, "\"%.100s\" of a %s cannot be called: it is undefined", f.missing->name,
+                        f.missing->owner ? f.missing->owner : "template");
     default:
         return run_fail(r, "a %s cannot be called", value_type(f));
     }

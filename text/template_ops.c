@@ -314,8 +314,10 @@ static struct value own_attr(struct run *r, struct value v, const char *name)
     case VALUE_DICT:
         return method(r, dict_methods, v, name);
     case VALUE_LIST:
-    case VALUE_TUPLE:
         return method(r, list_methods, v, name);
+    case VALUE_TUPLE:
+    case VALUE_RANGE:
+        return method(r, tuple_methods, v, name);
     case VALUE_LOOP:
         return method(r, loop_methods, v, name);
     case VALUE_NAMESPACE: {

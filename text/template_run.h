@@ -90,7 +90,7 @@ struct value builtin_call(struct run *r, const struct builtin *b, struct value s
                           const struct args *args);
 
 extern const struct builtin text_filters[], seq_filters[], text_methods[], dict_methods[],
-    list_methods[], loop_methods[], jinja_tests[], jinja_functions[];
+    list_methods[], tuple_methods[], loop_methods[], jinja_tests[], jinja_functions[];
 const struct builtin *filter_find(const char *name); /* NULL: there is none of that name */
 const struct builtin *test_find(const char *name);
 

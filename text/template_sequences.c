@@ -47,7 +47,7 @@ static struct value reverse(struct run *r, const struct call *call)
     struct value back[3] = {NONE, NONE, INT(-1)};
     if (call->self.kind == VALUE_STRING)
         return value_range(r, call->self, back);
-    bool iterator = call->self.kind != VALUE_ITERATOR && call->self.kind != VALUE_UNDEFINED;
+    bool iterator = call->self.kind != VALUE_ITERATOR;
     struct value all = copy(r, call->self, VALUE_LIST);
     all = value_range(r, all, back);
     if (!r->rc && iterator)
@@ -438,6 +438,12 @@ const struct builtin dict_methods[] = {
     {"popitem", NULL, {0}, 0, false},
     {"setdefault", NULL, {0}, 0, false},
     {"update", NULL, {0}, 0, false},
+    {0},
+};
+
+const struct builtin tuple_methods[] = {
+    {"count", count, {"value"}, 1, false},
+    {"index", index_method, {"value"}, 1, false},
     {0},
 };
 

@@ -72,13 +72,13 @@ struct value text_strip(struct run *r, struct value text, struct value chars, bo
         return NONE;
     const char *bytes = text.string->bytes;
     size_t begin = 0, end = text.string->len, n;
-    size_t cost = chars.kind == VALUE_STRING ? chars.string->len : 1;
-    for (; left && begin < end && run_chars(r, cost); begin += n) {
+    size_t cost = 1 + (chars.kind == VALUE_STRING ? chars.string->len / RUN_STEP_CHARS : 0);
+    for (; left && begin < end && run_step(r, cost); begin += n) {
         chars_decode(bytes + begin, bytes + end, &n);
         if (!among(chars, bytes + begin, n))
             break;
     }
-    while (right && end > begin && run_chars(r, cost)) {
+    while (right && end > begin && run_step(r, cost)) {
         size_t at = end - 1;
         while (at > begin && end - at < 4 && ((unsigned char)bytes[at] & 0xc0) == 0x80)
             at--;

@@ -364,6 +364,7 @@ static struct value characters(struct run *r, struct value string)
 {
     const struct marked *s = string.string;
     struct value list = value_seq(r, VALUE_LIST, 8);
+    string.safe = false;
     for (size_t at = 0, n; !r->rc && at < s->len; at += n) {
         chars_decode(s->bytes + at, s->bytes + s->len, &n);
         run_step(r, 1);

@@ -82,6 +82,7 @@ static const struct {
     {"qkv_bias", offsetof(struct config, qkv_bias)},
     {"qk_norm", offsetof(struct config, qk_norm)},
     {"rope_factors", offsetof(struct config, rope_factors)},
+    {"head_norms", offsetof(struct config, head_norms)},
     {"next_is_trunk", offsetof(struct config, next_is_trunk)},
 };
 #define N_FLAGS (sizeof flags / sizeof *flags)
@@ -130,9 +131,9 @@ static int check_shapes(const struct config *c, struct err *err)
     int head_dim = c->head_dim ? c->head_dim : c->dim / c->n_heads;
     if (head_dim % 16 || head_dim > HEAD_DIM_MAX)
         return err_set(err, ERR_INVALID,
-                       "field '%s' makes heads of %d numbers, but that must be a multiple of 16 "
-                       "and at most %d",
-                       c->head_dim ? "head_dim" : "n_heads", head_dim, HEAD_DIM_MAX);
+                       "%s heads of %d numbers, but that must be a multiple of 16 and at most %d",
+                       c->head_dim ? "field 'head_dim' makes" : "fields 'dim' and 'n_heads' make",
+                       head_dim, HEAD_DIM_MAX);
     if (c->n_kv_heads > c->n_heads || c->n_heads % c->n_kv_heads)
         return err_set(err, ERR_INVALID, "field 'n_kv_heads' is %d, but must divide n_heads (%d)",
                        c->n_kv_heads, c->n_heads);

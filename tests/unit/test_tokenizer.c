@@ -93,6 +93,47 @@ static void long_pieces_merge_alike(void **state)
     tokenizer_free(t);
 }
 
+/* Merges at random between texts of a, b and c. */
+static struct tokenizer *random_merges(uint64_t seed)
+{
+    enum { MOST = 80 };
+    struct vocab vocab;
+    char texts[MOST][32] = {"a", "b", "c"};
+    byte_level_vocab(&vocab, "gpt-2", NULL);
+    for (int n = 3; n < MOST;) {
+        const char *left = texts[rng_below(seed, (uint64_t)n, 0, (uint64_t)n)];
+        const char *right = texts[rng_below(seed, (uint64_t)n, 1, (uint64_t)n)];
+        if (strlen(left) + strlen(right) > 12)
+            right = left = texts[n % 3];
+        add_merge(&vocab, left, right);
+        snprintf(texts[n], sizeof texts[n], "%s%s", left, right);
+        add_token(&vocab, texts[n++], TOKEN_TEXT, 0);
+    }
+    return make(&vocab);
+}
+
+/* A letter that merges with none makes of one long piece many short ones. */
+static void long_pieces_are_short_ones_together(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 100; seed++) {
+        struct tokenizer *t = random_merges(seed);
+        struct tokens expected = {0};
+        struct err err;
+        char text[400];
+        for (size_t i = 0; i < sizeof text; i++)
+            text[i] = i % 40 == 39 ? 'z' : "abc"[rng_below(seed, 1, i, 3)];
+        for (size_t i = 0; i < sizeof text; i += 40)
+            assert_ok(tokenizer_encode(t, text + i, 40, &plain, &expected, &err), err);
+        struct tokens tokens = encode(t, text, sizeof text, &plain);
+        assert_int_equal(tokens.n, expected.n);
+        assert_memory_equal(tokens.ids, expected.ids, tokens.n * sizeof *tokens.ids);
+        free(tokens.ids);
+        free(expected.ids);
+        tokenizer_free(t);
+    }
+}
+
 /* Shows the pieces: with ignore_merges a piece that is a token is that token. */
 static void pieces_of(const char *pre, const char *text, const char *expected)
 {
@@ -186,6 +227,21 @@ static void any_bytes_come_back(void **state)
     }
 }
 
+/* Bytes that are no UTF-8 and stand together are one piece, apart from what is. */
+static void wrong_bytes_are_a_piece(void **state)
+{
+    (void)state;
+    static const char *const merges[][2] = {{"ÿ", "ÿ"}, {"ÿ", "a"}, {NULL, NULL}};
+    struct vocab vocab;
+    byte_level_vocab(&vocab, "gpt-2", merges);
+    struct tokenizer *t = make(&vocab);
+    assert_encodes(t,
+                   "\xff\xff\xff"
+                   "a",
+                   &plain, "\xff\xff|\xff|a");
+    tokenizer_free(t);
+}
+
 /* ---- special tokens ---- */
 
 static void specials_leftmost_longest(void **state)
@@ -228,6 +284,30 @@ static void literal_text_is_text(void **state)
     tokenizer_free(t);
 }
 
+/* Tokens that are sought in the normalised text: where that is longer or shorter, places in it are
+ * not those of the text, and in a part that is literal anywhere there are no such tokens. */
+static void literal_where_text_is_normalised(void **state)
+{
+    (void)state;
+    struct vocab vocab;
+    byte_level_vocab(&vocab, "qwen2", NULL);
+    add_token(&vocab, "<n>", TOKEN_CONTROL, 0);
+    vocab.tokens[256].normalized = true;
+    add_token(&vocab, "<m>", TOKEN_CONTROL, 0);
+    struct tokenizer *t = make(&vocab);
+    struct text_range range = {0, 3};
+    struct encode_options o = {.parse_special = true, .literal = &range, .n_literal = 1};
+    assert_encodes(t, "<n><n>", &o, "<|n|>|<n>");
+    assert_encodes(t, "<n>e\xcc\x81<n>", &o, "<|n|>|\xc3|\xa9|<|n|>");
+    assert_encodes(t, "<n><m>e\xcc\x81<n>", &o, "<|n|>|<m>|\xc3|\xa9|<n>");
+    range = (struct text_range){6, 9};
+    assert_encodes(t, "<n><m><n><n>", &o, "<n>|<m>|<|n|>|<n>");
+    range = (struct text_range){12, 15}; /* U+0958 grows to six bytes */
+    assert_encodes(t, "\xe0\xa5\x98\xe0\xa5\x98<n><m>abc", &o,
+                   "\xe0|\xa4|\x95|\xe0|\xa4|\xbc|\xe0|\xa4|\x95|\xe0|\xa4|\xbc|<n>|<m>|a|b|c");
+    tokenizer_free(t);
+}
+
 static void flags_of_added_tokens(void **state)
 {
     (void)state;
@@ -267,6 +347,16 @@ static void ends_by_name(void **state)
     assert_int_equal(ends[0], 65);
     assert_int_equal(ends[1], 258);
     assert_int_equal(ends[2], 257);
+    tokenizer_free(t);
+    /* Where there are ends of parts, <|end|> is one. */
+    byte_level_vocab(&vocab, "gpt-2", NULL);
+    add_token(&vocab, "<|end|>", TOKEN_CONTROL, 0);
+    add_token(&vocab, "<|return|>", TOKEN_CONTROL, 0);
+    add_token(&vocab, "<|call|>", TOKEN_CONTROL, 0);
+    t = make(&vocab);
+    ends = tokenizer_ends(t, &n);
+    assert_int_equal(n, 2);
+    assert_true(ends[0] != 256 && ends[1] != 256);
     tokenizer_free(t);
 }
 
@@ -368,12 +458,15 @@ int main(void)
         cmocka_unit_test(bytes_are_tokens),
         cmocka_unit_test(merges_by_rank),
         cmocka_unit_test(long_pieces_merge_alike),
+        cmocka_unit_test(long_pieces_are_short_ones_together),
         cmocka_unit_test(pieces_are_those_of_the_name),
         cmocka_unit_test(white_space_is_unicodes),
         cmocka_unit_test(qwen_normalises),
         cmocka_unit_test(any_bytes_come_back),
+        cmocka_unit_test(wrong_bytes_are_a_piece),
         cmocka_unit_test(specials_leftmost_longest),
         cmocka_unit_test(literal_text_is_text),
+        cmocka_unit_test(literal_where_text_is_normalised),
         cmocka_unit_test(flags_of_added_tokens),
         cmocka_unit_test(ends_by_name),
         cmocka_unit_test(refuses_what_cannot_be),

@@ -76,6 +76,10 @@ static void normal_forms(void **state)
            "b",
            "a\xc3\xa9"
            "b");
+    normal("e\xcc\x81"
+           "bcd",
+           "\xc3\xa9"
+           "bcd");
     normal("\xe1\x84\x80\xe1\x85\xa1\xe1\x86\xa8", "\xea\xb0\x81"); /* Hangul */
     normal("a\xcc\x81\xcc\xa3", "\xe1\xba\xa1\xcc\x81");            /* order of marks */
     normal("\xe2\x84\xab", "\xc3\x85");                             /* the angstrom sign */
@@ -83,7 +87,7 @@ static void normal_forms(void **state)
     normal("\xff"
            "e\xcc\x81\xcc",
            "\xff\xc3\xa9\xcc");                               /* what is no UTF-8 stays */
-    normal("a\xe0\xa3\x8a\xcc\x81", "a\xe0\xa3\x8a\xcc\x81"); /* U+08CA: Unicode 14 */
+    normal("a\xe0\xa3\x8f\xcc\x81", "a\xe0\xa3\x8f\xcc\x81"); /* U+08CF is of Unicode 14 */
 }
 
 /* Marks sorted by their classes, equals in order, for few of them and for many. */
