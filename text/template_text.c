@@ -6,15 +6,23 @@
 
 /* ---- case ---- */
 
-/* Whether the character begins a word for what comes behind it. */
-static bool ends_word(enum text_case how, int32_t code)
+/* Whether a new word begins behind the character. */
+static bool ends_word(enum text_case how, int32_t code, bool space)
 {
     if (how == TEXT_TITLE)
         return !chars_is_upper(code) && !chars_is_lower(code);
-    char byte = (char)code;
     return how == TEXT_FILTER_TITLE &&
-           ((code > 0 && code < 0x80 && strchr("-({[<", byte)) ||
-            (code >= 0 && code < 0x80 && chars_space(&byte, &byte + 1)));
+           (space || (code > 0 && code < 0x80 && strchr("-({[<", (char)code)));
+}
+
+/* A sigma at a word's end has a small letter of its own. */
+static bool final_sigma(int32_t before, int32_t code, const char *at, const char *end)
+{
+    size_t n;
+    if (code != 0x3a3 || !(chars_is_upper(before) || chars_is_lower(before)))
+        return false;
+    int32_t behind = at < end ? chars_decode(at, end, &n) : -1;
+    return !chars_is_upper(behind) && !chars_is_lower(behind);
 }
 
 /* Letter by letter; `first` letters become upper case, others lower. */
@@ -25,11 +33,16 @@ struct value text_case(struct run *r, struct value text, enum text_case how)
     if (r->rc || !run_chars(r, text.string->len))
         return NONE;
     const struct marked *s = text.string;
+    const char *end = s->bytes + s->len;
     bool first = how != TEXT_LOWER;
+    int32_t before = -1;
     for (size_t at = 0, n; at < s->len && !r->rc; at += n) {
-        int32_t code = chars_decode(s->bytes + at, s->bytes + s->len, &n), out[3];
+        const char *c = s->bytes + at;
+        int32_t code = chars_decode(c, end, &n), out[3];
         bool mark = s->marks && s->marks[at];
         int count = first ? chars_upper(code, out) : chars_lower(code, out);
+        if (!first && final_sigma(before, code, c + n, end))
+            out[0] = 0x3c2;
         if (first && count > 1 && (how == TEXT_CAPITALIZE || how == TEXT_TITLE))
             for (int i = 1; i < count; i++) { /* "Ss", not "SS" */
                 int32_t small[3];
@@ -37,10 +50,11 @@ struct value text_case(struct run *r, struct value text, enum text_case how)
                 out[i] = small[0];
             }
         if (code < 0)
-            builder_add(&b, s->bytes + at, s->marks ? s->marks + at : NULL, n);
+            builder_add(&b, c, s->marks ? s->marks + at : NULL, n);
         for (int i = 0; code >= 0 && i < count; i++)
             builder_char(&b, out[i], mark);
-        first = how == TEXT_UPPER || ends_word(how, code);
+        first = how == TEXT_UPPER || ends_word(how, code, chars_space(c, end));
+        before = code;
     }
     struct value result = builder_string(&b);
     result.safe = text.safe;
