@@ -213,9 +213,12 @@ def conversation(rng):
     if rng.random() < 0.4:
         request["tools"] = [tool(rng) for _ in range(rng.randint(0 if rng.random() < 0.1 else 1, 3))]
     extra = {}
+    if "tools" not in request and rng.random() < 0.3:
+        extra["tools"] = None
     for name, values in [("enable_thinking", [True, False]), ("thinking", [True, False]),
                          ("documents", [[{"title": text(rng), "text": text(rng)}]]),
                          ("reasoning_effort", ["low", "high"]), ("date_string", ["1 Jan 2025"]),
+                         ("functions", [[tool(rng)]]), ("datetime", ["2025-01-01"]),
                          ("tools_in_user_message", [True, False]), ("custom_tools", [[tool(rng)]]),
                          ("builtin_tools", [["code_interpreter", "brave_search"]]),
                          ("controls", [{"length": "long", "originality": "x"}])]:
