@@ -93,6 +93,9 @@ $(BUILD)/%.o: %.c $(BUILD)/flags | $(DEPS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(call isa,$<) -c $< -o $@
 
+# It takes the page in as it is.
+$(BUILD)/server/page.o: server/web/page.html
+
 # ---- linking: the server has neither gradients nor a library for them ----
 
 SGEMM := $(if $(filter x86_64,$(shell uname -m)),-ldnnl -lgomp,-lopenblas)

@@ -56,7 +56,10 @@ static int allocate(struct model *m, const struct config *config, struct err *er
     m->blocks = calloc((size_t)m->n_blocks + 1, sizeof *m->blocks);
     if (m->params.head_linear >= 0)
         m->head_linear = calloc((size_t)config->n_predict, sizeof *m->head_linear);
-    if (!m->blocks || (m->params.head_linear >= 0 && !m->head_linear))
+    if (config->head_norms)
+        m->head_norms = calloc((size_t)config->n_predict, sizeof *m->head_norms);
+    if (!m->blocks || (m->params.head_linear >= 0 && !m->head_linear) ||
+        (config->head_norms && !m->head_norms))
         return err_set(err, ERR_MEMORY, "no memory for %d layers", m->n_blocks);
     return 0;
 }
@@ -199,8 +202,13 @@ static int load(struct model *m, int positions, struct team *team, struct err *e
     int first = config_first_head(c);
     for (int i = first; m->head_linear && i < c->n_predict && !rc; i++)
         rc = pack(&l, p->head_linear + i - first, 1, false, &m->head_linear[i], err);
-    if (!rc)
+    if (!rc && p->norm >= 0)
         rc = vectors(&l, p->norm, 1, &m->norm, err);
+    for (int i = 0; m->head_norms && i < c->n_predict && !rc; i++)
+        if (i < first)
+            m->head_norms[i] = m->norm;
+        else
+            rc = vectors(&l, p->head_first_norm + i - first, 1, &m->head_norms[i], err);
     if (!rc && (c->tied || p->output >= 0))
         rc = pack(&l, c->tied ? p->embed : p->output, 1, false, &m->output, err);
     return rc;
@@ -319,6 +327,7 @@ void model_release(struct model *m)
     linear_release(&m->random_embed);
     free(m->blocks);
     free(m->head_linear);
+    free(m->head_norms);
     free(m->vectors);
     free(m->rope_cos);
     free(m->rope_sin);
@@ -371,7 +380,11 @@ void model_logits(struct lane *lane, const struct model *m, int head, int n, con
                   int rows, float *normed, float *logits)
 {
     size_t dim = (size_t)m->config.dim, stride = model_logits_stride(m), each = (size_t)rows;
-    rows_norm(lane, &m->config, h, m->norm, n * rows, normed, NULL);
+    for (size_t i = 0; m->head_norms && i < (size_t)n; i++)
+        rows_norm(lane, &m->config, h + i * each * dim, m->head_norms[(size_t)head + i], rows,
+                  normed + i * each * dim, NULL);
+    if (!m->head_norms)
+        rows_norm(lane, &m->config, h, m->norm, n * rows, normed, NULL);
     lane_barrier(lane);
     bool own = head_kind_tensors(m->config.kind) == HEAD_UNEMBEDDING;
     if (!own || head < config_first_head(&m->config)) {

@@ -81,7 +81,13 @@ static void list_all(struct params *p, const struct config *c)
         if (i == first_head)
             p->head_linear = at;
     }
-    p->norm = add(p, (struct place){ROLE_NORM, -1, 0}, c->dim, 1);
+    p->head_first_norm = -1;
+    for (int i = first_head; i < c->n_predict && c->head_norms; i++) {
+        int at = add(p, (struct place){ROLE_HEAD_NORM, i, 0}, c->dim, 1);
+        p->head_first_norm = i == first_head ? at : p->head_first_norm;
+    }
+    p->norm =
+        c->head_norms && !first_head ? -1 : add(p, (struct place){ROLE_NORM, -1, 0}, c->dim, 1);
     p->output = c->tied || (tensors == HEAD_UNEMBEDDING && !c->next_is_trunk)
                     ? -1
                     : add(p, (struct place){ROLE_OUTPUT, -1, 0}, c->vocab, c->dim);

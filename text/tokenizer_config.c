@@ -55,7 +55,7 @@ int tokenizer_config_parse(struct vocab *vocab, struct buf *chat_template, const
                            size_t len, const char *where, struct err *err)
 {
     json_error_t error;
-    json_t *root = json_loadb(text, len, 0, &error);
+    json_t *root = json_loadb(text, len, JSON_DECODE_INT_AS_REAL, &error);
     if (!json_is_object(root)) {
         json_decref(root);
         return err_set(err, ERR_INVALID, "%s:%d: %s", where, root ? 1 : error.line,

@@ -93,3 +93,19 @@ int vocab_bytes(struct vocab *vocab, int bos, int eos, struct err *err)
         vocab->ends[vocab->n_ends++] = eos;
     return rc;
 }
+
+int vocab_add_end(struct vocab *vocab, int token, const char *where, struct err *err)
+{
+    const int most = sizeof vocab->ends / sizeof *vocab->ends;
+    if (token < 0 || token >= vocab->n_tokens)
+        return err_set(err, ERR_INVALID,
+                       "%s: token %d is to end a text, but there are only %d tokens", where, token,
+                       vocab->n_tokens);
+    for (int i = 0; i < vocab->n_ends; i++)
+        if (vocab->ends[i] == token)
+            return 0;
+    if (vocab->n_ends == most)
+        return err_set(err, ERR_INVALID, "%s: more than %d tokens are to end a text", where, most);
+    vocab->ends[vocab->n_ends++] = token;
+    return 0;
+}

@@ -81,6 +81,9 @@ int vocab_add(struct vocab *vocab, const char *text, size_t len, enum token_kind
               struct err *err);
 int vocab_add_merge(struct vocab *vocab, const char *left, size_t left_len, const char *right,
                     size_t right_len, struct err *err);
+/* A token that ends an answer, unless it is one already. ERR_INVALID when there is no such token,
+ * or too many ends; `where` names the file. */
+int vocab_add_end(struct vocab *vocab, int token, const char *where, struct err *err);
 void vocab_release(struct vocab *vocab);
 
 /* The vocabulary of bytes, into a zeroed one: tokens 0..255, and <|end|>. bos, which is put before

@@ -82,6 +82,7 @@ static const struct {
     {"qkv_bias", offsetof(struct config, qkv_bias)},
     {"qk_norm", offsetof(struct config, qk_norm)},
     {"rope_factors", offsetof(struct config, rope_factors)},
+    {"head_norms", offsetof(struct config, head_norms)},
     {"next_is_trunk", offsetof(struct config, next_is_trunk)},
 };
 #define N_FLAGS (sizeof flags / sizeof *flags)

@@ -51,6 +51,7 @@ struct config {
     bool qkv_bias;      /* queries, keys and values have biases */
     bool qk_norm;       /* each query and key is normalised before it is rotated */
     bool rope_factors;  /* frequencies of rotation are divided by factors of the file */
+    bool head_norms;    /* each head has a norm of its own before the unembedding */
     bool next_is_trunk; /* the next-token head is the trunk's end itself, f_u(z), without tensors of
                            its own: every public model. Serving only. */
     enum head_kind kind;

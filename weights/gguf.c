@@ -141,7 +141,9 @@ static int read_value(struct cursor *c, struct gguf_value *v, struct err *err)
     }
     v->n = (size_t)n;
     v->data = c->at;
-    return skip_items(c, v->item, v->n, err);
+    rc = skip_items(c, v->item, v->n, err);
+    v->end = c->at;
+    return rc;
 }
 
 /* ---- tensors ---- */

@@ -39,6 +39,7 @@ struct gguf_value {
     enum gguf_type item;       /* of an array */
     size_t n;                  /* items of an array, else 1 */
     const unsigned char *data; /* of the first; strings have their lengths before them */
+    const unsigned char *end;  /* behind the last */
 };
 
 struct gguf_tensor {

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "text/pretokenizer.h"
 #include "weights/gguf.h"
 #include "weights/source_backends.h"
+#include "weights/vocab_files.h"
 
 /* In an architecture's files queries and keys are rotated in halves, or, permuted, in adjacent
  * pairs. */
@@ -54,12 +54,6 @@ static const struct gguf_tensor *tensor(const struct gguf *g, enum role role, in
     return gguf_tensor(g, name);
 }
 
-static bool rotated(enum role role)
-{
-    return role == ROLE_WQ || role == ROLE_WK || role == ROLE_BQ || role == ROLE_BK ||
-           role == ROLE_Q_NORM || role == ROLE_K_NORM;
-}
-
 static int find(const struct source *source, const struct place *place, int n_dims,
                 const size_t *shape, struct matrix *m, struct err *err)
 {
@@ -85,7 +79,7 @@ static int find(const struct source *source, const struct place *place, int n_di
                          .data = t->data,
                          .rows = n_dims == 2 ? t->shape[1] : 1,
                          .inputs = t->shape[0]};
-    if (model->arch->half_split && rotated(place->role))
+    if (model->arch->half_split && role_rotated(place->role))
         m->half_split = source->config.head_dim;
     return 0;
 }
@@ -208,16 +202,6 @@ static int read_vocab_size(const struct gguf_model *m, struct config *c, struct 
     return 0;
 }
 
-static int get_token(const struct gguf *g, const char *key, int *token, struct err *err)
-{
-    int64_t x = -1;
-    bool found;
-    int rc = gguf_get_int(g, key, &x, &found, err);
-    /* Files write -1, or its 32 unsigned bits, for none. */
-    *token = x >= 0 && x < INT32_MAX ? (int)x : -1;
-    return rc;
-}
-
 static int read_config(struct gguf_model *m, struct config *c, struct err *err)
 {
     char name[80];
@@ -232,8 +216,8 @@ static int read_config(struct gguf_model *m, struct config *c, struct err *err)
         (rc = get_real(m, "attention.layer_norm_rms_epsilon", &c->norm_eps, true, err)) ||
         (rc = get_real(m, "rope.freq_base", &c->rope_theta, false, err)) ||
         (rc = refuse_unsupported(m, c->context, err)) ||
-        (rc = get_token(&m->gguf, "tokenizer.ggml.bos_token_id", &c->bos, err)) ||
-        (rc = get_token(&m->gguf, "tokenizer.ggml.eos_token_id", &c->eos, err)))
+        (rc = gguf_get_token(&m->gguf, "tokenizer.ggml.bos_token_id", &c->bos, err)) ||
+        (rc = gguf_get_token(&m->gguf, "tokenizer.ggml.eos_token_id", &c->eos, err)))
         return rc;
     c->tied = !gguf_tensor(&m->gguf, names[ROLE_OUTPUT]);
     c->rope_factors = gguf_tensor(&m->gguf, names[ROLE_ROPE_FACTORS]) != NULL;
@@ -243,143 +227,14 @@ static int read_config(struct gguf_model *m, struct config *c, struct err *err)
     return rc ? err_prefix(err, rc, "%s", m->gguf.path) : 0;
 }
 
-/* ---- tokens ---- */
-
-static int read_tokens(const struct gguf *g, struct vocab *vocab, struct err *err)
-{
-    /* llama.cpp's numbers, from 0: undefined, normal, unknown, control, user-defined, unused, byte
-     */
-    static const enum token_kind kinds[] = {TOKEN_TEXT,  TOKEN_TEXT,   TOKEN_UNKNOWN, TOKEN_CONTROL,
-                                            TOKEN_ADDED, TOKEN_UNUSED, TOKEN_BYTE};
-    struct gguf_items tokens, types = {0}, scores = {0};
-    bool has_types, has_scores;
-    int rc;
-    if ((rc = gguf_get_items(g, "tokenizer.ggml.tokens", GGUF_STRING, &tokens, NULL, err)) ||
-        (rc = gguf_get_items(g, "tokenizer.ggml.token_type", GGUF_I32, &types, &has_types, err)) ||
-        (rc = gguf_get_items(g, "tokenizer.ggml.scores", GGUF_F32, &scores, &has_scores, err)))
-        return rc;
-    if ((has_types && types.n != tokens.n) || (has_scores && scores.n != tokens.n))
-        return err_set(err, ERR_INVALID, "%s: there are %zu tokens, %zu types and %zu scores",
-                       g->path, tokens.n, types.n, scores.n);
-    for (size_t i = 0; i < tokens.n && !rc; i++) {
-        size_t len, kind = has_types ? (size_t)gguf_next_number(&types) : 1;
-        const char *text = gguf_next_string(&tokens, &len);
-        float score = has_scores ? (float)gguf_next_number(&scores) : 0;
-        if (kind >= sizeof kinds / sizeof *kinds)
-            rc = err_set(err, ERR_INVALID, "%s: token %zu is of type %zu, which GGUF has not",
-                         g->path, i, kind);
-        else
-            rc = vocab_add(vocab, text, len, kinds[kind], score, err);
-    }
-    return rc;
-}
-
-static int read_merges(const struct gguf *g, struct vocab *vocab, struct err *err)
-{
-    struct gguf_items merges;
-    int rc = gguf_get_items(g, "tokenizer.ggml.merges", GGUF_STRING, &merges, NULL, err);
-    if (rc)
-        return rc;
-    for (size_t i = 0; i < merges.n && !rc; i++) {
-        size_t len;
-        const char *text = gguf_next_string(&merges, &len);
-        /* A space parts left and right; the left one may begin with a space of its own. */
-        const char *space = len > 1 ? memchr(text + 1, ' ', len - 1) : NULL;
-        if (!space)
-            return err_set(err, ERR_INVALID, "%s: merge %zu, '%.*s', has no space in it", g->path,
-                           i, len < 60 ? (int)len : 60, text);
-        size_t left = (size_t)(space - text);
-        rc = vocab_add_merge(vocab, text, left, space + 1, len - left - 1, err);
-    }
-    return rc;
-}
-
-static int read_flag(const struct gguf *g, const char *key, bool otherwise, bool *out,
-                     struct err *err)
-{
-    bool found;
-    *out = otherwise;
-    return gguf_get_bool(g, key, out, &found, err);
-}
-
-/* Files without a name come from before there were names, and mean GPT-2's expressions. */
-static int read_pre(const struct gguf *g, struct vocab *vocab, struct err *err)
-{
-    const char *pre = "default";
-    size_t len = strlen(pre);
-    bool found;
-    int rc = gguf_get_string(g, "tokenizer.ggml.pre", &pre, &len, &found, err);
-    if (rc)
-        return rc;
-    const struct pretokenizer_known *known = pretokenizer_find(pre, len);
-    if (!known)
-        return err_prefix(err, pretokenizer_refuse(pre, len, err), "%s", g->path);
-    vocab->rules.pre = known->name;
-    vocab->rules.nfc = known->nfc;
-    vocab->rules.ignore_merges = known->ignore_merges;
-    vocab->add_bos = known->add_bos;
-    return 0;
-}
-
-static int add_end(const struct gguf *g, const char *key, struct vocab *vocab, struct err *err)
-{
-    int token, rc = get_token(g, key, &token, err);
-    if (rc || token < 0)
-        return rc;
-    if (token >= vocab->n_tokens)
-        return err_set(err, ERR_INVALID, "%s: '%s' is %d, but there are only %d tokens", g->path,
-                       key, token, vocab->n_tokens);
-    for (int i = 0; i < vocab->n_ends; i++)
-        if (vocab->ends[i] == token)
-            return 0;
-    vocab->ends[vocab->n_ends++] = token;
-    return 0;
-}
-
 static int vocab(const struct source *source, struct vocab *vocab, struct err *err)
 {
-    static const char *const ends[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
-                                       "tokenizer.ggml.eom_token_id"};
-    const struct gguf *g = &((const struct gguf_model *)source->data)->gguf;
-    const char *model;
-    size_t len;
-    int rc = gguf_get_string(g, "tokenizer.ggml.model", &model, &len, NULL, err);
-    if (rc)
-        return rc;
-    bool bpe = len == 4 && !memcmp(model, "gpt2", 4);
-    if (!bpe && !(len == 5 && !memcmp(model, "llama", 5)))
-        return err_set(
-            err, ERR_INVALID,
-            "%s: tokenizers of the kind '%.*s' are not supported yet: gpt2 and llama are", g->path,
-            len < 60 ? (int)len : 60, model);
-    vocab->kind = bpe ? VOCAB_BPE : VOCAB_SENTENCEPIECE;
-    vocab->bos = source->config.bos;
-    vocab->eos = source->config.eos;
-    vocab->rules.byte_fallback = !bpe;
-    if ((rc = read_tokens(g, vocab, err)) || (bpe && (rc = read_merges(g, vocab, err))) ||
-        (bpe && (rc = read_pre(g, vocab, err))) ||
-        (rc = get_token(g, "tokenizer.ggml.unknown_token_id", &vocab->unknown, err)) ||
-        (rc = read_flag(g, "tokenizer.ggml.add_bos_token", !bpe || vocab->add_bos, &vocab->add_bos,
-                        err)) ||
-        (rc = read_flag(g, "tokenizer.ggml.add_eos_token", false, &vocab->add_eos, err)) ||
-        (rc = read_flag(g, "tokenizer.ggml.add_space_prefix", !bpe, &vocab->rules.add_space_prefix,
-                        err)))
-        return rc;
-    for (size_t i = 0; i < sizeof ends / sizeof *ends && !rc; i++)
-        rc = add_end(g, ends[i], vocab, err);
-    return rc;
+    return gguf_vocab(&((const struct gguf_model *)source->data)->gguf, vocab, err);
 }
 
 static int chat_template(const struct source *source, struct buf *out, struct err *err)
 {
-    const struct gguf *g = &((const struct gguf_model *)source->data)->gguf;
-    const char *text;
-    size_t len;
-    bool found;
-    int rc = gguf_get_string(g, "tokenizer.chat_template", &text, &len, &found, err);
-    if (!rc && found)
-        buf_append(out, text, len);
-    return rc;
+    return gguf_template(&((const struct gguf_model *)source->data)->gguf, out, err);
 }
 
 /* ---- life ---- */
@@ -403,4 +258,9 @@ int gguf_source_open(struct source *source, struct err *err)
         return err_set(err, ERR_MEMORY, "%s: no memory left", source->path);
     int rc = gguf_open(&m->gguf, source->path, err);
     return rc ? rc : read_config(m, &source->config, err);
+}
+
+const struct gguf *source_gguf(const struct source *source)
+{
+    return source->type == &type ? &((const struct gguf_model *)source->data)->gguf : NULL;
 }

@@ -6,6 +6,7 @@
 #include "weights/file.h"
 #include "weights/safetensors.h"
 #include "weights/source_backends.h"
+#include "weights/vocab_files.h"
 
 static int find(const struct source *source, const struct place *place, int n_dims,
                 const size_t *shape, struct matrix *matrix, struct err *err)
@@ -15,8 +16,12 @@ static int find(const struct source *source, const struct place *place, int n_di
     return matrix_find(source->data, name, n_dims, shape, matrix, err);
 }
 
-static int byte_vocab(const struct source *source, struct vocab *vocab, struct err *err)
+static int vocab(const struct source *source, struct vocab *vocab, struct err *err)
 {
+    bool found;
+    int rc = vocab_files_read(vocab, source->path, &found, err);
+    if (rc || found)
+        return rc;
     if (source->config.vocab < BYTE_VOCAB)
         return err_set(err, ERR_INVALID,
                        "%s/config.json: field 'vocab' is %d, but the byte tokenizer needs %d",
@@ -24,10 +29,9 @@ static int byte_vocab(const struct source *source, struct vocab *vocab, struct e
     return vocab_bytes(vocab, source->config.bos, source->config.eos, err);
 }
 
-static int no_template(const struct source *source, struct buf *out, struct err *err)
+static int chat_template(const struct source *source, struct buf *out, struct err *err)
 {
-    (void)source, (void)out, (void)err;
-    return 0;
+    return template_files_read(out, source->path, err);
 }
 
 static void release(struct source *source)
@@ -37,7 +41,7 @@ static void release(struct source *source)
     free(source->data);
 }
 
-static const struct source_type type = {find, byte_vocab, no_template, release};
+static const struct source_type type = {find, vocab, chat_template, release};
 
 int headway_source_open(struct source *source, struct err *err)
 {

@@ -58,16 +58,32 @@ int matrix_find(const struct safetensors *st, const char *name, int n_dims, cons
                 struct matrix *m, struct err *err)
 {
     const struct tensor *t = safetensors_find(st, name);
-    *m = (struct matrix){.rows = n_dims == 2 ? shape[0] : 1, .inputs = shape[n_dims - 1]};
-    int rc = t && t->dtype == DTYPE_U8 && n_dims == 2
-                 ? find_quantised(st, t, m, err)
-                 : safetensors_get(st, name, n_dims, shape, &t, err);
-    if (rc)
-        return rc;
-    m->name = t->name;
-    m->data = t->data;
-    if (t->dtype != DTYPE_U8)
-        m->type = t->dtype == DTYPE_BF16 ? WEIGHT_BF16 : WEIGHT_F32;
+    if (!t || t->dtype != DTYPE_U8 || n_dims != 2) {
+        int rc = t && t->dtype == DTYPE_F16 ? 0 : safetensors_get(st, name, n_dims, shape, &t, err);
+        return rc ? rc : matrix_of_tensor(m, t, n_dims, st->path, err);
+    }
+    *m = (struct matrix){
+        .name = t->name, .data = t->data, .rows = shape[0], .inputs = shape[n_dims - 1]};
+    return find_quantised(st, t, m, err);
+}
+
+int matrix_of_tensor(struct matrix *m, const struct tensor *t, int n_dims, const char *path,
+                     struct err *err)
+{
+    if (t->dtype != DTYPE_F32 && t->dtype != DTYPE_BF16 && t->dtype != DTYPE_F16)
+        return err_set(err, ERR_INVALID,
+                       "%s: tensor '%s' is of dtype %s, but weights must be F32, BF16 or F16", path,
+                       t->name, dtype_name(t->dtype));
+    if (t->n_dims != n_dims)
+        return err_set(err, ERR_INVALID, "%s: tensor '%s' has %d dimensions, but must have %d",
+                       path, t->name, t->n_dims, n_dims);
+    *m = (struct matrix){.name = t->name,
+                         .type = t->dtype == DTYPE_F32    ? WEIGHT_F32
+                                 : t->dtype == DTYPE_BF16 ? WEIGHT_BF16
+                                                          : WEIGHT_F16,
+                         .data = t->data,
+                         .rows = n_dims == 2 ? t->shape[0] : 1,
+                         .inputs = t->shape[n_dims - 1]};
     return 0;
 }
 

@@ -27,6 +27,11 @@ struct matrix {
 int matrix_find(const struct safetensors *st, const char *name, int n_dims, const size_t *shape,
                 struct matrix *matrix, struct err *err);
 
+/* The parameter that a tensor of numbers (F32, BF16, F16) holds. ERR_INVALID for other dtypes and
+ * another number of dimensions; `path` names its file. */
+int matrix_of_tensor(struct matrix *matrix, const struct tensor *tensor, int n_dims,
+                     const char *path, struct err *err);
+
 /* Row r as floats, without a rounding but that of q4_1 and q5_1 (code times scale plus minimum). */
 void matrix_row(const struct matrix *matrix, size_t r, float *to);
 

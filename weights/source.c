@@ -2,11 +2,14 @@
 #include "weights/source.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include "weights/file.h"
 #include "weights/source_backends.h"
 
 void place_name(const struct place *place, char *name, size_t size)
@@ -32,6 +35,7 @@ void place_name(const struct place *place, char *name, size_t size)
         [ROLE_K_NORM] = "attention.k_norm.weight",
         [ROLE_HEAD_LINEAR] = "linear.weight",
         [ROLE_HEAD_OUTPUT] = "output.weight",
+        [ROLE_HEAD_NORM] = "norm.weight",
     };
     const char *last = names[place->role];
     if (!role_of_layer(place->role) && place->head < 0)
@@ -44,6 +48,8 @@ void place_name(const struct place *place, char *name, size_t size)
         snprintf(name, size, "heads.%d.layers.%d.%s", place->head, place->layer, last);
 }
 
+#define CONFIG_BYTES_MAX ((size_t)1 << 20)
+
 /* ---- opening ---- */
 
 static bool ends_with(const char *path, const char *end)
@@ -52,26 +58,38 @@ static bool ends_with(const char *path, const char *end)
     return n > m && !strcmp(path + n - m, end);
 }
 
-static const struct back_end {
-    bool (*matches)(const char *path, bool folder);
-    int (*open)(struct source *source, struct err *err);
-} back_ends[];
-
-static bool is_gguf(const char *path, bool folder)
+static bool has(const char *folder, const char *name)
 {
-    return !folder && ends_with(path, ".gguf");
+    char *path = file_join(folder, name);
+    bool found = path && !access(path, F_OK);
+    free(path);
+    return found;
 }
 
-static bool is_folder(const char *path, bool folder)
+/* Whether a folder's config.json is headway's: the others have no format. */
+static int is_ours(const char *folder, bool *ours, struct err *err)
 {
-    (void)path;
-    return folder;
+    struct buf text = {0};
+    json_error_t why;
+    bool found;
+    int rc = file_read_if(&text, folder, "config.json", CONFIG_BYTES_MAX, &found, err);
+    json_t *root = rc || !found ? NULL : json_loadb(text.data ? text.data : "", text.len, 0, &why);
+    *ours = !root || json_object_get(root, "format");
+    json_decref(root);
+    buf_release(&text);
+    return rc;
 }
 
-static const struct back_end back_ends[] = {
-    {is_gguf, gguf_source_open},
-    {is_folder, headway_source_open},
-};
+static int open_folder(struct source *source, struct err *err)
+{
+    bool ours;
+    if (has(source->path, "params.json"))
+        return meta_source_open(source, err);
+    int rc = is_ours(source->path, &ours, err);
+    if (rc)
+        return rc;
+    return ours ? headway_source_open(source, err) : hf_source_open(source, err);
+}
 
 int source_open(struct source *source, const char *path, struct err *err)
 {
@@ -79,17 +97,19 @@ int source_open(struct source *source, const char *path, struct err *err)
     *source = (struct source){.path = strdup(path)};
     if (!source->path)
         return err_set(err, ERR_MEMORY, "%s: no memory left", path);
-    int rc = ERR_INVALID;
-    bool there = !stat(path, &st), folder = there && S_ISDIR(st.st_mode);
-    const struct back_end *end = back_ends + sizeof back_ends / sizeof *back_ends, *b = back_ends;
-    while (b < end && !b->matches(path, folder))
-        b++;
-    if (!there)
+    int rc;
+    if (stat(path, &st))
         rc = err_set(err, ERR_IO, "%s: %s", path, strerror(errno));
-    else if (b == end)
-        err_set(err, rc, "%s is neither a folder nor a .gguf file: name a model's", path);
+    else if (S_ISDIR(st.st_mode))
+        rc = open_folder(source, err);
+    else if (ends_with(path, ".gguf"))
+        rc = gguf_source_open(source, err);
+    else if (ends_with(path, ".pth") || ends_with(path, ".safetensors"))
+        rc = err_set(err, ERR_INVALID, "%s is one file of a model: name the folder it lies in",
+                     path);
     else
-        rc = b->open(source, err);
+        rc = err_set(err, ERR_INVALID, "%s is neither a .gguf file nor a folder: name a model's",
+                     path);
     if (rc)
         source_release(source);
     return rc;

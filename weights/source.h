@@ -38,6 +38,7 @@ enum role {
     /* of a head */
     ROLE_HEAD_LINEAR,
     ROLE_HEAD_OUTPUT,
+    ROLE_HEAD_NORM, /* before the unembedding, in place of ROLE_NORM */
     ROLES
 };
 

@@ -34,7 +34,8 @@ struct ids {
 
 /* One sequence in passes of CHUNK rows. */
 struct passes {
-    struct runtime *runtime;
+    struct model *model;
+    struct team *team;
     struct kv_pool pool;
     struct kv kv;
     struct arena arena;
@@ -63,28 +64,27 @@ static void check(int rc, const struct err *err)
 
 static void take(struct passes *p)
 {
-    const struct config *c = &p->runtime->model.config;
+    const struct config *c = &p->model->config;
     size_t width = CHUNK * (size_t)c->dim * (size_t)head_states(c);
     block_acts_take(&p->acts, &p->arena, c, CHUNK, false);
     head_work_take(&p->work, &p->arena, c, CHUNK);
     p->z = arena_take(&p->arena, width, sizeof(float));
     p->h = arena_take(&p->arena, width, sizeof(float));
     p->normed = arena_take(&p->arena, width, sizeof(float));
-    p->logits =
-        arena_take(&p->arena, CHUNK * model_logits_stride(&p->runtime->model), sizeof(float));
+    p->logits = arena_take(&p->arena, CHUNK * model_logits_stride(p->model), sizeof(float));
 }
 
-static void passes_init(struct passes *p, struct runtime *runtime, const char *kv, int most)
+static void passes_init(struct passes *p, struct model *model, struct team *team, const char *kv,
+                        int most)
 {
     struct err err;
     enum weight_type type;
-    *p = (struct passes){.runtime = runtime};
+    *p = (struct passes){.model = model, .team = team};
     take(p);
     check(arena_init(&p->arena, &err), &err);
     take(p);
     check(kv_type_parse(kv, &type, &err), &err);
-    check(kv_pool_init(&p->pool, &runtime->model.config, runtime->model.n_blocks, kv_pages(most),
-                       type, &err),
+    check(kv_pool_init(&p->pool, &model->config, model->n_blocks, kv_pages(most), type, &err),
           &err);
     check(kv_init(&p->kv, &p->pool, most, &err), &err);
 }
@@ -92,10 +92,10 @@ static void passes_init(struct passes *p, struct runtime *runtime, const char *k
 static void pass_lane(struct lane *lane, void *arg)
 {
     struct passes *p = arg;
-    struct pass pass = {&p->runtime->model, p->rows, p->n, attend_cached, NULL};
+    struct pass pass = {p->model, p->rows, p->n, attend_cached, NULL};
     trunk_forward(lane, &pass, &p->acts, p->tokens + p->first, p->z);
     heads_verify(lane, &pass, &p->work, p->z, p->all, p->n, false, p->h);
-    model_logits(lane, &p->runtime->model, 0, 1, p->h, p->n, p->normed, p->logits);
+    model_logits(lane, p->model, 0, 1, p->h, p->n, p->normed, p->logits);
 }
 
 /* Calls `use` with the logits of each token. */
@@ -103,7 +103,7 @@ static void passes_run(struct passes *p, const int32_t *tokens, int n,
                        void (*use)(const float *logits, int vocab, int32_t next, FILE *out),
                        FILE *out)
 {
-    size_t stride = model_logits_stride(&p->runtime->model);
+    size_t stride = model_logits_stride(p->model);
     kv_truncate(&p->kv, 0);
     if (!kv_reserve(&p->kv, n))
         fail("too few pages");
@@ -114,9 +114,9 @@ static void passes_run(struct passes *p, const int32_t *tokens, int n,
             p->rows[i] = row_in_place(&p->kv, p->first + i);
             p->all[i] = i;
         }
-        team_run(&p->runtime->team, pass_lane, p);
+        team_run(p->team, pass_lane, p);
         for (int i = 0; i < p->n; i++)
-            use(p->logits + (size_t)i * stride, p->runtime->model.config.vocab,
+            use(p->logits + (size_t)i * stride, p->model->config.vocab,
                 p->first + i + 1 < n ? tokens[p->first + i + 1] : -1, out);
     }
 }
@@ -219,16 +219,23 @@ int main(int argc, char **argv)
         most = list[i].n > most ? list[i].n : most;
     o.runtime.model = words[0];
     o.runtime.context = most + o.count + 1;
-    check(runtime_init(&runtime, &o.runtime, &err), &err);
     FILE *out = fopen(words[3], "wb");
     if (!out)
         fail("OUT cannot be written");
     if (!strcmp(words[1], "greedy")) {
+        check(runtime_init(&runtime, &o.runtime, &err), &err);
         greedy(&runtime, &o, list, n, out);
         return fclose(out);
     }
     struct passes p;
-    passes_init(&p, &runtime, o.kv, most);
+    struct team *team = &runtime.team;
+    int type;
+    check(kernels_init(o.runtime.isa, &err), &err);
+    check(weight_type_parse(o.runtime.weights, &type, &err), &err);
+    check(team_init(team, o.runtime.threads, &err), &err);
+    check(model_open(&runtime.model, words[0], type, most, team, &err), &err);
+    check(team_reserve(team, model_lane_bytes(&runtime.model), &err), &err);
+    passes_init(&p, &runtime.model, team, o.kv, most);
     bool nll = !strcmp(words[1], "nll");
     for (int i = 0; i < n && !nll; i++)
         passes_run(&p, list[i].tokens, list[i].n, put_logits, out);

@@ -158,7 +158,9 @@ def make_mtp():
     draw_hf(model, seed=99)
     generator = torch.Generator().manual_seed(100)
     norms = 1 + 0.3 * torch.randn(heads, config.hidden_size, generator=generator)
-    model, norms = model.bfloat16().float(), norms.bfloat16().float()
+    for p in model.parameters():  # not the module: its frequencies of rotation are no weights
+        p.data = p.data.bfloat16().float()
+    norms = norms.bfloat16().float()
 
     def name_of(name):
         for i in range(heads - 1):
