@@ -19,6 +19,8 @@ static const struct arch {
 struct gguf_model {
     struct gguf gguf;
     const struct arch *arch;
+    float rope_scaling; /* what all frequencies of rotation are divided by */
+    float rope_factors[HEAD_DIM_MAX / 2];
 };
 
 /* ---- tensors ---- */
@@ -45,13 +47,56 @@ static const char *const names[ROLES] = {
 };
 
 /* names[role] with the layer's number in it. */
+static void layer_name(enum role role, int layer, char *name, size_t size)
+{
+    if (role_of_layer(role))
+        snprintf(name, size, "blk.%d%s", layer, names[role] + strlen("blk.%d"));
+    else
+        snprintf(name, size, "%s", names[role]);
+}
+
 static const struct gguf_tensor *tensor(const struct gguf *g, enum role role, int layer, char *name,
                                         size_t size)
 {
-    snprintf(name, size, "%s", names[role]);
-    if (role_of_layer(role))
-        snprintf(name, size, "blk.%d%s", layer, names[role] + strlen("blk.%d"));
+    layer_name(role, layer, name, size);
     return gguf_tensor(g, name);
+}
+
+static bool has_role(const struct config *c, enum role role)
+{
+    if (role == ROLE_BQ || role == ROLE_BK || role == ROLE_BV)
+        return c->qkv_bias;
+    if (role == ROLE_Q_NORM || role == ROLE_K_NORM)
+        return c->qk_norm;
+    return names[role] != NULL;
+}
+
+static bool is_read(const struct gguf_tensor *t, const struct config *c)
+{
+    char name[80];
+    int layer = 0;
+    sscanf(t->name, "blk.%d.", &layer);
+    bool within = layer >= 0 && layer < c->n_layers;
+    for (int role = 0; role < ROLES; role++) {
+        if (!has_role(c, (enum role)role) || (role_of_layer((enum role)role) && !within))
+            continue;
+        layer_name((enum role)role, layer, name, sizeof name);
+        if (!strcmp(name, t->name))
+            return true;
+    }
+    return false;
+}
+
+/* A tensor that nobody reads would be a part of the model that is missing from what it computes. */
+static int refuse_unread(const struct gguf_model *m, const struct config *c, struct err *err)
+{
+    for (size_t i = 0; i < m->gguf.n_tensors; i++)
+        if (!is_read(&m->gguf.tensors[i], c))
+            return err_set(err, ERR_INVALID,
+                           "%s: tensor '%s' belongs to no part of a %s model of %d layers that is "
+                           "supported",
+                           m->gguf.path, m->gguf.tensors[i].name, m->arch->name, c->n_layers);
+    return 0;
 }
 
 static int find(const struct source *source, const struct place *place, int n_dims,
@@ -59,7 +104,14 @@ static int find(const struct source *source, const struct place *place, int n_di
 {
     const struct gguf_model *model = source->data;
     char name[80];
-    (void)shape;
+    place_name(place, name, sizeof name);
+    if (place->role == ROLE_ROPE_FACTORS && model->rope_scaling != 1) {
+        *m = (struct matrix){.name = "rope.scaling.factor",
+                             .data = (const unsigned char *)model->rope_factors,
+                             .rows = 1,
+                             .inputs = shape[0]};
+        return 0;
+    }
     const struct gguf_tensor *t =
         place->head < 0 && names[place->role]
             ? tensor(&model->gguf, place->role, place->layer, name, sizeof name)
@@ -144,10 +196,7 @@ static int refuse_unsupported(const struct gguf_model *m, int context, struct er
                                          "attention.sliding_window"};
     static const char *const words[] = {"%d experts", "%d next-token layers",
                                         "a sliding window of %d"};
-    char key[96], what[64];
-    const char *scaling;
-    size_t len;
-    bool found;
+    char what[64];
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         int n = 0, rc = get_int(m, counts[i], &n, false, err);
         if (rc)
@@ -157,12 +206,40 @@ static int refuse_unsupported(const struct gguf_model *m, int context, struct er
         snprintf(what, sizeof what, words[i], n);
         return err_set(err, ERR_INVALID, "%s: %s is not supported yet", m->gguf.path, what);
     }
-    key_of(m, "rope.scaling.type", key, sizeof key);
-    int rc = gguf_get_string(&m->gguf, key, &scaling, &len, &found, err);
-    if (!rc && found && !(len == 4 && !memcmp(scaling, "none", 4)) &&
-        !(len == 6 && !memcmp(scaling, "linear", 6)))
+    return 0;
+}
+
+/* As llama.cpp: without a type, scaling is linear; without a factor, or with 0, there is none.
+ * Every frequency is divided by it. */
+static int read_rope_scaling(struct gguf_model *m, struct err *err)
+{
+    char key[96];
+    const char *type = "linear";
+    size_t len = strlen(type);
+    bool found;
+    int rc = gguf_get_string(&m->gguf, key_of(m, "rope.scaling.type", key, sizeof key), &type, &len,
+                             &found, err);
+    bool none = len == 4 && !memcmp(type, "none", 4);
+    if (!rc && !none && !(len == 6 && !memcmp(type, "linear", 6)))
         rc = err_set(err, ERR_INVALID, "%s: '%s' is '%.*s', which is not supported yet",
-                     m->gguf.path, key, len < 60 ? (int)len : 60, scaling);
+                     m->gguf.path, key, len < 60 ? (int)len : 60, type);
+    m->rope_scaling = 0;
+    if (!rc)
+        rc = get_real(m, "rope.scale_linear", &m->rope_scaling, false, err);
+    if (!rc)
+        rc = get_real(m, "rope.scaling.factor", &m->rope_scaling, false, err);
+    if (none || m->rope_scaling == 0)
+        m->rope_scaling = 1;
+    if (!rc && !(m->rope_scaling > 0 && m->rope_scaling <= 1e6f))
+        rc = err_set(err, ERR_INVALID, "%s: '%s' is %g, but must be above 0 and at most 1e6",
+                     m->gguf.path, key_of(m, "rope.scaling.factor", key, sizeof key),
+                     (double)m->rope_scaling);
+    if (!rc && m->rope_scaling != 1 && gguf_tensor(&m->gguf, names[ROLE_ROPE_FACTORS]))
+        rc = err_set(err, ERR_INVALID, "%s: '%s' beside tensor '%s' is not supported yet",
+                     m->gguf.path, key_of(m, "rope.scaling.factor", key, sizeof key),
+                     names[ROLE_ROPE_FACTORS]);
+    for (int i = 0; i < HEAD_DIM_MAX / 2; i++)
+        m->rope_factors[i] = m->rope_scaling;
     return rc;
 }
 
@@ -215,16 +292,16 @@ static int read_config(struct gguf_model *m, struct config *c, struct err *err)
         (rc = read_heads(m, c, err)) || (rc = read_vocab_size(m, c, err)) ||
         (rc = get_real(m, "attention.layer_norm_rms_epsilon", &c->norm_eps, true, err)) ||
         (rc = get_real(m, "rope.freq_base", &c->rope_theta, false, err)) ||
-        (rc = refuse_unsupported(m, c->context, err)) ||
+        (rc = refuse_unsupported(m, c->context, err)) || (rc = read_rope_scaling(m, err)) ||
         (rc = gguf_get_token(&m->gguf, "tokenizer.ggml.bos_token_id", &c->bos, err)) ||
         (rc = gguf_get_token(&m->gguf, "tokenizer.ggml.eos_token_id", &c->eos, err)))
         return rc;
     c->tied = !gguf_tensor(&m->gguf, names[ROLE_OUTPUT]);
-    c->rope_factors = gguf_tensor(&m->gguf, names[ROLE_ROPE_FACTORS]) != NULL;
+    c->rope_factors = m->rope_scaling != 1 || gguf_tensor(&m->gguf, names[ROLE_ROPE_FACTORS]);
     c->qkv_bias = tensor(&m->gguf, ROLE_BQ, 0, name, sizeof name) != NULL;
     c->qk_norm = tensor(&m->gguf, ROLE_Q_NORM, 0, name, sizeof name) != NULL;
     rc = config_check(c, err);
-    return rc ? err_prefix(err, rc, "%s", m->gguf.path) : 0;
+    return rc ? err_prefix(err, rc, "%s", m->gguf.path) : refuse_unread(m, c, err);
 }
 
 static int vocab(const struct source *source, struct vocab *vocab, struct err *err)
@@ -254,15 +331,34 @@ static void release(struct source *source)
 
 static const struct source_type type = {find, vocab, chat_template, rest, release};
 
-int gguf_source_open(struct source *source, struct err *err)
+static struct gguf_model *begin(struct source *source, struct err *err)
 {
     struct gguf_model *m = calloc(1, sizeof *m);
     source->type = &type;
     source->data = m;
     if (!m)
-        return err_set(err, ERR_MEMORY, "%s: no memory left", source->path);
-    int rc = gguf_open(&m->gguf, source->path, err);
+        err_set(err, ERR_MEMORY, "%s: no memory left", source->path);
+    return m;
+}
+
+int gguf_source_open(struct source *source, struct err *err)
+{
+    struct gguf_model *m = begin(source, err);
+    int rc = m ? gguf_open(&m->gguf, source->path, err) : ERR_MEMORY;
     return rc ? rc : read_config(m, &source->config, err);
+}
+
+int gguf_source_parse(struct source *source, const void *bytes, size_t size, const char *where,
+                      struct err *err)
+{
+    *source = (struct source){.path = strdup(where)};
+    struct gguf_model *m = begin(source, err);
+    int rc = m ? gguf_parse(&m->gguf, bytes, size, where, err) : ERR_MEMORY;
+    if (!rc)
+        rc = read_config(m, &source->config, err);
+    if (rc)
+        source_release(source);
+    return rc;
 }
 
 const struct gguf *source_gguf(const struct source *source)

@@ -31,14 +31,15 @@ static int read_tokens(const struct gguf *g, struct vocab *vocab, struct err *er
         return err_set(err, ERR_INVALID, "%s: there are %zu tokens, %zu types and %zu scores",
                        g->path, tokens.n, types.n, scores.n);
     for (size_t i = 0; i < tokens.n && !rc; i++) {
-        size_t len, kind = has_types ? (size_t)gguf_next_number(&types) : 1;
+        size_t len;
+        double kind = has_types ? gguf_next_number(&types) : 1;
         const char *text = gguf_next_string(&tokens, &len);
         float score = has_scores ? (float)gguf_next_number(&scores) : 0;
-        if (kind >= sizeof kinds / sizeof *kinds)
-            rc = err_set(err, ERR_INVALID, "%s: token %zu is of type %zu, which GGUF has not",
+        if (!(kind >= 0 && kind < sizeof kinds / sizeof *kinds))
+            rc = err_set(err, ERR_INVALID, "%s: token %zu is of type %.0f, which GGUF has not",
                          g->path, i, kind);
         else
-            rc = vocab_add(vocab, text, len, kinds[kind], score, err);
+            rc = vocab_add(vocab, text, len, kinds[(int)kind], score, err);
     }
     return rc;
 }

@@ -8,6 +8,9 @@
 
 int headway_source_open(struct source *source, struct err *err);
 int gguf_source_open(struct source *source, struct err *err);
+/* The same over bytes in memory, which must outlive *source, as source_open (tests, fuzzing). */
+int gguf_source_parse(struct source *source, const void *bytes, size_t size, const char *where,
+                      struct err *err);
 int hf_source_open(struct source *source, struct err *err);
 int meta_source_open(struct source *source, struct err *err);
 

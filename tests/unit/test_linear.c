@@ -1,57 +1,49 @@
-/* Weight matrices: packing of stacked tensors in both types, and products that are right, the same
+/* Weight matrices: packing of stacked tensors of float types, and products that are right, the same
  * for any number of lanes, and the same for a row in whatever company. */
 #include "model/linear.h"
 #include "model/gemm.h"
-#include "tests/unit/numbers.h"
+#include "tests/unit/matrices.h"
 #include "tests/unit/unit.h"
-#include "weights/bf16.h"
 
-/* ---- tensors as a file has them: at any address ---- */
+/* ---- matrices as a file has them: at any address, all of one type ---- */
 
 struct stack {
-    int n, inputs, outputs;
+    int n, inputs, outputs, type; /* what they are packed as */
+    struct drawn drawn[3];
     struct matrix list[3];
-    char *bytes[3];
-    float *w; /* (outputs, inputs), what the tensors hold */
+    double *w; /* (outputs, inputs) as packed */
+    float *plain;
 };
 
+/* Only float types: quantised ones are in test_quant.c. */
 static void stack_draw(struct stack *s, struct draws *d)
 {
+    enum weight_type from = (enum weight_type)draw_below(d, 3);
     *s = (struct stack){.n = 1 + draw_below(d, 3), .inputs = 2 + 2 * draw_below(d, 60)};
-    enum dtype type = draw_below(d, 2) ? DTYPE_F32 : DTYPE_BF16;
-    int rows[3];
-    for (int i = 0; i < s->n; i++)
-        s->outputs += rows[i] = 1 + draw_below(d, 50);
-    s->w = malloc((size_t)s->outputs * (size_t)s->inputs * sizeof(float));
-    assert_non_null(s->w);
-    float *w = s->w;
+    s->type = draw_below(d, 2) ? WEIGHT_STORED : draw_below(d, 2);
     for (int i = 0; i < s->n; i++) {
-        size_t count = (size_t)rows[i] * (size_t)s->inputs, size = count * dtype_size(type);
-        s->bytes[i] = malloc(size + 1);
-        assert_non_null(s->bytes[i]);
-        draw_normals(d, 1, w, count);
-        for (size_t j = 0; j < count; j++, w++) {
-            uint16_t bits = bf16_from_float(*w);
-            if (type == DTYPE_F32) {
-                memcpy(s->bytes[i] + 1 + j * 4, w, 4);
-                continue;
-            }
-            memcpy(s->bytes[i] + 1 + j * 2, &bits, 2);
-            *w = bf16_to_float(bits);
-        }
-        s->list[i] = (struct matrix){.name = "w",
-                                     .data = (const unsigned char *)s->bytes[i] + 1,
-                                     .type = type == DTYPE_F32 ? WEIGHT_F32 : WEIGHT_BF16,
-                                     .rows = (size_t)rows[i],
-                                     .inputs = (size_t)s->inputs};
+        int rows = 1 + draw_below(d, 50), half_split = rows % 4 || draw_below(d, 2) ? 0 : 4;
+        s->outputs += rows;
+        drawn_make(&s->drawn[i], d, from, (size_t)rows, (size_t)s->inputs, half_split, false);
+        s->list[i] = s->drawn[i].m;
     }
+    size_t inputs = (size_t)s->inputs, count = (size_t)s->outputs * inputs;
+    s->w = malloc(count * sizeof *s->w);
+    s->plain = malloc(count * sizeof *s->plain);
+    assert_true(s->w && s->plain);
+    double *w = s->w;
+    for (int i = 0; i < s->n; w += s->drawn[i].m.rows * inputs, i++)
+        drawn_convert(&s->drawn[i], s->type, w);
+    for (size_t i = 0; i < count; i++)
+        s->plain[i] = (float)s->w[i];
 }
 
 static void stack_free(struct stack *s)
 {
-    free(s->w);
     for (int i = 0; i < s->n; i++)
-        free(s->bytes[i]);
+        drawn_free(&s->drawn[i]);
+    free(s->w);
+    free(s->plain);
 }
 
 /* ---- products ---- */
@@ -95,17 +87,13 @@ static void product_run(struct product *p, int lanes)
     team_release(&team);
 }
 
-/* The row in double precision, W rounded to the type it is packed in. */
+/* The row in double precision. */
 static void row_right(const struct product *p, const struct stack *s, size_t r, double *right)
 {
     for (size_t o = 0; o < (size_t)s->outputs; o++) {
         double sum = p->residual == NONE ? 0 : p->r[r * p->y_stride + o];
-        for (size_t k = 0; k < (size_t)s->inputs; k++) {
-            float w = s->w[o * (size_t)s->inputs + k];
-            if (p->l.parts[0].type == WEIGHT_BF16)
-                w = bf16_to_float(bf16_from_float(w));
-            sum += (double)w * p->x[r * p->x_stride + k];
-        }
+        for (size_t k = 0; k < (size_t)s->inputs; k++)
+            sum += s->w[o * (size_t)s->inputs + k] * (double)p->x[r * p->x_stride + k];
         right[o] = sum;
     }
 }
@@ -129,8 +117,9 @@ static void packed_products_are_right(void **state)
         struct stack s;
         struct err err;
         stack_draw(&s, &d);
-        assert_ok(linear_pack(&p.l, draw_below(&d, 2), s.list, s.n, NULL, &err), err);
+        assert_ok(linear_pack(&p.l, s.type, s.list, s.n, NULL, &err), err);
         assert_int_equal(p.l.outputs, s.outputs);
+        assert_int_equal(p.l.n_parts, 1);
         assert_int_equal(linear_stride(&p.l), (s.outputs + 15) / 16 * 16);
         product_draw(&p, &d, s.inputs);
         product_run(&p, 1);
@@ -155,7 +144,7 @@ static void lanes_and_company_change_nothing(void **state)
         struct stack s;
         struct err err;
         stack_draw(&s, &d);
-        assert_ok(linear_pack(&p.l, draw_below(&d, 2), s.list, s.n, NULL, &err), err);
+        assert_ok(linear_pack(&p.l, s.type, s.list, s.n, NULL, &err), err);
         product_draw(&p, &d, s.inputs);
         product_run(&p, 1);
         memcpy(alone, p.y, sizeof alone);
@@ -182,7 +171,7 @@ static void plain_products_are_right(void **state)
         struct draws d = {seed, 0};
         struct stack s;
         stack_draw(&s, &d);
-        p.l = (struct linear){.inputs = s.inputs, .outputs = s.outputs, .dense = s.w};
+        p.l = (struct linear){.inputs = s.inputs, .outputs = s.outputs, .dense = s.plain};
         product_draw(&p, &d, s.inputs);
         product_run(&p, 1 + (int)(seed % 3));
         expect_right(&p, &s);
@@ -219,6 +208,29 @@ static void random_weights_have_their_deviation(void **state)
     team_release(&team);
 }
 
+/* Norm weights and biases of heads that stand in the order of half-split rotation. */
+static void vectors_come_in_the_order_of_rows(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        struct draws d = {seed, 0};
+        int size = 16 * (1 + draw_below(&d, 16)), heads = 1 + draw_below(&d, 4);
+        struct drawn x;
+        float row[4 * 256], file[4 * 256];
+        drawn_make(&x, &d, (enum weight_type)draw_below(&d, 3), 1, (size_t)(size * heads), 0,
+                   false);
+        matrix_row(&x.m, 0, row);
+        for (int i = 0; i < size * heads; i++)
+            assert_true((double)row[i] == x.w[i]);
+        memcpy(file, row, sizeof file);
+        x.m.half_split = size;
+        matrix_row(&x.m, 0, row);
+        for (int i = 0; i < size * heads; i++)
+            assert_true(row[adjacent((size_t)i, (size_t)size)] == file[i]);
+        drawn_free(&x);
+    }
+}
+
 static int choose(void **state)
 {
     (void)state;
@@ -234,6 +246,7 @@ int main(void)
         cmocka_unit_test(lanes_and_company_change_nothing),
         cmocka_unit_test(plain_products_are_right),
         cmocka_unit_test(random_weights_have_their_deviation),
+        cmocka_unit_test(vectors_come_in_the_order_of_rows),
     };
     return cmocka_run_group_tests_name("linear", tests, choose, NULL);
 }

@@ -402,7 +402,7 @@ static void products_are_right_and_the_same_on_every_path(void **state)
     static float first[ROWS_MOST * STRIDE_MOST];
     struct error e = {0};
     struct err err;
-    for (uint64_t seed = 1; seed <= 150; seed++) {
+    for (uint64_t seed = 1; seed <= 300; seed++) {
         struct draws d = {seed, 0};
         size_t n;
         product_draw(&p, &d);

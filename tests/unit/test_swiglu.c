@@ -2,49 +2,59 @@
  * are to be quantised: the same bits as its parts one after another, for all types of both
  * matrices, any shape, number of rows and of lanes, on every kernel path. */
 #include "model/linear.h"
-#include "tests/unit/numbers.h"
+#include "tests/unit/matrices.h"
 #include "tests/unit/unit.h"
 
-#define DIM_MOST 96
-#define HIDDEN_MOST 272
+#define DIM_MOST 512
+#define HIDDEN_MOST 768
 #define ROWS_MOST 140 /* more than two lots of QUANT_ROWS */
 
 struct network {
     int dim, hidden, rows;
-    float *w[3]; /* gate, up (hidden, dim); down (dim, hidden) */
+    struct drawn file[3]; /* gate, up (hidden, dim); down (dim, hidden) */
     struct linear gated, gate, up, down;
     float x[ROWS_MOST * DIM_MOST], y[ROWS_MOST * DIM_MOST];
-    char act[ROWS_MOST * HIDDEN_MOST * 8];
+    char act[ROWS_MOST * HIDDEN_MOST * 4 + 65536];
 };
 
-static struct matrix matrix_draw(struct draws *d, float **w, int rows, int inputs)
+/* Any type, as it is in the file or converted, with inputs that are a multiple of `inputs`. */
+static enum weight_type type_draw(struct draws *d, int inputs)
 {
-    size_t count = (size_t)rows * (size_t)inputs;
-    *w = malloc(count * sizeof **w);
-    assert_non_null(*w);
-    draw_normals(d, 0.1, *w, count);
-    return (struct matrix){.name = "w",
-                           .type = WEIGHT_F32,
-                           .data = (const unsigned char *)*w,
-                           .rows = (size_t)rows,
-                           .inputs = (size_t)inputs};
+    enum weight_type type;
+    do
+        type = (enum weight_type)draw_below(d, WEIGHT_TYPES);
+    while (inputs % inputs_of_type(type));
+    return type;
+}
+
+static int width_draw(struct draws *d, int most)
+{
+    static const int units[] = {16, GROUP, BLOCK};
+    int unit = units[draw_below(d, 3)], n = most / unit;
+    return unit * (1 + draw_below(d, n < 20 ? n : 20));
 }
 
 static void network_draw(struct network *n, struct draws *d)
 {
+    static const int types[] = {WEIGHT_F32, WEIGHT_BF16, WEIGHT_Q8, WEIGHT_Q4};
     struct err err;
-    static const enum weight_type types[] = {WEIGHT_F32, WEIGHT_BF16, WEIGHT_Q8, WEIGHT_Q4};
-    enum weight_type first = types[draw_below(d, 4)], second = types[draw_below(d, 4)];
-    n->dim = 16 * (1 + draw_below(d, DIM_MOST / 16));
-    n->hidden = 16 * (1 + draw_below(d, HIDDEN_MOST / 16));
+    n->dim = width_draw(d, DIM_MOST);
+    n->hidden = width_draw(d, HIDDEN_MOST);
     n->rows = 1 + draw_below(d, draw_below(d, 3) ? 20 : ROWS_MOST);
-    struct matrix m[] = {matrix_draw(d, &n->w[0], n->hidden, n->dim),
-                         matrix_draw(d, &n->w[1], n->hidden, n->dim),
-                         matrix_draw(d, &n->w[2], n->dim, n->hidden)};
-    assert_ok(linear_pack_gated(&n->gated, first, m, NULL, &err), err);
-    assert_ok(linear_pack(&n->gate, first, &m[0], 1, NULL, &err), err);
-    assert_ok(linear_pack(&n->up, first, &m[1], 1, NULL, &err), err);
-    assert_ok(linear_pack(&n->down, second, &m[2], 1, NULL, &err), err);
+    int as = draw_below(d, 4) ? WEIGHT_STORED : types[draw_below(d, 4)];
+    struct matrix m[3];
+    for (int i = 0; i < 3; i++) {
+        int rows = i < 2 ? n->hidden : n->dim, inputs = i < 2 ? n->dim : n->hidden;
+        enum weight_type type = type_draw(d, inputs);
+        if (i == 1 && draw_below(d, 2))
+            type = m[0].type;
+        drawn_make(&n->file[i], d, type, (size_t)rows, (size_t)inputs, 0, false);
+        m[i] = n->file[i].m;
+    }
+    assert_ok(linear_pack_gated(&n->gated, as, m, NULL, &err), err);
+    assert_ok(linear_pack(&n->gate, as, &m[0], 1, NULL, &err), err);
+    assert_ok(linear_pack(&n->up, as, &m[1], 1, NULL, &err), err);
+    assert_ok(linear_pack(&n->down, as, &m[2], 1, NULL, &err), err);
     draw_normals(d, 1, n->x, ROWS_MOST * DIM_MOST);
 }
 
@@ -55,7 +65,7 @@ static void network_free(struct network *n)
     linear_release(&n->up);
     linear_release(&n->down);
     for (int i = 0; i < 3; i++)
-        free(n->w[i]);
+        drawn_free(&n->file[i]);
 }
 
 static void network_lane(struct lane *lane, void *arg)
