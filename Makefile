@@ -84,9 +84,17 @@ endif
 
 DEPS := $(if $(filter run test bench fuzz deps,$(MAKECMDGOALS)),$(BUILD)/deps.stamp)
 
-$(BUILD)/%.o: %.c Makefile | $(DEPS)
+# How files are compiled, written down when it changes.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CC) $(CFLAGS) $(AVX512)' | cmp -s - $@ || echo '$(CC) $(CFLAGS) $(AVX512)' >$@
+
+$(BUILD)/%.o: %.c $(BUILD)/flags | $(DEPS)
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(call isa,$<) -c $< -o $@
+
+# It takes the page in as it is.
+$(BUILD)/server/page.o: server/web/page.html
 
 # ---- linking: the server has neither gradients nor a library for them ----
 
@@ -113,9 +121,15 @@ $(BUILD)/every.a: $(EVERY)
 TEST_LIBS := -lmicrohttpd $(SGEMM) $(TEXT_LIBS) -luv -lm -lpthread
 $(TESTS): %: %.o $(BUILD)/every.a
 	$(link) -lcmocka $(TEST_LIBS)
+# What tests/parity/compare_tokenizers.py asks; no test by itself.
+$(BUILD)/tests/parity/tokenize_main: $(BUILD)/tests/parity/tokenize_main.o $(WEIGHTS) $(TEXT) $(BASE)
+	$(link) $(TEXT_LIBS) -lm -lpthread
 $(FUZZERS): %: %.o $(BUILD)/every.a
 	$(link) -fsanitize=fuzzer $(TEST_LIBS)
 
+# What a model says of given tokens, for a reference; no test by itself.
+$(BUILD)/tests/parity/logits_main: $(BUILD)/tests/parity/logits_main.o $(SERVING)
+	$(link) $(TEXT_LIBS) -lm -lpthread
 # Renders chat templates for tests/parity/compare_templates.py.
 $(BUILD)/tests/parity/template_main: $(BUILD)/tests/parity/template_main.o $(TEXT) $(BASE)
 	$(link) $(TEXT_LIBS) -lm
@@ -180,6 +194,6 @@ format:
 clean:
 	rm -rf build build-*
 
-.PHONY: all run bench test build-tests fuzz deps format clean
+.PHONY: FORCE all run bench test build-tests fuzz deps format clean
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

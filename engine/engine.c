@@ -184,9 +184,9 @@ static int load(struct engine *e, const struct engine_options *o, struct err *er
                                    .vocab = c->vocab,
                                    .context = s->context,
                                    .max_sequences = s->max_sequences,
-                                   .bos = c->bos,
-                                   .ends = &c->eos,
-                                   .n_ends = c->eos >= 0,
+                                   .tokenizer = e->runtime.tokenizer,
+                                   .chat_template = e->runtime.chat_template.data,
+                                   .chat_template_len = e->runtime.chat_template.len,
                                    .parameters = e->runtime.model.params.count,
                                    .threads = e->runtime.team.n};
     return e->folder && e->running
@@ -233,17 +233,6 @@ void engine_close(struct engine *e)
 const struct engine_info *engine_info(const struct engine *e)
 {
     return &e->info;
-}
-
-size_t engine_encode(const struct engine *e, const char *text, size_t len, int32_t *tokens,
-                     size_t max)
-{
-    return tokenizer_encode(&e->runtime.tokenizer, text, len, tokens, max);
-}
-
-const char *engine_token_bytes(const struct engine *e, int32_t token, size_t *len)
-{
-    return tokenizer_bytes(&e->runtime.tokenizer, token, len);
 }
 
 int engine_submit(struct engine *e, const struct engine_request *request, uint64_t *id,

@@ -21,9 +21,10 @@
 #define ENGINE_DRAFTS_MAX 31 /* drafts of a step: prediction heads less one */
 
 struct engine;
+struct tokenizer; /* text/tokenizer.h */
 
 struct engine_options {
-    const char *model;   /* folder with config.json and model.safetensors */
+    const char *model;   /* folder or file of a model (weights/source.h) */
     int threads;         /* compute team, 0 = as many as there are cores */
     int max_sequences;   /* decoded at the same time; more requests wait in the queue */
     int max_queue;       /* waiting requests; beyond it submit answers ERR_BUSY */
@@ -39,18 +40,18 @@ struct engine_options {
 
 /* What does not change while the engine runs. Strings live as long as the engine. */
 struct engine_info {
-    const char *model; /* the folder */
+    const char *model; /* its path */
     const char *kind;  /* head kind */
     const char *isa;   /* kernels in use */
     int n_predict;     /* prediction heads; drafts per step go up to n_predict - 1 */
     int vocab;
     int context; /* positions a request may use */
     int max_sequences;
-    int bos; /* -1 for none */
     size_t parameters;
     int threads;
-    const int32_t *ends; /* n_ends tokens that end a text */
-    int n_ends;
+    const struct tokenizer *tokenizer;
+    const char *chat_template; /* as the model brings it, chat_template_len bytes; 0: it has none */
+    size_t chat_template_len;
 };
 
 /* ---- requests ---- */
@@ -149,13 +150,6 @@ int engine_open(struct engine **engine, const struct engine_options *options, st
 void engine_close(struct engine *engine);
 
 const struct engine_info *engine_info(const struct engine *engine);
-
-/* Text to tokens with the model's tokenizer, as tokenizer_encode: at most max tokens are written,
- * the full count is returned. Any thread. */
-size_t engine_encode(const struct engine *engine, const char *text, size_t len, int32_t *tokens,
-                     size_t max);
-/* The bytes of one token; special tokens give none. Any thread. */
-const char *engine_token_bytes(const struct engine *engine, int32_t token, size_t *len);
 
 /* Queues a request and gives its id (never 0). ERR_INVALID names the field in a sentence, ERR_BUSY
  * when the queue is full. */

@@ -3,6 +3,25 @@
 
 #include <string.h>
 
+static int open_text(struct runtime *rt, struct err *err)
+{
+    struct vocab vocab = {0};
+    const struct source *source = &rt->model.source;
+    int rc = source_vocab(source, &vocab, err);
+    if (!rc && vocab.n_tokens > rt->model.config.vocab)
+        rc = err_set(err, ERR_INVALID,
+                     "%s: there are %d tokens, but the model's embedding has %d rows", source->path,
+                     vocab.n_tokens, rt->model.config.vocab);
+    if (!rc && (rc = tokenizer_init(&rt->tokenizer, &vocab, err)))
+        err_prefix(err, rc, "%s", source->path);
+    if (!rc)
+        rc = source_template(source, &rt->chat_template, err);
+    if (!rc && rt->chat_template.failed)
+        rc = err_set(err, ERR_MEMORY, "%s: no memory for the chat template", source->path);
+    vocab_release(&vocab);
+    return rc;
+}
+
 int runtime_init(struct runtime *rt, const struct runtime_options *o, struct err *err)
 {
     memset(rt, 0, sizeof *rt);
@@ -10,12 +29,12 @@ int runtime_init(struct runtime *rt, const struct runtime_options *o, struct err
     if (!rc)
         rc = weight_type_parse(o->weights ? o->weights : "stored", &weights, err);
     if (!rc)
-        rc = model_open(&rt->model, o->model, weights, o->context, err);
+        rc = team_init(&rt->team, o->threads, err);
     if (rc)
         return rc;
-    rc = tokenizer_open(&rt->tokenizer, o->model, &rt->model.config, err);
+    rc = model_open(&rt->model, o->model, weights, o->context, &rt->team, err);
     if (!rc)
-        rc = team_init(&rt->team, o->threads, err);
+        rc = open_text(rt, err);
     if (!rc)
         rc = team_reserve(&rt->team, model_lane_bytes(&rt->model), err);
     if (rc)
@@ -26,7 +45,8 @@ int runtime_init(struct runtime *rt, const struct runtime_options *o, struct err
 void runtime_release(struct runtime *rt)
 {
     team_release(&rt->team);
-    tokenizer_release(&rt->tokenizer);
+    tokenizer_free(rt->tokenizer);
+    buf_release(&rt->chat_template);
     model_release(&rt->model);
     memset(rt, 0, sizeof *rt);
 }

@@ -5,16 +5,17 @@
 
 #include "base/err.h"
 #include "model/model.h"
-#include "weights/tokenizer.h"
+#include "text/tokenizer.h"
 
 struct runtime {
     struct model model;
-    struct tokenizer tokenizer;
+    struct tokenizer *tokenizer;
+    struct buf chat_template; /* as the model brings it; empty: it has none */
     struct team team;
 };
 
 struct runtime_options {
-    const char *model;   /* folder with config.json and model.safetensors */
+    const char *model;   /* folder or file, as source_open */
     int threads;         /* 0 = as many as there are cores */
     int context;         /* rotary positions to prepare; 0 = the model's */
     const char *isa;     /* as in engine_options */

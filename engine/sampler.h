@@ -25,7 +25,7 @@
 #include "model/team.h"
 
 #define SAMPLER_RANKS_MAX 8
-#define SAMPLER_ENDS_MAX 8
+#define SAMPLER_ENDS_MAX 32
 
 struct sampler {
     float temperature, top_p, min_p;

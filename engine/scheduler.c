@@ -232,7 +232,8 @@ int scheduler_add(struct scheduler *s, const struct engine_request *r, struct er
     if (preempted || (running && kv_pages((int)r->n_tokens + 1) > s->pool.n_free))
         return err_set(err, ERR_BUSY, "no memory for its keys and values now: try again later");
     struct sequence *q = &s->sequences[slot];
-    int rc = sequence_start(q, r, &s->runtime->model.config, s->context, err);
+    int rc =
+        sequence_start(q, r, &s->runtime->model.config, s->runtime->tokenizer, s->context, err);
     if (rc)
         return rc;
     q->age = s->admitted++;

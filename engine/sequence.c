@@ -28,13 +28,15 @@ static void copy_stops(struct sequence *q, const struct engine_request *r)
 }
 
 int sequence_start(struct sequence *q, const struct engine_request *r, const struct config *c,
-                   int context, struct err *err)
+                   const struct tokenizer *tokenizer, int context, struct err *err)
 {
+    int n_ends;
+    const int32_t *ends = tokenizer_ends(tokenizer, &n_ends);
     q->prompt = r->prompt_logprobs ? calloc(r->n_tokens, sizeof *q->prompt) : NULL;
     if (r->prompt_logprobs && !q->prompt)
         return err_set(err, ERR_MEMORY, "no memory for the log-probabilities of %zu prompt tokens",
                        r->n_tokens);
-    int rc = sampler_init(&q->sampler, r, c->vocab, &c->eos, c->eos >= 0, err);
+    int rc = sampler_init(&q->sampler, r, c->vocab, ends, n_ends, err);
     if (rc) {
         free(q->prompt);
         q->prompt = NULL;
@@ -88,11 +90,21 @@ void sequence_release(struct sequence *q)
     kv_release(&q->kv);
 }
 
+static bool is_end(const struct tokenizer *tokenizer, int32_t token)
+{
+    int n;
+    const int32_t *ends = tokenizer_ends(tokenizer, &n);
+    for (int i = 0; i < n; i++)
+        if (ends[i] == token)
+            return true;
+    return false;
+}
+
 void sequence_commit(struct sequence *q, const struct tokenizer *tokenizer, int vocab,
                      int32_t token, const float *logits)
 {
     size_t len;
-    const char *bytes = tokenizer_bytes(tokenizer, token, &len);
+    const char *bytes = tokenizer_bytes(tokenizer, q->tokens[q->n_tokens - 1], token, &len);
     struct engine_token *t = &q->fresh[q->n_fresh++];
     bool early = q->n_tokens - q->n_prompt < q->min_tokens;
     if (q->logprobs)
@@ -103,7 +115,7 @@ void sequence_commit(struct sequence *q, const struct tokenizer *tokenizer, int 
     sampler_push(&q->sampler, token);
     if (q->speculation)
         lookup_append(&q->lookup, token);
-    if (token == tokenizer->eos && !q->ignore_eos && !early) {
+    if (is_end(tokenizer, token) && !q->ignore_eos && !early) {
         q->finish = FINISH_STOP;
         text_end(&q->text, &q->out);
     } else if (text_add(&q->text, bytes, len, q->n_tokens - q->n_prompt < q->min_tokens, &q->out)) {

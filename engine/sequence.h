@@ -19,7 +19,7 @@
 #include "engine/text.h"
 #include "heads/heads.h"
 #include "model/kv.h"
-#include "weights/tokenizer.h"
+#include "text/tokenizer.h"
 
 struct sequence {
     bool active;
@@ -83,7 +83,8 @@ void sequence_take(struct sequence *q, struct arena *arena, int context);
 
 /* Begins with a checked request. The pages are the scheduler's business. ERR_MEMORY. */
 int sequence_start(struct sequence *q, const struct engine_request *request,
-                   const struct config *config, int context, struct err *err);
+                   const struct config *config, const struct tokenizer *tokenizer, int context,
+                   struct err *err);
 /* Ends it, finished or not, and leaves its pages to others. */
 void sequence_end(struct sequence *q);
 /* Memory that outlives requests. */

@@ -4,42 +4,15 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Length of the character at s (Unicode 15, table 3-7), 0 when it may still be completed by more
- * bytes, negative: that many bytes can never become a character. */
-static int character(const unsigned char *s, size_t n)
-{
-    unsigned char first = s[0], low = 0x80, high = 0xbf;
-    int length = first < 0x80                    ? 1
-                 : first >= 0xc2 && first < 0xe0 ? 2
-                 : first >= 0xe0 && first < 0xf0 ? 3
-                 : first >= 0xf0 && first < 0xf5 ? 4
-                                                 : -1;
-    if (length < 2)
-        return length;
-    if (first == 0xe0)
-        low = 0xa0;
-    if (first == 0xed)
-        high = 0x9f;
-    if (first == 0xf0)
-        low = 0x90;
-    if (first == 0xf4)
-        high = 0x8f;
-    for (int i = 1; i < length; i++, low = 0x80, high = 0xbf) {
-        if ((size_t)i >= n)
-            return 0;
-        if (s[i] < low || s[i] > high)
-            return -i;
-    }
-    return length;
-}
+#include "text/utf8.h"
 
 /* Shows the first n held bytes; with `last`, an incomplete character at the end too. */
 static void show(struct text *text, size_t n, bool last, struct buf *out)
 {
-    const unsigned char *s = (const unsigned char *)text->held.data;
+    const char *s = text->held.data;
     size_t i = 0;
     while (i < n) {
-        int length = character(s + i, n - i);
+        int length = utf8_decode(s + i, n - i, NULL);
         if (length == 0 && !last)
             break;
         if (length > 0) {

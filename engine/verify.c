@@ -21,7 +21,7 @@ static int32_t sample(struct lane *lane, struct scheduler *s, struct sequence *q
     sampler_sample(lane, &q->sampler, logits, vocab, NULL, NULL, 1, q->chosen, work);
     int32_t token = q->chosen[0];
     if (lane->id == 0)
-        sequence_commit(q, &s->runtime->tokenizer, vocab, token, logits);
+        sequence_commit(q, s->runtime->tokenizer, vocab, token, logits);
     lane_barrier(lane);
     return token;
 }
@@ -75,7 +75,7 @@ void verify_lane(struct lane *lane, void *arg)
     const struct model *model = &s->runtime->model;
     struct pass pass = {model, p->rows, p->n_rows, attend_cached, NULL};
     trunk_forward(lane, &pass, &p->acts, p->tokens, p->z);
-    s->heads->verify(lane, &pass, p->head_work, p->z, p->out_rows, p->n_out, p->drafting, p->h);
+    heads_verify(lane, &pass, p->head_work, p->z, p->out_rows, p->n_out, p->drafting, p->h);
     model_logits(lane, model, 0, 1, p->h, p->n_out, p->normed, p->logits);
     scheduler_each(lane, s, p->slots, p->n_slots, choose);
 }

@@ -15,6 +15,18 @@ int head_states(const struct config *config)
     return type->states ? type->states(config) : 1;
 }
 
+void heads_verify(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,
+                  const int *out_rows, int n_out, bool drafting, float *h)
+{
+    const struct config *c = &pass->model->config;
+    if (!c->next_is_trunk) {
+        head_type(c->kind)->verify(lane, pass, work, x, out_rows, n_out, drafting, h);
+        return;
+    }
+    rows_gather(lane, c, x, out_rows, n_out, h);
+    lane_barrier(lane);
+}
+
 void head_work_take(struct head_work *work, struct arena *arena, const struct config *config,
                     int rows)
 {

@@ -50,6 +50,11 @@ struct head_type {
 const struct head_type *head_type(enum head_kind kind);
 int head_states(const struct config *config);
 
+/* verify() of the model's kind, or, where the trunk itself predicts the next token, h_0 = z of the
+ * rows asked for. */
+void heads_verify(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,
+                  const int *out_rows, int n_out, bool drafting, float *h);
+
 void head_work_take(struct head_work *work, struct arena *arena, const struct config *config,
                     int rows);
 

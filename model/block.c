@@ -19,7 +19,7 @@ void block_acts_take(struct block_acts *acts, struct arena *arena, const struct 
     acts->scale1 = arena_take(arena, n, sizeof(float));
     acts->qkv = arena_take(arena, n * qkv, sizeof(float));
     acts->lse = training ? arena_take(arena, n * (size_t)c->n_heads, sizeof(float)) : NULL;
-    acts->att = arena_take(arena, n * dim, sizeof(float));
+    acts->att = arena_take(arena, n * (size_t)(c->n_heads * c->head_dim), sizeof(float));
     acts->mid = arena_take(arena, n * dim, sizeof(float));
     acts->norm2 = arena_take(arena, n * dim, sizeof(float));
     acts->scale2 = arena_take(arena, n, sizeof(float));
@@ -151,6 +151,18 @@ static void attend_rows(struct lane *lane, const struct pass *pass, int block,
     }
 }
 
+/* Heads begin..end-1 of a row's queries, keys and values get what some models add to them. */
+static void adjust_heads(const struct config *c, const struct block *b, float *heads, int begin,
+                         int end)
+{
+    int size = c->head_dim, queries = c->n_heads, keys = c->n_kv_heads;
+    for (int i = begin * size; b->qkv_bias && i < end * size; i++)
+        heads[i] += b->qkv_bias[i];
+    for (int h = begin; b->q_norm && h < end && h < queries + keys; h++)
+        kernels.rmsnorm(heads + h * size, h < queries ? b->q_norm : b->k_norm, size, c->norm_eps,
+                        heads + h * size);
+}
+
 /* Lanes share the heads of queries, keys and values, each for all rows: neighbouring positions of a
  * cache share its lines. */
 static void rotate_and_cache(struct lane *lane, const struct pass *pass, int block, float *qkv)
@@ -165,6 +177,7 @@ static void rotate_and_cache(struct lane *lane, const struct pass *pass, int blo
         size_t at = (size_t)row->pos * size;
         float *heads = qkv + (size_t)r * stride;
         int rotated = end < queries + keys ? end : queries + keys;
+        adjust_heads(c, &m->blocks[block], heads, begin, end);
         if (begin < rotated)
             kernels.rope(heads + (size_t)begin * size, m->rope_cos + at, m->rope_sin + at,
                          rotated - begin, c->head_dim);
@@ -260,7 +273,7 @@ void block_forward(struct lane *lane, const struct pass *pass, int index, struct
         lane_barrier(lane);
         residual = acts->mid;
     }
-    linear_forward(lane, &b->wo, acts->att, dim, n_out, residual, acts->mid, dim);
+    linear_forward(lane, &b->wo, acts->att, (size_t)b->wo.inputs, n_out, residual, acts->mid, dim);
     lane_barrier(lane);
     feed_forward(lane, c, b, acts, n_out, y);
 }

@@ -8,7 +8,7 @@ void block_work_take(struct block_work *work, struct arena *arena, const struct 
     size_t qkv = (size_t)(c->n_heads + 2 * c->n_kv_heads) * (size_t)c->head_dim;
     work->dnorm = arena_take(arena, n * dim, sizeof(float));
     work->dqkv = arena_take(arena, n * qkv, sizeof(float));
-    work->datt = arena_take(arena, n * dim, sizeof(float));
+    work->datt = arena_take(arena, n * (size_t)(c->n_heads * c->head_dim), sizeof(float));
     work->dgate_up = arena_take(arena, n * 2 * hidden, sizeof(float));
     work->dact = arena_take(arena, n * hidden, sizeof(float));
 }
@@ -47,8 +47,9 @@ void block_backward(struct lane *lane, const struct pass *pass, int index, struc
     const struct model *model = pass->model;
     const struct config *c = &model->config;
     const struct block *b = &model->blocks[index];
-    const struct param *p = &model->params.list[model->params.blocks + index * BLOCK_PARAMS];
+    const struct param *p = &model->params.list[params_of_block(&model->params, index, 0)];
     size_t dim = (size_t)c->dim, hidden = (size_t)c->hidden, qkv = (size_t)b->wqkv.outputs;
+    size_t att = (size_t)b->wo.inputs;
     int n = pass->n;
 
     /* y = mid + W2 act */
@@ -63,8 +64,8 @@ void block_backward(struct lane *lane, const struct pass *pass, int index, struc
     rows_norm_backward(lane, c, acts->mid, b->ffn_norm, acts->scale2, work->dnorm, n, d,
                        grads + p[BLOCK_FFN_NORM].offset);
     /* mid = x + Wo att */
-    linear_backward_input(lane, &b->wo, d, dim, n, false, work->datt, dim);
-    linear_backward_weight(lane, &b->wo, acts->att, dim, d, dim, n);
+    linear_backward_input(lane, &b->wo, d, dim, n, false, work->datt, att);
+    linear_backward_weight(lane, &b->wo, acts->att, att, d, dim, n);
     lane_barrier(lane);
     attend_whole_backward(lane, pass, acts, work->datt, work->dqkv);
     lane_barrier(lane);

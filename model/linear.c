@@ -1,37 +1,40 @@
 /* Products of weight matrices with rows. Packing them is linear_pack.c. */
 #include "model/linear.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 linear_dense_fn *linear_dense;
 
+static int panels_of(int outputs)
+{
+    return (outputs + PANEL - 1) / PANEL;
+}
+
 size_t linear_stride(const struct linear *linear)
 {
-    return ((size_t)linear->outputs + PANEL - 1) / PANEL * PANEL;
+    return (size_t)panels_of(linear->outputs) * PANEL;
 }
 
 void linear_release(struct linear *linear)
 {
-    free(linear->packed);
+    for (int i = 0; i < linear->n_parts; i++)
+        free(linear->parts[i].data);
     memset(linear, 0, sizeof *linear);
 }
 
-static int bias_of(const struct linear *l)
+static bool quantised(enum weight_type type)
 {
-    return l->type == WEIGHT_Q8 ? Q8_BIAS : Q4_BIAS;
-}
-
-static bool quantised(const struct linear *l)
-{
-    return l->type >= WEIGHT_Q8;
+    return type >= WEIGHT_Q8;
 }
 
 /* ---- a lane's scratch: quantised rows, then rows of one unit of linear_swiglu ---- */
 
-#define GATED_PANELS 4 /* gate, up, gate, up: they make a group of what the next matrix reads */
-#define UNIT_GROUPS 2  /* at a time: enough panels for the kernels of one row */
-#define UNIT_STRIDE (UNIT_GROUPS * GATED_PANELS * PANEL)
+#define UNIT_PANELS 4 /* of the gate, and as many of what it lets through: the kernels' tiles */
+#define UNIT_WIDTH (UNIT_PANELS * PANEL)
+#define UNIT_STRIDE (2 * UNIT_WIDTH)
+#define GROUP_PANELS (GROUP / PANEL)
 
 static size_t pairs_bytes(int inputs)
 {
@@ -46,39 +49,75 @@ size_t linear_scratch_bytes(int inputs)
 
 /* ---- products ---- */
 
-/* Up to QUANT_ROWS rows; where the weights are quantised they are read from pairs, not x. */
-static void multiply(const struct linear *l, const float *x, size_t x_stride,
-                     const struct quant_pair *pairs, int rows, const void *w, int begin, int end,
+/* Rows that packed weights are multiplied with: floats, and, for each form that the weights want,
+ * the same rows quantised. */
+struct operand {
+    const float *x;
+    size_t x_stride;
+    int rows, inputs;
+    struct quant_pair *pairs; /* NULL when only the floats may be used */
+    int form;                 /* of the pairs; INT_MIN: of none */
+};
+
+/* Panels first..last-1 of a part, of up to QUANT_ROWS rows where the part is quantised. */
+static void multiply(struct operand *o, const struct packed *part, int first, int last,
                      const float *residual, float *y, size_t y_stride)
 {
-    if (quantised(l))
-        kernels.linear_quant[l->type](pairs, rows, quant_pairs(l->inputs), w, begin, end, residual,
-                                      y, y_stride);
-    else
-        kernels.linear[l->type](x, x_stride, rows, l->inputs, w, begin, end, residual, y, y_stride);
+    int pairs = quant_pairs(o->inputs);
+    if (!quantised(part->type)) {
+        kernels.linear[part->type](o->x, o->x_stride, o->rows, o->inputs, part->data, first, last,
+                                   residual, y, y_stride);
+        return;
+    }
+    if (o->form != quant_form(part->type)) {
+        kernels.quantize(part->type, o->x, o->x_stride, o->rows, o->inputs, 0, 2 * pairs, o->pairs,
+                         pairs);
+        o->form = quant_form(part->type);
+    }
+    kernels.linear_quant[part->type](o->pairs, o->rows, pairs, part->data, first, last, residual, y,
+                                     y_stride);
 }
 
-/* Quantises rows in the lane's scratch, if these weights want that. */
-static const struct quant_pair *quantize(struct lane *lane, const struct linear *l, const float *x,
-                                         size_t x_stride, int rows)
+/* Panels begin..end-1 of all, which may lie in several parts. */
+static void multiply_parts(struct operand *o, const struct linear *l, int begin, int end,
+                           const float *residual, float *y, size_t y_stride)
 {
-    int pairs = quant_pairs(l->inputs);
-    if (quantised(l))
-        kernels.quantize(x, x_stride, rows, l->inputs, bias_of(l), 0, 2 * pairs, lane->scratch,
-                         pairs);
-    return lane->scratch;
+    for (int i = 0, at = 0; i < l->n_parts; i++) {
+        int panels = panels_of(l->parts[i].outputs);
+        int first = begin > at ? begin - at : 0, last = end - at < panels ? end - at : panels;
+        if (first < last)
+            multiply(o, &l->parts[i], first, last, residual ? residual + at * PANEL : NULL,
+                     y + at * PANEL, y_stride);
+        at += panels;
+    }
+}
+
+static bool any_quantised(const struct linear *l)
+{
+    for (int i = 0; i < l->n_parts; i++)
+        if (quantised(l->parts[i].type))
+            return true;
+    return false;
 }
 
 struct prefetch linear_prefetch(const struct lane *lane, const struct linear *linear, size_t most)
 {
-    int begin, end, panels = (int)(linear_stride(linear) / PANEL);
+    int begin, end, at = 0;
     if (linear->dense)
         return (struct prefetch){NULL, NULL};
-    size_t panel_bytes = linear_bytes(linear) / (size_t)panels;
-    lane_share(lane, panels, 1, &begin, &end);
-    size_t size = (size_t)(end - begin) * panel_bytes;
-    const char *at = (const char *)linear->packed + (size_t)begin * panel_bytes;
-    return (struct prefetch){at, at + (size < most ? size : most)};
+    lane_share(lane, (int)(linear_stride(linear) / PANEL), 1, &begin, &end);
+    for (int i = 0; i < linear->n_parts; i++) {
+        const struct packed *part = &linear->parts[i];
+        int panels = panels_of(part->outputs);
+        if (begin < at + panels) {
+            int last = end - at < panels ? end - at : panels;
+            size_t size = (size_t)(last - (begin - at)) * part->panel_bytes;
+            const char *from = (const char *)part->data + (size_t)(begin - at) * part->panel_bytes;
+            return (struct prefetch){from, from + (size < most ? size : most)};
+        }
+        at += panels;
+    }
+    return (struct prefetch){NULL, NULL};
 }
 
 void linear_forward(struct lane *lane, const struct linear *linear, const float *x, size_t x_stride,
@@ -88,14 +127,17 @@ void linear_forward(struct lane *lane, const struct linear *linear, const float 
         linear_dense(lane, linear, x, x_stride, rows, residual, y, y_stride);
         return;
     }
-    int begin, end, most = quantised(linear) ? QUANT_ROWS : rows;
+    int begin, end, most = any_quantised(linear) ? QUANT_ROWS : rows;
     lane_share(lane, (int)(linear_stride(linear) / PANEL), 1, &begin, &end);
-    for (int first = 0, n; begin < end && first < rows; first += n) {
-        const float *from = x + (size_t)first * x_stride;
+    for (int first = 0; begin < end && first < rows; first += most) {
         size_t at = (size_t)first * y_stride;
-        n = rows - first < most ? rows - first : most;
-        multiply(linear, from, x_stride, quantize(lane, linear, from, x_stride, n), n,
-                 linear->packed, begin, end, residual ? residual + at : NULL, y + at, y_stride);
+        struct operand o = {x + (size_t)first * x_stride,
+                            x_stride,
+                            rows - first < most ? rows - first : most,
+                            linear->inputs,
+                            lane->scratch,
+                            INT_MIN};
+        multiply_parts(&o, linear, begin, end, residual ? residual + at : NULL, y + at, y_stride);
     }
 }
 
@@ -109,11 +151,11 @@ size_t linear_act_bytes(int rows, int width)
     return floats > codes ? floats : codes;
 }
 
-static void unit_swiglu(float *unit, int rows, int panels)
+/* Whether linear_swiglu leaves codes for the next matrix. A block of 256 channels is more than a
+ * unit has: those are quantised by linear_forward_act. */
+static bool takes_codes(const struct linear *next)
 {
-    for (int r = 0; r < rows; r++, unit += UNIT_STRIDE)
-        for (int p = 0; p < panels; p += 2)
-            kernels.swiglu(unit + p * PANEL, unit + (p + 1) * PANEL, PANEL, unit + p / 2 * PANEL);
+    return quantised(next->parts[0].type) && !quant_is_block(next->parts[0].type);
 }
 
 /* Channels of act from group g on, of rows first.. */
@@ -121,10 +163,10 @@ static void unit_put(const struct linear *next, const float *unit, int g, int fi
                      int width, void *act)
 {
     int groups = quant_groups(next->inputs), pairs = quant_pairs(next->inputs);
-    if (quantised(next)) {
+    if (takes_codes(next)) {
         struct quant_pair *to = (struct quant_pair *)act + first / QUANT_BLOCK * pairs;
         int last = g + quant_groups(width);
-        kernels.quantize(unit, UNIT_STRIDE, rows, width, bias_of(next), g,
+        kernels.quantize(next->parts[0].type, unit, UNIT_STRIDE, rows, width, g,
                          last < groups ? last : 2 * pairs, to, pairs);
         return;
     }
@@ -133,26 +175,34 @@ static void unit_put(const struct linear *next, const float *unit, int g, int fi
                (size_t)width * sizeof(float));
 }
 
+static struct packed part_from(const struct packed *part, int panel)
+{
+    struct packed from = *part;
+    from.data = (char *)part->data + (size_t)panel * part->panel_bytes;
+    return from;
+}
+
 void linear_swiglu(struct lane *lane, const struct linear *linear, const float *x, size_t x_stride,
                    int rows, const struct linear *next, void *act)
 {
-    const int panels = linear->outputs / PANEL;
-    const size_t panel_bytes = linear_bytes(linear) / (size_t)panels;
+    const struct packed *gate = &linear->parts[0], *up = &linear->parts[1];
     float *unit = (float *)((char *)lane->scratch + pairs_bytes(linear->inputs));
     int begin, end;
-    lane_share(lane, panels, GATED_PANELS, &begin, &end);
+    lane_share(lane, gate->outputs / PANEL, GROUP_PANELS, &begin, &end);
     for (int first = 0; begin < end && first < rows; first += QUANT_ROWS) {
-        const float *from = x + (size_t)first * x_stride;
         int n = rows - first < QUANT_ROWS ? rows - first : QUANT_ROWS;
-        const struct quant_pair *pairs = quantize(lane, linear, from, x_stride, n);
+        struct operand o = {
+            x + (size_t)first * x_stride, x_stride, n, linear->inputs, lane->scratch, INT_MIN};
         for (int panel = begin, take; panel < end; panel += take) {
-            int most = UNIT_GROUPS * GATED_PANELS;
-            take = end - panel < most ? end - panel : most;
-            multiply(linear, from, x_stride, pairs, n,
-                     (const char *)linear->packed + (size_t)panel * panel_bytes, 0, take, NULL,
-                     unit, UNIT_STRIDE);
-            unit_swiglu(unit, n, take);
-            unit_put(next, unit, panel / GATED_PANELS, first, n, take / 2 * PANEL, act);
+            take = end - panel < UNIT_PANELS ? end - panel : UNIT_PANELS;
+            struct packed some = part_from(gate, panel), other = part_from(up, panel);
+            multiply(&o, &some, 0, take, NULL, unit, UNIT_STRIDE);
+            multiply(&o, &other, 0, take, NULL, unit + UNIT_WIDTH, UNIT_STRIDE);
+            for (int r = 0; r < n; r++) {
+                float *row = unit + r * UNIT_STRIDE;
+                kernels.swiglu(row, row + UNIT_WIDTH, take * PANEL, row);
+            }
+            unit_put(next, unit, panel / GROUP_PANELS, first, n, take * PANEL, act);
         }
     }
 }
@@ -160,16 +210,18 @@ void linear_swiglu(struct lane *lane, const struct linear *linear, const float *
 void linear_forward_act(struct lane *lane, const struct linear *linear, const void *act, int rows,
                         const float *residual, float *y, size_t y_stride)
 {
-    if (!quantised(linear)) {
+    if (!takes_codes(linear)) {
         linear_forward(lane, linear, act, (size_t)linear->inputs, rows, residual, y, y_stride);
         return;
     }
     int begin, end, pairs = quant_pairs(linear->inputs);
+    const struct packed *part = &linear->parts[0];
     lane_share(lane, (int)(linear_stride(linear) / PANEL), 1, &begin, &end);
     for (int first = 0; begin < end && first < rows; first += QUANT_ROWS) {
         size_t at = (size_t)first * y_stride;
-        multiply(linear, NULL, 0, (const struct quant_pair *)act + first / QUANT_BLOCK * pairs,
-                 rows - first < QUANT_ROWS ? rows - first : QUANT_ROWS, linear->packed, begin, end,
-                 residual ? residual + at : NULL, y + at, y_stride);
+        kernels.linear_quant[part->type](
+            (const struct quant_pair *)act + first / QUANT_BLOCK * pairs,
+            rows - first < QUANT_ROWS ? rows - first : QUANT_ROWS, pairs, part->data, begin, end,
+            residual ? residual + at : NULL, y + at, y_stride);
     }
 }

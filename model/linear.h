@@ -12,12 +12,21 @@
 #include "model/team.h"
 #include "weights/matrix.h"
 
+/* Outputs of one type, packed. */
+struct packed {
+    enum weight_type type;
+    int outputs;        /* a multiple of PANEL, but for the last part */
+    size_t panel_bytes; /* of the PANEL outputs of a panel */
+    void *data;         /* panels (kernels.h), owned */
+};
+
+#define LINEAR_PARTS 3
 struct linear {
     int inputs, outputs;
-    enum weight_type type;
-    void *packed;       /* panels (kernels.h), owned; NULL for the trainer's plain matrices */
-    const float *dense; /* (outputs, inputs), borrowed, the trainer's */
-    float *dense_grad;  /* the same shape, borrowed, the trainer's */
+    struct packed parts[LINEAR_PARTS]; /* one behind the other along the outputs */
+    int n_parts;                       /* 0 for the trainer's plain matrices */
+    const float *dense;                /* (outputs, inputs), borrowed, the trainer's */
+    float *dense_grad;                 /* the same shape, borrowed, the trainer's */
 };
 
 /* How plain matrices are multiplied: set once by the trainer before its threads start (gemm.h),
@@ -27,22 +36,26 @@ typedef void linear_dense_fn(struct lane *lane, const struct linear *linear, con
                              size_t y_stride);
 extern linear_dense_fn *linear_dense;
 
-/* Packs n matrices of equal `inputs`, stacked along their outputs, into weights of any type.
+/* Packs n matrices of equal `inputs`, stacked along their outputs: into weights of that type, or,
+ * with WEIGHT_STORED, each as it is, codes and scales unchanged. Only the last may have outputs
+ * that are no multiple of PANEL. A team shares the work; NULL: the calling thread does it.
  * ERR_MEMORY. */
-int linear_pack(struct linear *linear, enum weight_type type, const struct matrix *matrices, int n,
-                struct err *err);
-/* Packs two matrices of one shape (F, inputs), gate and up, F a multiple of PANEL, panel by panel
- * interleaved: for linear_swiglu. ERR_MEMORY. */
-int linear_pack_gated(struct linear *linear, enum weight_type type, const struct matrix *matrices,
-                      struct err *err);
+int linear_pack(struct linear *linear, int type, const struct matrix *matrices, int n,
+                struct team *team, struct err *err);
+/* Packs two matrices of one shape (F, inputs), gate and up, F a multiple of PANEL, each as a part
+ * of its own: for linear_swiglu. ERR_MEMORY. */
+int linear_pack_gated(struct linear *linear, int type, const struct matrix *matrices,
+                      struct team *team, struct err *err);
 /* Random weights of mean 0 and a standard deviation of 1 / sqrt(inputs), made in their packed form
- * (headway-bench). inputs: a multiple of GROUP, outputs: of PANEL. ERR_MEMORY. */
+ * (headway-bench), in n_parts parts of equal size. inputs: a multiple of GROUP, outputs: of PANEL
+ * for each part. type: f32, bf16, q8 or q4. ERR_MEMORY. */
 int linear_random(struct linear *linear, enum weight_type type, int outputs, int inputs,
-                  uint64_t seed, struct err *err);
+                  int n_parts, uint64_t seed, struct err *err);
 void linear_release(struct linear *linear);
 
-/* Bytes of the packed weights. */
+/* Bytes of the packed weights; of so many, in that type. */
 size_t linear_bytes(const struct linear *linear);
+size_t packed_bytes(enum weight_type type, int outputs, int inputs);
 
 /* Floats a row of the result takes: outputs, rounded up to whole panels. */
 size_t linear_stride(const struct linear *linear);

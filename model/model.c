@@ -9,7 +9,8 @@
 
 #include "weights/bf16.h"
 
-static int rope_init(struct model *m, int positions, struct err *err)
+/* factors: what each pair's frequency is divided by, or NULL. */
+static int rope_init(struct model *m, int positions, const float *factors, struct err *err)
 {
     int k = m->config.head_dim;
     size_t n = (size_t)positions * (size_t)k * sizeof(float);
@@ -21,6 +22,8 @@ static int rope_init(struct model *m, int positions, struct err *err)
     for (int p = 0; p < positions; p++)
         for (int i = 0; i < k; i += 2) {
             double angle = p * pow(m->config.rope_theta, -(double)i / k);
+            if (factors)
+                angle /= (double)factors[i / 2];
             size_t at = (size_t)p * (size_t)k + (size_t)i;
             m->rope_cos[at] = m->rope_cos[at + 1] = (float)cos(angle);
             m->rope_sin[at] = (float)-sin(angle);
@@ -53,7 +56,10 @@ static int allocate(struct model *m, const struct config *config, struct err *er
     m->blocks = calloc((size_t)m->n_blocks + 1, sizeof *m->blocks);
     if (m->params.head_linear >= 0)
         m->head_linear = calloc((size_t)config->n_predict, sizeof *m->head_linear);
-    if (!m->blocks || (m->params.head_linear >= 0 && !m->head_linear))
+    if (config->head_norms)
+        m->head_norms = calloc((size_t)config->n_predict, sizeof *m->head_norms);
+    if (!m->blocks || (m->params.head_linear >= 0 && !m->head_linear) ||
+        (config->head_norms && !m->head_norms))
         return err_set(err, ERR_MEMORY, "no memory for %d layers", m->n_blocks);
     return 0;
 }
@@ -63,14 +69,14 @@ int model_over(struct model *m, const struct config *config, float *values, floa
 {
     int rc = allocate(m, config, err);
     if (!rc)
-        rc = rope_init(m, config->context, err);
+        rc = rope_init(m, config->context, NULL, err);
     if (rc) {
         model_release(m);
         return rc;
     }
     const struct params *p = &m->params;
     for (int i = 0; i < m->n_blocks; i++) {
-        int t = p->blocks + i * BLOCK_PARAMS;
+        int t = params_of_block(p, i, 0);
         m->blocks[i] = (struct block){
             .attn_norm = values + p->list[t + BLOCK_ATTN_NORM].offset,
             .ffn_norm = values + p->list[t + BLOCK_FFN_NORM].offset,
@@ -83,8 +89,10 @@ int model_over(struct model *m, const struct config *config, float *values, floa
     if (m->head_linear)
         for (int i = 0; i < config->n_predict; i++)
             m->head_linear[i] = over(p, p->head_linear + i, 1, values, grads);
-    m->embed = values + p->list[p->embed].offset;
-    m->embed_type = DTYPE_F32;
+    m->embed = (struct matrix){.name = p->list[p->embed].name,
+                               .data = (const unsigned char *)(values + p->list[p->embed].offset),
+                               .rows = (size_t)config->vocab,
+                               .inputs = (size_t)config->dim};
     m->norm = values + p->list[p->norm].offset;
     if (head_kind_tensors(config->kind) != HEAD_UNEMBEDDING)
         m->output = over(p, config->tied ? p->embed : p->output, 1, values, grads);
@@ -93,96 +101,132 @@ int model_over(struct model *m, const struct config *config, float *values, floa
 
 /* ---- from a file: serving ---- */
 
+struct loading {
+    struct model *model;
+    struct team *team;
+    float *next; /* free place in model->vectors */
+};
+
+static int find(const struct model *m, int index, struct matrix *matrix, struct err *err)
+{
+    const struct param *p = &m->params.list[index];
+    return source_find(&m->source, &p->place, p->n_dims, p->shape, matrix, err);
+}
+
 /* Looks n consecutive tensors of the list up and packs them into one matrix. */
-static int pack(struct model *m, int first, int n, bool gated, struct linear *linear,
+static int pack(struct loading *l, int first, int n, bool gated, struct linear *linear,
                 struct err *err)
 {
     struct matrix matrices[3];
     for (int i = 0; i < n; i++) {
-        const struct param *t = &m->params.list[first + i];
-        int rc = matrix_find(&m->file, t->name, t->n_dims, t->shape, &matrices[i], err);
+        int rc = find(l->model, first + i, &matrices[i], err);
         if (rc)
             return rc;
     }
-    bool stored = m->weights == WEIGHT_STORED;
-    enum weight_type type = stored ? matrices[0].type : (enum weight_type)m->weights;
-    return gated ? linear_pack_gated(linear, type, matrices, err)
-                 : linear_pack(linear, type, matrices, n, err);
+    return gated ? linear_pack_gated(linear, l->model->weights, matrices, l->team, err)
+                 : linear_pack(linear, l->model->weights, matrices, n, l->team, err);
 }
 
-/* Copies a norm weight to the next free place of m->norm_weights. */
-static int norm_weight(struct model *m, int index, float **next, const float **out, struct err *err)
+/* Copies n consecutive vectors of the list to the next free place, one behind the other. */
+static int vectors(struct loading *l, int first, int n, const float **out, struct err *err)
 {
-    const struct param *p = &m->params.list[index];
-    struct matrix matrix;
-    int rc = matrix_find(&m->file, p->name, p->n_dims, p->shape, &matrix, err);
-    if (rc)
-        return rc;
-    matrix_row(&matrix, 0, *next);
-    *out = *next;
-    *next += p->count;
+    *out = l->next;
+    for (int i = 0; i < n; i++) {
+        struct matrix matrix;
+        int rc = find(l->model, first + i, &matrix, err);
+        if (rc)
+            return rc;
+        matrix_row(&matrix, 0, l->next);
+        l->next += matrix.inputs;
+    }
     return 0;
 }
 
-static int load_block(struct model *m, int i, float **norm_weights, struct err *err)
+static int load_block(struct loading *l, int i, struct err *err)
 {
-    struct block *b = &m->blocks[i];
-    int t = m->params.blocks + i * BLOCK_PARAMS, rc;
-    if ((rc = norm_weight(m, t + BLOCK_ATTN_NORM, norm_weights, &b->attn_norm, err)) ||
-        (rc = norm_weight(m, t + BLOCK_FFN_NORM, norm_weights, &b->ffn_norm, err)) ||
-        (rc = pack(m, t + BLOCK_WQ, 3, false, &b->wqkv, err)) ||
-        (rc = pack(m, t + BLOCK_WO, 1, false, &b->wo, err)) ||
-        (rc = pack(m, t + BLOCK_W1, 2, true, &b->w13, err)) ||
-        (rc = pack(m, t + BLOCK_W2, 1, false, &b->w2, err)))
+    const struct params *p = &l->model->params;
+    struct block *b = &l->model->blocks[i];
+    int t = params_of_block(p, i, 0), rc;
+    if ((rc = vectors(l, t + BLOCK_ATTN_NORM, 1, &b->attn_norm, err)) ||
+        (rc = vectors(l, t + BLOCK_FFN_NORM, 1, &b->ffn_norm, err)) ||
+        (rc = pack(l, t + BLOCK_WQ, 3, false, &b->wqkv, err)) ||
+        (rc = pack(l, t + BLOCK_WO, 1, false, &b->wo, err)) ||
+        (rc = pack(l, t + BLOCK_W1, 2, true, &b->w13, err)) ||
+        (rc = pack(l, t + BLOCK_W2, 1, false, &b->w2, err)))
         return rc;
-    return 0;
-}
-
-static int load(struct model *m, struct err *err)
-{
-    const struct config *c = &m->config;
-    const struct params *p = &m->params;
-    const struct tensor *embed;
-    int rc =
-        safetensors_get(&m->file, p->list[p->embed].name, 2, p->list[p->embed].shape, &embed, err);
-    if (rc)
-        return rc;
-    m->embed = embed->data;
-    m->embed_type = embed->dtype;
-    m->norm_weights = mem_alloc(((size_t)m->n_blocks * 2 + 1) * (size_t)c->dim * sizeof(float));
-    if (!m->norm_weights)
-        return err_set(err, ERR_MEMORY, "no memory for the norms");
-    float *next = m->norm_weights;
-    for (int i = 0; i < m->n_blocks && !rc; i++)
-        rc = load_block(m, i, &next, err);
-    for (int i = 0; m->head_linear && i < c->n_predict && !rc; i++)
-        rc = pack(m, p->head_linear + i, 1, false, &m->head_linear[i], err);
-    if (!rc)
-        rc = norm_weight(m, p->norm, &next, &m->norm, err);
-    if (!rc && head_kind_tensors(c->kind) != HEAD_UNEMBEDDING)
-        rc = pack(m, c->tied ? p->embed : p->output, 1, false, &m->output, err);
+    if (p->biases >= 0)
+        rc = vectors(l, t + p->biases, 3, &b->qkv_bias, err);
+    if (!rc && p->head_norms >= 0)
+        rc = vectors(l, t + p->head_norms, 1, &b->q_norm, err);
+    if (!rc && p->head_norms >= 0)
+        rc = vectors(l, t + p->head_norms + 1, 1, &b->k_norm, err);
     return rc;
 }
 
-int model_open(struct model *m, const char *folder, int weights, int positions, struct err *err)
+static int take_vectors(struct model *m, struct err *err)
 {
-    struct config config;
-    char path[4096];
+    size_t n = 0;
+    for (int i = 0; i < m->params.n; i++)
+        n += m->params.list[i].n_dims == 1 ? m->params.list[i].count : 0;
+    m->vectors = mem_alloc(n * sizeof(float));
+    return m->vectors ? 0 : err_set(err, ERR_MEMORY, "no memory for the norms");
+}
+
+static int load_rope(struct loading *l, int positions, struct err *err)
+{
+    struct model *m = l->model;
+    const float *factors = NULL;
+    int rc = 0;
+    if (m->params.rope_factors >= 0)
+        rc = vectors(l, m->params.rope_factors, 1, &factors, err);
+    for (int i = 0; factors && i < m->config.head_dim / 2 && !rc; i++)
+        if (!(factors[i] > 0))
+            rc = err_set(err, ERR_INVALID,
+                         "%s: factor %d of the frequencies of rotation is %g, but must be above 0",
+                         m->source.path, i, (double)factors[i]);
+    return rc ? rc : rope_init(m, positions > 0 ? positions : m->config.context, factors, err);
+}
+
+static int load(struct model *m, int positions, struct team *team, struct err *err)
+{
+    const struct config *c = &m->config;
+    const struct params *p = &m->params;
+    int rc = take_vectors(m, err);
+    struct loading l = {m, team, m->vectors};
+    if (!rc)
+        rc = load_rope(&l, positions, err);
+    if (!rc)
+        rc = find(m, p->embed, &m->embed, err);
+    for (int i = 0; i < m->n_blocks && !rc; i++)
+        rc = load_block(&l, i, err);
+    int first = config_first_head(c);
+    for (int i = first; m->head_linear && i < c->n_predict && !rc; i++)
+        rc = pack(&l, p->head_linear + i - first, 1, false, &m->head_linear[i], err);
+    if (!rc && p->norm >= 0)
+        rc = vectors(&l, p->norm, 1, &m->norm, err);
+    for (int i = 0; m->head_norms && i < c->n_predict && !rc; i++)
+        if (i < first)
+            m->head_norms[i] = m->norm;
+        else
+            rc = vectors(&l, p->head_first_norm + i - first, 1, &m->head_norms[i], err);
+    if (!rc && (c->tied || p->output >= 0))
+        rc = pack(&l, c->tied ? p->embed : p->output, 1, false, &m->output, err);
+    return rc;
+}
+
+int model_open(struct model *m, const char *path, int weights, int positions, struct team *team,
+               struct err *err)
+{
+    struct source source;
     memset(m, 0, sizeof *m);
-    int rc = config_read(&config, folder, err);
+    int rc = source_open(&source, path, err);
     if (rc)
         return rc;
-    rc = allocate(m, &config, err);
+    rc = allocate(m, &source.config, err);
+    m->source = source;
     m->weights = weights;
     if (!rc)
-        rc = rope_init(m, positions > 0 ? positions : config.context, err);
-    if (!rc && (size_t)snprintf(path, sizeof path, "%s/model.safetensors", folder) >= sizeof path)
-        rc = err_set(err, ERR_INVALID, "the path of the model folder is longer than %zu bytes",
-                     sizeof path);
-    if (!rc)
-        rc = safetensors_open(&m->file, path, err);
-    if (!rc)
-        rc = load(m, err);
+        rc = load(m, positions, team, err);
     if (rc)
         model_release(m);
     return rc;
@@ -195,13 +239,13 @@ static int random_block(struct model *m, int i, enum weight_type type, uint64_t 
 {
     const struct config *c = &m->config;
     struct block *b = &m->blocks[i];
-    int rc, qkv = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim;
+    int rc, queries = c->n_heads * c->head_dim, qkv = queries + 2 * c->n_kv_heads * c->head_dim;
     uint64_t at = seed + 4 * (uint64_t)i;
     b->attn_norm = b->ffn_norm = m->norm;
-    if ((rc = linear_random(&b->wqkv, type, qkv, c->dim, at, err)) ||
-        (rc = linear_random(&b->wo, type, c->dim, c->dim, at + 1, err)) ||
-        (rc = linear_random(&b->w13, type, 2 * c->hidden, c->dim, at + 2, err)) ||
-        (rc = linear_random(&b->w2, type, c->dim, c->hidden, at + 3, err)))
+    if ((rc = linear_random(&b->wqkv, type, qkv, c->dim, 1, at, err)) ||
+        (rc = linear_random(&b->wo, type, c->dim, queries, 1, at + 1, err)) ||
+        (rc = linear_random(&b->w13, type, 2 * c->hidden, c->dim, 2, at + 2, err)) ||
+        (rc = linear_random(&b->w2, type, c->dim, c->hidden, 1, at + 3, err)))
         return rc;
     return 0;
 }
@@ -211,23 +255,27 @@ static int random_weights(struct model *m, enum weight_type type, uint64_t seed,
     const struct config *c = &m->config;
     bool own = head_kind_tensors(c->kind) == HEAD_UNEMBEDDING;
     int rc = 0;
-    m->norm_weights = mem_alloc((size_t)c->dim * sizeof(float));
-    if (!m->norm_weights)
+    m->vectors = mem_alloc((size_t)c->dim * sizeof(float));
+    if (!m->vectors)
         return err_set(err, ERR_MEMORY, "no memory for the norms");
     for (int i = 0; i < c->dim; i++)
-        m->norm_weights[i] = 1;
-    m->norm = m->norm_weights;
+        m->vectors[i] = 1;
+    m->norm = m->vectors;
     for (int i = 0; i < m->n_blocks && !rc; i++)
         rc = random_block(m, i, type, seed, err);
     seed += 4 * (uint64_t)m->n_blocks;
     for (int i = 0; m->head_linear && i < c->n_predict && !rc; i++)
-        rc = linear_random(&m->head_linear[i], type, own ? c->vocab : c->dim, c->dim, seed++, err);
+        rc = linear_random(&m->head_linear[i], type, own ? c->vocab : c->dim, c->dim, 1, seed++,
+                           err);
     if (!rc && !own)
-        rc = linear_random(&m->output, type, c->vocab, c->dim, seed++, err);
+        rc = linear_random(&m->output, type, c->vocab, c->dim, 1, seed++, err);
     if (!rc)
-        rc = linear_random(&m->random_embed, WEIGHT_BF16, c->vocab, c->dim, seed, err);
-    m->embed = m->random_embed.packed;
-    m->embed_type = DTYPE_BF16;
+        rc = linear_random(&m->random_embed, WEIGHT_BF16, c->vocab, c->dim, 1, seed, err);
+    m->embed = (struct matrix){.name = "random",
+                               .type = WEIGHT_BF16,
+                               .data = m->random_embed.parts[0].data,
+                               .rows = (size_t)c->vocab,
+                               .inputs = (size_t)c->dim};
     return rc;
 }
 
@@ -235,9 +283,9 @@ static int random_weights(struct model *m, enum weight_type type, uint64_t seed,
 static int check_memory(const struct model *m, enum weight_type type, struct err *err)
 {
     size_t dim = (size_t)m->config.dim, vocab = (size_t)m->config.vocab;
-    struct linear all = {
-        .type = type, .inputs = m->config.dim, .outputs = (int)(m->params.count / dim - vocab)};
-    size_t needed = linear_bytes(&all) + vocab * dim * 2, left = mem_available();
+    size_t rows = m->params.count / dim - vocab;
+    size_t needed = packed_bytes(type, (int)rows, m->config.dim) + vocab * dim * 2,
+           left = mem_available();
     if (needed < left - left / 16)
         return 0;
     return err_set(err, ERR_MEMORY,
@@ -255,7 +303,7 @@ int model_random(struct model *m, const struct config *config, enum weight_type 
     if (!rc)
         rc = check_memory(m, type, err);
     if (!rc)
-        rc = rope_init(m, positions, err);
+        rc = rope_init(m, positions, NULL, err);
     if (!rc)
         rc = random_weights(m, type, seed, err);
     if (rc)
@@ -279,11 +327,12 @@ void model_release(struct model *m)
     linear_release(&m->random_embed);
     free(m->blocks);
     free(m->head_linear);
-    free(m->norm_weights);
+    free(m->head_norms);
+    free(m->vectors);
     free(m->rope_cos);
     free(m->rope_sin);
     params_release(&m->params);
-    safetensors_release(&m->file);
+    source_release(&m->source);
     memset(m, 0, sizeof *m);
 }
 
@@ -297,17 +346,7 @@ void model_embed(struct lane *lane, const struct model *m, const int32_t *tokens
     lane_share(lane, rows, 1, &begin, &end);
     for (int r = begin; r < end; r++) {
         assert(tokens[r] >= 0 && tokens[r] < m->config.vocab);
-        size_t at = (size_t)tokens[r] * dim;
-        float *to = x + (size_t)r * dim;
-        if (m->embed_type == DTYPE_F32) {
-            memcpy(to, (const char *)m->embed + at * 4, dim * 4);
-            continue;
-        }
-        for (size_t i = 0; i < dim; i++) {
-            uint16_t bits;
-            memcpy(&bits, (const char *)m->embed + (at + i) * 2, 2);
-            to[i] = bf16_to_float(bits);
-        }
+        matrix_row(&m->embed, (size_t)tokens[r], x + (size_t)r * dim);
     }
     lane_barrier(lane);
 }
@@ -323,7 +362,9 @@ void trunk_forward(struct lane *lane, const struct pass *pass, struct block_acts
 size_t model_lane_bytes(const struct model *m)
 {
     const struct config *c = &m->config;
-    int widest = c->hidden > c->dim ? c->hidden : c->dim;
+    int widest = c->hidden > c->dim ? c->hidden : c->dim, queries = c->n_heads * c->head_dim;
+    if (queries > widest)
+        widest = queries;
     size_t product = LANE_ROWS * (size_t)c->dim * sizeof(float) + linear_scratch_bytes(widest);
     size_t tail = 2 * ATTENTION_CHUNK * sizeof(float) *
                   ((size_t)c->head_dim + attention_value_stride(c->head_dim));
@@ -339,9 +380,14 @@ void model_logits(struct lane *lane, const struct model *m, int head, int n, con
                   int rows, float *normed, float *logits)
 {
     size_t dim = (size_t)m->config.dim, stride = model_logits_stride(m), each = (size_t)rows;
-    rows_norm(lane, &m->config, h, m->norm, n * rows, normed, NULL);
+    for (size_t i = 0; m->head_norms && i < (size_t)n; i++)
+        rows_norm(lane, &m->config, h + i * each * dim, m->head_norms[(size_t)head + i], rows,
+                  normed + i * each * dim, NULL);
+    if (!m->head_norms)
+        rows_norm(lane, &m->config, h, m->norm, n * rows, normed, NULL);
     lane_barrier(lane);
-    if (head_kind_tensors(m->config.kind) != HEAD_UNEMBEDDING) {
+    bool own = head_kind_tensors(m->config.kind) == HEAD_UNEMBEDDING;
+    if (!own || head < config_first_head(&m->config)) {
         const struct linear *output = head > 0 && m->draft_ids ? &m->draft_output : &m->output;
         linear_forward(lane, output, normed, dim, n * rows, NULL, logits, stride);
     } else {
@@ -366,23 +412,28 @@ int model_draft_vocabulary(struct model *m, const int32_t *ids, int n, struct er
                            "token %d of the draft vocabulary is %d, but tokens must rise from 0 to "
                            "at most %d",
                            i, ids[i], m->config.vocab - 1);
-    int rc = matrix_find(&m->file, p->name, p->n_dims, p->shape, &all, err);
+    int rc = source_find(&m->source, &p->place, p->n_dims, p->shape, &all, err);
     if (rc)
         return rc;
+    size_t row = matrix_row_bytes(&all), scales = all.scales ? matrix_blocks(&all) * 2 : 0;
     m->draft_ids = malloc((size_t)n * sizeof *ids);
-    float *rows = malloc((size_t)n * all.inputs * sizeof *rows);
+    unsigned char *rows = malloc((size_t)n * (row + scales));
     if (!m->draft_ids || !rows)
         rc = err_set(err, ERR_MEMORY, "no memory for a draft vocabulary of %d tokens", n);
-    for (int i = 0; i < n && !rc; i++) {
-        matrix_row(&all, (size_t)ids[i], rows + (size_t)i * all.inputs);
+    some = all;
+    some.rows = (size_t)n;
+    some.data = rows;
+    some.scales = all.scales ? rows + (size_t)n * row : NULL;
+    for (size_t i = 0; i < (size_t)n && !rc; i++) {
+        memcpy(rows + i * row, matrix_row_data(&all, (size_t)ids[i]), row);
+        if (scales)
+            memcpy(rows + (size_t)n * row + i * scales, all.scales + (size_t)ids[i] * scales,
+                   scales);
         m->draft_ids[i] = ids[i];
     }
-    struct tensor tensor = {.dtype = DTYPE_F32, .data = rows};
-    some = (struct matrix){
-        .data = &tensor, .type = WEIGHT_F32, .rows = (size_t)n, .inputs = all.inputs};
     m->n_draft_ids = n;
     if (!rc)
-        rc = linear_pack(&m->draft_output, m->output.type, &some, 1, err);
+        rc = linear_pack(&m->draft_output, m->weights, &some, 1, NULL, err);
     free(rows);
     return rc;
 }

@@ -20,7 +20,7 @@
 #include "model/params.h"
 #include "model/team.h"
 #include "weights/config.h"
-#include "weights/safetensors.h"
+#include "weights/source.h"
 
 struct kv;
 
@@ -42,22 +42,24 @@ static inline struct row row_in_place(struct kv *kv, int pos)
 
 struct block {
     const float *attn_norm, *ffn_norm; /* (D) */
+    const float *q_norm, *k_norm;      /* (K) of each head; NULL for none */
+    const float *qkv_bias;             /* ((H+2G)K); NULL for none */
     struct linear wqkv;                /* ((H+2G)K, D): queries, keys, values */
     struct linear wo;                  /* (D, HK) */
-    struct linear w13;                 /* (2F, D): gate, up; interleaved (linear.h) */
+    struct linear w13;                 /* (2F, D): gate, up */
     struct linear w2;                  /* (D, F) */
 };
 
 struct model {
     struct config config;
     struct params params;
-    struct safetensors file; /* serving: the embedding is read from the mapping */
-    const void *embed;       /* (V, D) */
-    enum dtype embed_type;   /* F32 or BF16 */
-    struct block *blocks;    /* (L + N head_layers): trunk, then head by head */
+    struct source source; /* serving: the embedding is read from the mapping */
+    struct matrix embed;  /* (V, D) */
+    struct block *blocks; /* (L, then the layers of heads): trunk, then head by head */
     int n_blocks;
     struct linear *head_linear; /* (N) A_i or U_i; NULL for heads of layers */
-    const float *norm;          /* (D) */
+    const float *norm;          /* (D) before the unembedding, */
+    const float **head_norms;   /* (N) or each head's own; NULL: all have `norm` */
     struct linear output;       /* (V, D); unused where heads have unembeddings of their own */
     struct linear draft_output; /* (n_draft_ids, D) its rows that drafts are chosen from, */
     int32_t *draft_ids;         /* and their tokens, rising; NULL: drafts may be any token */
@@ -65,14 +67,15 @@ struct model {
     float *rope_cos, *rope_sin; /* (positions, K): each cosine twice; -sin, +sin */
     int positions;
     int weights;                /* enum weight_type or WEIGHT_STORED */
-    float *norm_weights;        /* owned copies of the norms' weights (serving) */
+    float *vectors;             /* owned copies of norm weights and biases (serving) */
     struct linear random_embed; /* model_random's embedding: in which order is all one */
 };
 
-/* Loads FOLDER for serving: config.json, model.safetensors. weights: the type that matrices get
+/* Loads a model for serving from whatever source_open reads. weights: the type that matrices get
  * while loading, or WEIGHT_STORED; the embedding keeps its own. positions: how many rotary
- * positions to prepare. ERR_IO, ERR_INVALID, ERR_MEMORY. */
-int model_open(struct model *model, const char *folder, int weights, int positions,
+ * positions to prepare, 0: the model's. team: shares the loading, or NULL. ERR_IO, ERR_INVALID,
+ * ERR_MEMORY. */
+int model_open(struct model *model, const char *path, int weights, int positions, struct team *team,
                struct err *err);
 
 /* A model over one flat array of floats laid out by params_init, borrowed (the trainer, tests).
@@ -89,14 +92,15 @@ void model_release(struct model *model);
 /* First block of prediction head i (0 = next token), head_layers of them. */
 static inline int model_head_block(const struct model *m, int i)
 {
-    return m->config.n_layers + i * config_head_blocks(&m->config);
+    return m->config.n_layers +
+           (i - config_first_head(&m->config)) * config_head_blocks(&m->config);
 }
 
 /* The (V, D) matrix with which head i ends. */
 static inline const struct linear *model_unembedding(const struct model *m, int i)
 {
     bool own = head_kind_tensors(m->config.kind) == HEAD_UNEMBEDDING;
-    return own ? &m->head_linear[i] : &m->output;
+    return own && i >= config_first_head(&m->config) ? &m->head_linear[i] : &m->output;
 }
 
 /* ---- one pass ---- */

@@ -1,8 +1,6 @@
 /* The one place where a model's tensors are listed. */
 #include "model/params.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,18 +9,16 @@ int config_head_blocks(const struct config *config)
     return head_kind_tensors(config->kind) == HEAD_LAYERS ? config->head_layers : 0;
 }
 
-/* Adds a tensor; in the counting pass (list NULL) only counts. Returns its index. */
-static __attribute__((format(printf, 4, 5))) int add(struct params *p, int rows, int cols,
-                                                     const char *name, ...)
+/* Adds a tensor; in the counting pass (list NULL) only counts. cols 1: a vector. Returns its index.
+ */
+static int add(struct params *p, struct place place, int rows, int cols)
 {
     int index = p->n++;
     size_t count = (size_t)rows * (size_t)cols;
     if (p->list) {
         struct param *t = &p->list[index];
-        va_list args;
-        va_start(args, name);
-        vsnprintf(t->name, sizeof t->name, name, args);
-        va_end(args);
+        t->place = place;
+        place_name(&place, t->name, sizeof t->name);
         t->n_dims = cols == 1 ? 1 : 2;
         t->shape[0] = (size_t)rows;
         t->shape[1] = (size_t)cols;
@@ -34,48 +30,69 @@ static __attribute__((format(printf, 4, 5))) int add(struct params *p, int rows,
     return index;
 }
 
-static void add_block(struct params *p, const struct config *c, const char *prefix)
+static void add_block(struct params *p, const struct config *c, int head, int layer)
 {
-    int kv = c->n_kv_heads * c->head_dim;
-    add(p, c->dim, 1, "%s.attention_norm.weight", prefix);
-    add(p, c->dim, c->dim, "%s.attention.wq.weight", prefix);
-    add(p, kv, c->dim, "%s.attention.wk.weight", prefix);
-    add(p, kv, c->dim, "%s.attention.wv.weight", prefix);
-    add(p, c->dim, c->dim, "%s.attention.wo.weight", prefix);
-    add(p, c->dim, 1, "%s.ffn_norm.weight", prefix);
-    add(p, c->hidden, c->dim, "%s.feed_forward.w1.weight", prefix);
-    add(p, c->hidden, c->dim, "%s.feed_forward.w3.weight", prefix);
-    add(p, c->dim, c->hidden, "%s.feed_forward.w2.weight", prefix);
+    int queries = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
+    struct place at = {ROLE_ATTN_NORM, head, layer};
+#define ADD(which, rows, cols) at.role = which, add(p, at, rows, cols)
+    ADD(ROLE_ATTN_NORM, c->dim, 1);
+    ADD(ROLE_WQ, queries, c->dim);
+    ADD(ROLE_WK, kv, c->dim);
+    ADD(ROLE_WV, kv, c->dim);
+    ADD(ROLE_WO, c->dim, queries);
+    ADD(ROLE_FFN_NORM, c->dim, 1);
+    ADD(ROLE_W1, c->hidden, c->dim);
+    ADD(ROLE_W3, c->hidden, c->dim);
+    ADD(ROLE_W2, c->dim, c->hidden);
+    if (c->qkv_bias) {
+        ADD(ROLE_BQ, queries, 1);
+        ADD(ROLE_BK, kv, 1);
+        ADD(ROLE_BV, kv, 1);
+    }
+    if (c->qk_norm) {
+        ADD(ROLE_Q_NORM, c->head_dim, 1);
+        ADD(ROLE_K_NORM, c->head_dim, 1);
+    }
+#undef ADD
 }
 
 static void list_all(struct params *p, const struct config *c)
 {
-    char prefix[40];
+    enum head_tensors tensors = head_kind_tensors(c->kind);
+    int first_head = config_first_head(c);
     p->n = 0;
     p->total = p->count = 0;
-    p->embed = add(p, c->vocab, c->dim, "tok_embeddings.weight");
+    p->per_block = BLOCK_PARAMS + (c->qkv_bias ? 3 : 0) + (c->qk_norm ? 2 : 0);
+    p->biases = c->qkv_bias ? BLOCK_PARAMS : -1;
+    p->head_norms = c->qk_norm ? p->per_block - 2 : -1;
+    p->embed = add(p, (struct place){ROLE_EMBED, -1, 0}, c->vocab, c->dim);
     p->blocks = p->n;
-    for (int l = 0; l < c->n_layers; l++) {
-        snprintf(prefix, sizeof prefix, "layers.%d", l);
-        add_block(p, c, prefix);
-    }
-    for (int i = 0; i < c->n_predict; i++)
-        for (int j = 0; j < config_head_blocks(c); j++) {
-            snprintf(prefix, sizeof prefix, "heads.%d.layers.%d", i, j);
-            add_block(p, c, prefix);
-        }
-    p->n_blocks = c->n_layers + c->n_predict * config_head_blocks(c);
+    for (int l = 0; l < c->n_layers; l++)
+        add_block(p, c, -1, l);
+    for (int i = first_head; i < c->n_predict; i++)
+        for (int j = 0; j < config_head_blocks(c); j++)
+            add_block(p, c, i, j);
+    p->n_blocks = (p->n - p->blocks) / p->per_block;
     p->head_linear = -1;
-    enum head_tensors tensors = head_kind_tensors(c->kind);
-    for (int i = 0; i < c->n_predict && tensors != HEAD_LAYERS; i++) {
-        int at = tensors == HEAD_MATRIX ? add(p, c->dim, c->dim, "heads.%d.linear.weight", i)
-                                        : add(p, c->vocab, c->dim, "heads.%d.output.weight", i);
-        if (i == 0)
+    for (int i = first_head; i < c->n_predict && tensors != HEAD_LAYERS; i++) {
+        enum role role = tensors == HEAD_MATRIX ? ROLE_HEAD_LINEAR : ROLE_HEAD_OUTPUT;
+        int at =
+            add(p, (struct place){role, i, 0}, tensors == HEAD_MATRIX ? c->dim : c->vocab, c->dim);
+        if (i == first_head)
             p->head_linear = at;
     }
-    p->norm = add(p, c->dim, 1, "norm.weight");
-    p->output =
-        c->tied || tensors == HEAD_UNEMBEDDING ? -1 : add(p, c->vocab, c->dim, "output.weight");
+    p->head_first_norm = -1;
+    for (int i = first_head; i < c->n_predict && c->head_norms; i++) {
+        int at = add(p, (struct place){ROLE_HEAD_NORM, i, 0}, c->dim, 1);
+        p->head_first_norm = i == first_head ? at : p->head_first_norm;
+    }
+    p->norm =
+        c->head_norms && !first_head ? -1 : add(p, (struct place){ROLE_NORM, -1, 0}, c->dim, 1);
+    p->output = c->tied || (tensors == HEAD_UNEMBEDDING && !c->next_is_trunk)
+                    ? -1
+                    : add(p, (struct place){ROLE_OUTPUT, -1, 0}, c->vocab, c->dim);
+    p->rope_factors =
+        c->rope_factors ? add(p, (struct place){ROLE_ROPE_FACTORS, -1, 0}, c->head_dim / 2, 1) : -1;
 }
 
 int params_init(struct params *params, const struct config *config, struct err *err)

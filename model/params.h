@@ -11,9 +11,11 @@
 #include <stddef.h>
 
 #include "weights/config.h"
+#include "weights/source.h"
 
 struct param {
-    char name[64];
+    struct place place;
+    char name[64];   /* place_name */
     int n_dims;      /* 1: a norm weight; 2: (outputs, inputs) */
     size_t shape[2]; /* shape[1] is 1 for a norm weight */
     size_t count;    /* floats */
@@ -21,7 +23,8 @@ struct param {
 };
 
 /* The tensors of one transformer layer, in this order; the first after `wq` and after `w1` continue
- * it, so that each group is one matrix in the flat array. */
+ * it, so that each group is one matrix in the flat array. Behind them come three biases and two
+ * norms of heads, in models that have them (params.biases, params.head_norms). */
 enum {
     BLOCK_ATTN_NORM,
     BLOCK_WQ,
@@ -42,16 +45,33 @@ struct params {
     size_t count; /* floats that are parameters (total without padding) */
     int blocks;   /* first param of the first block: trunk layers, then head blocks */
     int n_blocks;
-    int embed, norm; /* indices into list */
-    int output;      /* -1 when tied or replicated */
-    int head_linear; /* first of the N matrices of heads without layers, else -1 */
+    int per_block;
+    int biases,
+        head_norms;      /* of a block: of queries (then keys, values), (then keys); -1 for none */
+    int embed, norm;     /* indices into list; norm -1 where every head has its own */
+    int head_first_norm; /* the first of those, else -1 */
+    int output;          /* -1 when tied or replicated */
+    int rope_factors;    /* -1 for none */
+    int head_linear;     /* first of the matrices of heads without layers (params_head), else -1 */
 };
 
 /* Builds the list for a checked config. ERR_MEMORY. */
 int params_init(struct params *params, const struct config *config, struct err *err);
 void params_release(struct params *params);
 
+/* The tensor of a block: BLOCK_*, or params.biases or head_norms and what follows. */
+static inline int params_of_block(const struct params *params, int block, int which)
+{
+    return params->blocks + block * params->per_block + which;
+}
+
 /* Transformer blocks per head of this kind: head_layers, or 0 for kinds without layers. */
 int config_head_blocks(const struct config *config);
+
+/* The first head that has tensors of its own: 1 where the trunk itself predicts the next token. */
+static inline int config_first_head(const struct config *config)
+{
+    return config->next_is_trunk;
+}
 
 #endif

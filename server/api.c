@@ -1,91 +1,43 @@
-/* JSON body to engine requests: see api.h. Prompts are in prompt.c. */
+/* JSON body to engine requests: see api.h. Fields of their own are in prompt.c (completions) and
+ * chat.c, how tokens are chosen in sampling.c. */
 #include "server/api.h"
 
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/body.h"
+#include "server/chat.h"
 #include "server/field.h"
 #include "server/prompt.h"
+#include "server/sampling.h"
+#include "server/unsupported.h"
 
-static int parse_model(const json_t *root, const struct api_model *model, struct response *error)
-{
-    const json_t *field = field_get(root, "model");
-    if (!field)
-        return 0; /* there is only one */
-    if (!json_is_string(field))
-        return response_error(error, 400, "model", NULL, "'model' must be a string.");
-    const char *name = json_string_value(field);
-    if (json_string_length(field) != strlen(name) || strcmp(name, model->id))
-        return response_error(error, 404, "model", "model_not_found",
-                              "The model '%.100s' does not exist here: this server serves '%s'.",
-                              name, model->id);
-    return 0;
-}
+#define COMPLETION_TOKENS 16 /* OpenAI's default */
 
-/* What changes the text in ways this server does not have must not be ignored. */
-static int refuse_unsupported(const json_t *root, struct response *error)
+/* An answer ends by itself, so that its length is only bounded by what the context leaves. */
+static int parse_length(struct api_request *request, const struct api_model *model,
+                        struct response *error)
 {
-    const json_t *suffix = field_get(root, "suffix");
-    if (suffix && !(json_is_string(suffix) && !json_string_length(suffix)))
-        return response_error(error, 400, "suffix", NULL,
-                              "'suffix' is not supported: this model only continues a text.");
-    const json_t *ids = field_get(root, "stop_token_ids");
-    if (ids && !(json_is_array(ids) && !json_array_size(ids)))
-        return response_error(error, 400, "stop_token_ids", NULL,
-                              "'stop_token_ids' is not supported: give strings in 'stop'.");
-    const json_t *user = field_get(root, "user");
-    if (user && !json_is_string(user))
-        return response_error(error, 400, "user", NULL, "'user' must be a string.");
-    return 0;
-}
-
-static int parse_sampling(const json_t *root, struct engine_request *engine, struct response *error)
-{
-    const struct {
-        const char *name;
-        double min, max;
-        float *value;
-    } reals[] = {
-        {"temperature", 0, 2, &engine->temperature},
-        {"top_p", 0, 1, &engine->top_p},
-        {"min_p", 0, 1, &engine->min_p},
-        {"frequency_penalty", -2, 2, &engine->frequency_penalty},
-        {"presence_penalty", -2, 2, &engine->presence_penalty},
-        {"repetition_penalty", 0.01, 100, &engine->repetition_penalty},
-    };
-    engine->temperature = engine->top_p = engine->repetition_penalty = 1;
-    for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++)
-        if (field_real(root, reals[i].name, reals[i].min, reals[i].max, reals[i].value, error))
-            return ERR_INVALID;
-    /* -1 means all, as in other servers. */
-    if (field_int(root, "top_k", -1, INT_MAX, &engine->top_k, error))
-        return ERR_INVALID;
-    if (engine->top_k < 0)
-        engine->top_k = 0;
-    const json_t *seed = field_get(root, "seed");
-    if (seed && !json_is_integer(seed))
-        return response_error(error, 400, "seed", NULL, "'seed' must be a whole number.");
-    if (seed)
-        engine->seed = (uint64_t)json_integer_value(seed);
-    return 0;
-}
-
-static int parse_length(const json_t *root, struct engine_request *engine, struct response *error)
-{
-    engine->max_tokens = 16;
+    const json_t *root = request->json;
+    struct engine_request *engine = &request->engine;
+    bool chat = request->kind == API_CHAT;
+    engine->max_tokens = chat ? model->info->context : COMPLETION_TOKENS;
     if (field_int(root, "max_tokens", 0, INT_MAX, &engine->max_tokens, error) ||
+        (chat &&
+         field_int(root, "max_completion_tokens", 0, INT_MAX, &engine->max_tokens, error)) ||
         field_int(root, "min_tokens", 0, INT_MAX, &engine->min_tokens, error))
         return ERR_INVALID;
     if (engine->min_tokens > engine->max_tokens)
         return response_error(error, 400, "min_tokens", NULL,
-                              "'min_tokens' is %d, but 'max_tokens' allows only %d.",
+                              "'min_tokens' is %d, but at most %d tokens are allowed.",
                               engine->min_tokens, engine->max_tokens);
     return field_bool(root, "ignore_eos", &engine->ignore_eos, error);
 }
 
-static int parse_choices(const json_t *root, struct api_request *request, struct response *error)
+static int parse_choices(struct api_request *request, struct response *error)
 {
+    const json_t *root = request->json;
     int best_of = 0;
     request->n = 1;
     if (field_int(root, "n", 1, API_CHOICES_MAX, &request->n, error) ||
@@ -98,10 +50,15 @@ static int parse_choices(const json_t *root, struct api_request *request, struct
     return 0;
 }
 
-static int parse_stream(const json_t *root, struct api_request *request, struct response *error)
+/* What the response is to hold beside the text, and whether it comes in pieces. */
+static int parse_form(struct api_request *request, struct response *error)
 {
+    const json_t *root = request->json;
+    const json_t *user = field_get(root, "user");
+    if (user && !json_is_string(user))
+        return response_error(error, 400, "user", NULL, "'user' must be a string.");
     if (field_bool(root, "stream", &request->stream, error) ||
-        field_bool(root, "echo", &request->echo, error))
+        field_bool(root, "return_token_ids", &request->return_token_ids, error))
         return ERR_INVALID;
     const json_t *options = field_get(root, "stream_options");
     if (!options)
@@ -115,19 +72,6 @@ static int parse_stream(const json_t *root, struct api_request *request, struct 
     if (field_bool(options, "include_usage", &request->include_usage, error) ||
         field_bool(options, "include_obfuscation", &request->include_obfuscation, error))
         return ERR_INVALID;
-    return 0;
-}
-
-static int parse_logprobs(const json_t *root, struct api_request *request, struct response *error)
-{
-    request->logprobs = -1;
-    if (field_int(root, "logprobs", 0, ENGINE_TOP_LOGPROBS_MAX, &request->logprobs, error))
-        return ERR_INVALID;
-    if (request->logprobs >= 0) {
-        request->engine.logprobs = true;
-        request->engine.top_logprobs = request->logprobs;
-        request->engine.prompt_logprobs = request->echo;
-    }
     return 0;
 }
 
@@ -146,9 +90,9 @@ static int add_stop(struct api_request *request, const json_t *stop, struct resp
     return 0;
 }
 
-static int parse_stops(const json_t *root, struct api_request *request, struct response *error)
+static int parse_stops(struct api_request *request, struct response *error)
 {
-    const json_t *stop = field_get(root, "stop");
+    const json_t *stop = field_get(request->json, "stop");
     request->engine.stops = request->stops;
     request->engine.stop_lens = request->stop_lens;
     if (!stop)
@@ -165,71 +109,8 @@ static int parse_stops(const json_t *root, struct api_request *request, struct r
     return 0;
 }
 
-static int add_bias(struct api_request *request, int vocab, const char *key, const json_t *value,
-                    struct response *error)
-{
-    char *end;
-    size_t len = strlen(key);
-    long token = strtol(key, &end, 10);
-    if (!len || len > 9 || key[0] < '0' || key[0] > '9' || *end || token >= vocab)
-        return response_error(error, 400, "logit_bias", NULL,
-                              "'logit_bias' names the token '%.20s', but ids run from 0 to %d.",
-                              key, vocab - 1);
-    double bias = json_number_value(value);
-    if (!json_is_number(value) || !(bias >= -100 && bias <= 100))
-        return response_error(error, 400, "logit_bias", NULL,
-                              "'logit_bias' of token %ld must be a number between -100 and 100.",
-                              token);
-    request->biases[request->engine.n_biases++] =
-        (struct engine_bias){.token = (int32_t)token, .bias = (float)bias};
-    return 0;
-}
-
-static int parse_biases(const json_t *root, const struct api_model *model,
-                        struct api_request *request, struct response *error)
-{
-    json_t *bias = field_get(root, "logit_bias");
-    request->engine.biases = request->biases;
-    if (!bias)
-        return 0;
-    if (!json_is_object(bias))
-        return response_error(error, 400, "logit_bias", NULL,
-                              "'logit_bias' must be an object of token ids and numbers.");
-    if (json_object_size(bias) > ENGINE_BIAS_MAX)
-        return response_error(error, 400, "logit_bias", NULL,
-                              "'logit_bias' has %zu entries, but %d are allowed.",
-                              json_object_size(bias), ENGINE_BIAS_MAX);
-    const char *key;
-    json_t *value;
-    json_object_foreach(bias, key, value) if (add_bias(request, model->info->vocab, key, value,
-                                                       error)) return ERR_INVALID;
-    return 0;
-}
-
-/* Drafts do not only come from the heads, so their number does not limit k. */
-static int parse_speculation(const json_t *root, struct engine_request *engine,
-                             struct response *error)
-{
-    const json_t *field = field_get(root, "speculation");
-    const char *word = json_string_value(field); /* NULL unless a string */
-    engine->speculation = SPECULATION_AUTO;
-    if (!field || (word && !strcmp(word, "auto")))
-        return 0;
-    if (word && !strcmp(word, "off")) {
-        engine->speculation = 0;
-        return 0;
-    }
-    if (!json_is_integer(field) || json_integer_value(field) < 0 ||
-        json_integer_value(field) > ENGINE_DRAFTS_MAX)
-        return response_error(error, 400, "speculation", NULL,
-                              "'speculation' must be \"auto\", \"off\" or a number of drafts "
-                              "from 0 to %d.",
-                              ENGINE_DRAFTS_MAX);
-    engine->speculation = (int)json_integer_value(field);
-    return 0;
-}
-
-/* The response's size is bounded before it is begun. */
+/* A whole response's size is bounded before it is begun; what a stream's client leaves unread is
+ * bounded while it runs, except for prompts, which come at once. */
 static int check_amount(const struct api_request *request, const struct api_model *model,
                         struct response *error)
 {
@@ -243,46 +124,34 @@ static int check_amount(const struct api_request *request, const struct api_mode
     if (request->echo || tokens > (size_t)model->info->context)
         tokens = (size_t)model->info->context;
     size_t most = choices * tokens * (size_t)(request->logprobs + 1);
-    if (most > API_LOGPROBS_MAX)
+    if (most > API_LOGPROBS_MAX && (request->echo || !request->stream))
         return response_error(
             error, 400, "logprobs", NULL,
             "The request asks for up to %zu log-probabilities, but %u are allowed: "
-            "lower 'logprobs', 'n' or 'max_tokens', or send fewer prompts.",
+            "ask for fewer alternatives, choices, tokens or prompts.",
             most, API_LOGPROBS_MAX);
     return 0;
 }
 
-static int parse_root(struct api_request *request, const char *body, size_t len,
-                      struct response *error)
-{
-    json_error_t why;
-    request->json =
-        json_loadb(body ? body : "", len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
-    if (!request->json)
-        return response_error(error, 400, NULL, "invalid_json",
-                              "The body is not valid JSON: %s (line %d, column %d).", why.text,
-                              why.line, why.column);
-    if (!json_is_object(request->json))
-        return response_error(error, 400, NULL, "invalid_json", "The body must be a JSON object.");
-    return 0;
-}
-
-int api_parse(struct api_request *request, const struct api_model *model, const char *body,
-              size_t len, uint64_t seed, struct response *error)
+int api_parse(struct api_request *request, enum api_kind kind, const struct api_model *model,
+              const char *body, size_t len, uint64_t seed, struct response *error)
 {
     memset(request, 0, sizeof *request);
+    request->kind = kind;
+    request->logprobs = -1;
     request->engine.seed = seed;
-    if (parse_root(request, body, len, error))
+    if (body_parse(&request->json, model->id, body, len, error) ||
+        unsupported_refuse(request, error) || sampling_parse(request, model, error) ||
+        parse_length(request, model, error) || parse_choices(request, error) ||
+        parse_form(request, error) || parse_stops(request, error))
         return ERR_INVALID;
-    const json_t *root = request->json;
-    struct engine_request *engine = &request->engine;
-    if (parse_model(root, model, error) || refuse_unsupported(root, error) ||
-        parse_sampling(root, engine, error) || parse_length(root, engine, error) ||
-        parse_choices(root, request, error) || parse_stream(root, request, error) ||
-        parse_logprobs(root, request, error) || parse_stops(root, request, error) ||
-        parse_biases(root, model, request, error) || parse_speculation(root, engine, error) ||
-        prompts_parse(request, model, error))
-        return ERR_INVALID;
+    int rc =
+        kind == API_CHAT ? chat_parse(request, model, error) : prompts_parse(request, model, error);
+    if (rc)
+        return rc;
+    request->engine.logprobs = request->logprobs >= 0;
+    request->engine.top_logprobs = request->logprobs > 0 ? request->logprobs : 0;
+    request->engine.prompt_logprobs = request->echo && request->logprobs >= 0;
     return check_amount(request, model, error);
 }
 

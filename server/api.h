@@ -1,11 +1,13 @@
-/* The body of POST /v1/completions, checked by name and turned into engine requests. Knows neither
- * HTTP nor the engine's inside: what it needs of the model is in struct api_model. Called by
- * completion.c on the loop thread, and by tests.
+/* The body of POST /v1/completions or /v1/chat/completions, checked by name and turned into engine
+ * requests. Knows neither HTTP nor the engine's inside: what it needs of the model is in struct
+ * api_model. Called by completion.c on the loop thread, and by tests.
  *
- * Fields: https://github.com/openai/openai-openapi (createCompletion), and of ours top_k, min_p,
- * repetition_penalty, ignore_eos, min_tokens, speculation. null means absent. Fields that are not
- * known here are ignored, as OpenAI's server does; known fields of the wrong type or out of range
- * are refused by name. */
+ * Fields: https://github.com/openai/openai-openapi (createCompletion, createChatCompletion), those
+ * that vLLM adds (top_k, min_p, repetition_penalty, ignore_eos, min_tokens, return_token_ids,
+ * add_special_tokens, chat_template_kwargs, add_generation_prompt, continue_final_message), and of
+ * ours parse_special and speculation. null means absent. Fields that are not known here are
+ * ignored, as OpenAI's server does; known fields of the wrong type or out of range, and those that
+ * ask for another text than this server can give, are refused by name. */
 #ifndef SERVER_API_H
 #define SERVER_API_H
 
@@ -16,36 +18,43 @@
 
 #include "engine/engine.h"
 #include "server/response.h"
+#include "text/template.h"
+#include "text/tokenizer.h"
 
 #define API_CHOICES_MAX 64 /* prompts times n */
 
 /* At most this many log-probabilities in one response, about 30 bytes each. */
 #define API_LOGPROBS_MAX (1u << 20)
 
+enum api_kind {
+    API_COMPLETION, /* `prompt` is continued */
+    API_CHAT,       /* `messages` are answered */
+};
+
 struct api_model {
     const char *id;
     const struct engine_info *info;
-    const struct engine *engine; /* first argument of encode */
-    size_t (*encode)(const struct engine *engine, const char *text, size_t len, int32_t *tokens,
-                     size_t max);
+    const struct template *template; /* NULL: the model cannot chat ... */
+    const char *template_fault;      /* ... because of that; NULL: it has no template */
 };
 
 struct api_prompt {
     int32_t *tokens; /* owned */
     size_t n_tokens;
-    const char *text; /* in the JSON; NULL for a prompt given as token ids */
+    const char *text; /* in the JSON; NULL for token ids and for conversations */
     size_t text_len;
     bool bos_added; /* the first token is a bos that the client did not write */
 };
 
 /* A zeroed struct is empty. It must not be moved: `engine` points into it. */
 struct api_request {
+    enum api_kind kind;
     json_t *json; /* keeps the strings alive */
     struct api_prompt *prompts;
     size_t n_prompts;
     int n;        /* choices per prompt */
     int logprobs; /* alternatives per token, -1 = none wanted */
-    bool echo, stream, include_usage, include_obfuscation;
+    bool echo, stream, include_usage, include_obfuscation, return_token_ids;
     struct engine_request engine; /* everything but tokens and user; choice i adds i to the seed */
     const char *stops[ENGINE_STOPS_MAX];
     size_t stop_lens[ENGINE_STOPS_MAX];
@@ -54,8 +63,8 @@ struct api_request {
 
 /* Reads a body. Returns 0, or ERR_INVALID with the error in `error`. Release it in both cases.
  * seed is what to use when the request names none. */
-int api_parse(struct api_request *request, const struct api_model *model, const char *body,
-              size_t len, uint64_t seed, struct response *error);
+int api_parse(struct api_request *request, enum api_kind kind, const struct api_model *model,
+              const char *body, size_t len, uint64_t seed, struct response *error);
 void api_release(struct api_request *request);
 
 #endif

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/completion_json.h"
+#include "server/speculation_json.h"
 
 static uint64_t random_bits(void)
 {
@@ -30,6 +31,7 @@ static void unlink_and_free(struct completion *completion)
         completion->next->prev = completion->prev;
     for (size_t i = 0; i < completion->n_choices; i++) {
         buf_release(&completion->choices[i].text);
+        buf_release(&completion->choices[i].ids);
         logprobs_release(&completion->choices[i].logprobs);
     }
     free(completion->choices);
@@ -67,6 +69,18 @@ void completion_drop(struct completion *completion)
 
 /* ---- start ---- */
 
+/* The text begins behind the prompt, or with it. */
+static void init_choice(struct completion *completion, size_t i)
+{
+    const struct api_request *request = &completion->request;
+    struct choice *choice = &completion->choices[i];
+    choice->completion = completion;
+    choice->prompt = &request->prompts[i / (size_t)request->n];
+    choice->index = (int)i;
+    logprobs_init(&choice->logprobs, completion->app->info->tokenizer, request->kind == API_CHAT,
+                  request->echo ? -1 : choice->prompt->tokens[choice->prompt->n_tokens - 1]);
+}
+
 static int make_choices(struct completion *completion)
 {
     const struct api_request *request = &completion->request;
@@ -75,12 +89,8 @@ static int make_choices(struct completion *completion)
     if (!completion->choices)
         return ERR_MEMORY;
     completion->n_choices = request->n_prompts * (size_t)request->n;
-    for (size_t i = 0; i < completion->n_choices; i++) {
-        struct choice *choice = &completion->choices[i];
-        choice->completion = completion;
-        choice->prompt = &request->prompts[i / (size_t)request->n];
-        choice->index = (int)i;
-    }
+    for (size_t i = 0; i < completion->n_choices; i++)
+        init_choice(completion, i);
     return 0;
 }
 
@@ -120,8 +130,8 @@ static int submit_all(struct completion *completion, struct response *error)
     return rc ? refuse(rc, &err, error) : 0;
 }
 
-int completion_start(struct completion **out, struct app *app, const char *body, size_t len,
-                     void (*wake)(void *arg), void *arg, struct response *error)
+int completion_start(struct completion **out, struct app *app, enum api_kind kind, const char *body,
+                     size_t len, void (*wake)(void *arg), void *arg, struct response *error)
 {
     struct completion *completion = calloc(1, sizeof *completion);
     if (!completion)
@@ -133,8 +143,9 @@ int completion_start(struct completion **out, struct app *app, const char *body,
     app->completions = completion;
     completion->start = clock_seconds();
     completion->created = time(NULL);
-    snprintf(completion->id, sizeof completion->id, "cmpl-%016" PRIx64, random_bits());
-    int rc = api_parse(&completion->request, &app->model, body, len, random_bits(), error);
+    snprintf(completion->id, sizeof completion->id, "%s-%016" PRIx64,
+             kind == API_CHAT ? "chatcmpl" : "cmpl", random_bits());
+    int rc = api_parse(&completion->request, kind, &app->model, body, len, random_bits(), error);
     if (!rc)
         rc = submit_all(completion, error);
     if (rc) {
@@ -182,10 +193,12 @@ static void measure(struct choice *choice, const struct engine_event *event)
                       (choice->last - choice->first) / (double)(choice->n_tokens - 1), 1);
 }
 
-/* With `echo` a choice begins with its prompt: as it was written, or token by token. */
+/* With `echo` a choice begins with its prompt: as it was written, or token by token, control tokens
+ * as they would be written. */
 static void echo_text(struct choice *choice)
 {
     const struct api_prompt *prompt = choice->prompt;
+    const struct tokenizer *tokenizer = choice->completion->app->info->tokenizer;
     struct utf8 utf8 = {0};
     if (prompt->text) {
         buf_append(&choice->text, prompt->text, prompt->text_len);
@@ -194,7 +207,9 @@ static void echo_text(struct choice *choice)
     for (size_t i = 0; i < prompt->n_tokens; i++) {
         size_t len;
         const char *bytes =
-            engine_token_bytes(choice->completion->app->engine, prompt->tokens[i], &len);
+            tokenizer_bytes(tokenizer, i ? prompt->tokens[i - 1] : -1, prompt->tokens[i], &len);
+        if (!len)
+            bytes = tokenizer_written(tokenizer, prompt->tokens[i], &len);
         utf8_add(&utf8, bytes, len, &choice->text);
     }
     utf8_end(&utf8, &choice->text);
@@ -202,36 +217,48 @@ static void echo_text(struct choice *choice)
 
 static void add_logprobs(struct choice *choice, const struct engine_event *event)
 {
-    const struct engine *engine = choice->completion->app->engine;
     for (size_t i = choice->prompt->bos_added; i < event->n_prompt; i++)
-        logprobs_add(&choice->logprobs, engine, &event->prompt[i]);
+        logprobs_add(&choice->logprobs, &event->prompt[i], true);
     if (event->n_prompt)
         utf8_end(&choice->logprobs.position, NULL);
     for (size_t i = 0; i < event->n_tokens; i++)
-        logprobs_add(&choice->logprobs, engine, &event->tokens[i]);
+        logprobs_add(&choice->logprobs, &event->tokens[i], false);
+}
+
+static void add_ids(struct choice *choice, const struct engine_event *event)
+{
+    for (size_t i = 0; i < event->n_tokens; i++)
+        buf_printf(&choice->ids, choice->ids.len ? ",%d" : "%d", event->tokens[i].token);
+}
+
+static void finish(struct choice *choice, const struct engine_event *event)
+{
+    struct completion *completion = choice->completion;
+    choice->finish_reason = event->finish == FINISH_LENGTH ? "length" : "stop";
+    completion->completion_tokens += event->completion_tokens;
+    if (completion->n_choices == 1 && event->speculation)
+        speculation_json_write(&completion->metrics, event);
 }
 
 static void add_event(struct choice *choice, const struct engine_event *event)
 {
     struct completion *completion = choice->completion;
+    const struct api_request *request = &completion->request;
     size_t unread = completion->out.len;
-    bool echo = !choice->begun && completion->request.echo;
-    choice->begun = true;
-    if (echo)
+    bool has_prompt = !choice->opened && (request->echo || request->return_token_ids);
+    if (!choice->begun && request->echo)
         echo_text(choice);
+    choice->begun = true;
     buf_append(&choice->text, event->text, event->text_len);
-    if (completion->request.logprobs >= 0)
+    if (request->logprobs >= 0)
         add_logprobs(choice, event);
-    if (event->finish) {
-        choice->finish_reason = event->finish == FINISH_LENGTH ? "length" : "stop";
-        completion->completion_tokens += event->completion_tokens;
-        if (completion->n_choices == 1 && event->speculation)
-            completion_json_metrics(completion, event);
-    }
-    bool output = choice->text.len || choice->logprobs.tokens.len || event->finish;
-    if (completion->request.stream && output)
+    if (request->return_token_ids)
+        add_ids(choice, event);
+    if (event->finish)
+        finish(choice, event);
+    if (request->stream)
         completion_json_chunk(completion, choice);
-    if (echo)
+    if (has_prompt)
         completion->echoed += completion->out.len - unread;
 }
 

@@ -22,9 +22,11 @@ struct choice {
     struct api_prompt *prompt;
     uint64_t id; /* the engine's, 0 = not submitted */
     int index;
-    bool begun, ended;
+    bool begun, ended;         /* by the engine */
+    bool opened;               /* a chunk has been written */
     const char *finish_reason; /* NULL while it runs */
     struct buf text;           /* streamed: what the next chunk will carry; else all of it */
+    struct buf ids;            /* of tokens not yet written, "1,2,3", when asked for */
     struct logprobs logprobs;
     size_t n_tokens;
     double first, last; /* when tokens came, s */
@@ -34,7 +36,7 @@ struct completion {
     struct app *app;
     struct completion *prev, *next; /* in app->completions */
     struct api_request request;
-    char id[32]; /* cmpl-... */
+    char id[32]; /* cmpl-... or chatcmpl-... */
     time_t created;
     double start; /* s */
     struct choice *choices;
@@ -50,11 +52,12 @@ struct completion {
     void *wake_arg;
 };
 
-/* Checks a body and submits a request for each of its choices to the engine. wake(arg) will be
- * called, from completions_poll only, when there are bytes to read or the state has changed.
- * Returns 0, or ERR_INVALID with the response in `error`. */
-int completion_start(struct completion **completion, struct app *app, const char *body, size_t len,
-                     void (*wake)(void *arg), void *arg, struct response *error);
+/* Checks a body of that kind and submits a request for each of its choices to the engine. wake(arg)
+ * will be called, from completions_poll only, when there are bytes to read or the state has
+ * changed. Returns 0, or ERR_INVALID with the response in `error`. */
+int completion_start(struct completion **completion, struct app *app, enum api_kind kind,
+                     const char *body, size_t len, void (*wake)(void *arg), void *arg,
+                     struct response *error);
 
 /* Moves at most max bytes of a stream to `to`. */
 size_t completion_read(struct completion *completion, char *to, size_t max);

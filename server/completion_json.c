@@ -7,32 +7,64 @@
 
 #include "base/rng.h"
 #include "server/json_text.h"
+#include "server/token_list.h"
 
 #define OBFUSCATION_STEP 256 /* padded chunks are a multiple of that many bytes */
 
+static bool is_chat(const struct completion *completion)
+{
+    return completion->request.kind == API_CHAT;
+}
+
+/* ---- parts ---- */
+
 static void begin(const struct completion *completion, struct buf *out)
 {
-    buf_printf(out,
-               "{\"id\":\"%s\",\"object\":\"text_completion\",\"created\":%" PRId64 ",\"model\":",
-               completion->id, (int64_t)completion->created);
-    json_text(out, completion->app->model.id, strlen(completion->app->model.id));
+    const char *chat = completion->request.stream ? "chat.completion.chunk" : "chat.completion";
+    buf_printf(
+        out, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%" PRId64 ",\"model\":", completion->id,
+        is_chat(completion) ? chat : "text_completion", (int64_t)completion->created);
+    json_write(out, completion->app->model.id, strlen(completion->app->model.id));
     buf_puts(out, ",\"choices\":[");
 }
 
-static void add_choice(const struct completion *completion, struct choice *choice, struct buf *out)
+static void add_text(const struct choice *choice, struct buf *out)
 {
-    buf_puts(out, "{\"text\":");
-    json_text(out, choice->text.data ? choice->text.data : "", choice->text.len);
-    buf_printf(out, ",\"index\":%d,\"logprobs\":", choice->index);
-    if (completion->request.logprobs >= 0)
+    json_write(out, choice->text.data ? choice->text.data : "", choice->text.len);
+    out->failed |= choice->text.failed;
+}
+
+static void add_prompt_ids(const struct api_prompt *prompt, struct buf *out)
+{
+    buf_puts(out, ",\"prompt_token_ids\":");
+    token_list_write(out, prompt->tokens, prompt->n_tokens);
+}
+
+/* The token ids since the last call. */
+static void add_ids(struct choice *choice, struct buf *out)
+{
+    buf_puts(out, ",\"token_ids\":[");
+    buf_append(out, choice->ids.data, choice->ids.len);
+    buf_puts(out, "]");
+    out->failed |= choice->ids.failed;
+    choice->ids.len = 0;
+}
+
+/* What follows a choice's text, from logprobs on; `reason` is the finish reason or NULL. */
+static void add_rest(struct choice *choice, bool logprobs, const char *reason, struct buf *out)
+{
+    const struct completion *completion = choice->completion;
+    buf_puts(out, ",\"logprobs\":");
+    if (logprobs && completion->request.logprobs >= 0)
         logprobs_write(&choice->logprobs, out);
     else
         buf_puts(out, "null");
-    if (choice->finish_reason)
-        buf_printf(out, ",\"finish_reason\":\"%s\"}", choice->finish_reason);
+    if (reason)
+        buf_printf(out, ",\"finish_reason\":\"%s\"", reason);
     else
-        buf_puts(out, ",\"finish_reason\":null}");
-    out->failed |= choice->text.failed;
+        buf_puts(out, ",\"finish_reason\":null");
+    if (completion->request.return_token_ids)
+        add_ids(choice, out);
 }
 
 static void add_usage(const struct completion *completion, struct buf *out)
@@ -47,6 +79,8 @@ static void add_usage(const struct completion *completion, struct buf *out)
     }
 }
 
+/* ---- chunks ---- */
+
 /* A chunk's size tells how many drafts were accepted and with that much about the text (arXiv
  * 2411.01076). Padding hides it from who can only see encrypted packets. */
 static void add_obfuscation(struct buf *out, size_t start, uint64_t seed)
@@ -60,17 +94,90 @@ static void add_obfuscation(struct buf *out, size_t start, uint64_t seed)
     buf_puts(out, "\"");
 }
 
-void completion_json_chunk(struct completion *completion, struct choice *choice)
+/* Returns where the chunk's object begins. */
+static size_t chunk_begin(struct completion *completion)
+{
+    buf_puts(&completion->out, "data: ");
+    size_t start = completion->out.len;
+    begin(completion, &completion->out);
+    return start;
+}
+
+static void chunk_end(struct completion *completion, size_t start)
 {
     struct buf *out = &completion->out;
-    buf_puts(out, "data: ");
-    size_t start = out->len;
-    begin(completion, out);
-    add_choice(completion, choice, out);
-    buf_puts(out, completion->request.include_usage ? "],\"usage\":null" : "]");
+    if (completion->request.include_usage)
+        buf_puts(out, ",\"usage\":null");
     if (completion->request.include_obfuscation)
         add_obfuscation(out, start, completion->request.engine.seed);
     buf_puts(out, "}\n\n");
+}
+
+static void text_chunk(struct completion *completion, struct choice *choice)
+{
+    struct buf *out = &completion->out;
+    size_t start = chunk_begin(completion);
+    buf_puts(out, "{\"text\":");
+    add_text(choice, out);
+    buf_printf(out, ",\"index\":%d", choice->index);
+    add_rest(choice, true, choice->finish_reason, out);
+    if (completion->request.return_token_ids && !choice->opened)
+        add_prompt_ids(choice->prompt, out);
+    buf_puts(out, "}]");
+    chunk_end(completion, start);
+}
+
+/* Who speaks, before what is said. */
+static void role_chunk(struct completion *completion, const struct choice *choice)
+{
+    struct buf *out = &completion->out;
+    size_t start = chunk_begin(completion);
+    buf_printf(out,
+               "{\"index\":%d,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},"
+               "\"logprobs\":null,\"finish_reason\":null}]",
+               choice->index);
+    if (completion->request.return_token_ids)
+        add_prompt_ids(choice->prompt, out);
+    chunk_end(completion, start);
+}
+
+static void content_chunk(struct completion *completion, struct choice *choice)
+{
+    struct buf *out = &completion->out;
+    size_t start = chunk_begin(completion);
+    buf_printf(out, "{\"index\":%d,\"delta\":{\"content\":", choice->index);
+    add_text(choice, out);
+    buf_puts(out, "}");
+    add_rest(choice, true, NULL, out);
+    buf_puts(out, "}]");
+    chunk_end(completion, start);
+}
+
+static void finish_chunk(struct completion *completion, struct choice *choice)
+{
+    struct buf *out = &completion->out;
+    size_t start = chunk_begin(completion);
+    buf_printf(out, "{\"index\":%d,\"delta\":{}", choice->index);
+    add_rest(choice, false, choice->finish_reason, out);
+    buf_puts(out, "}]");
+    chunk_end(completion, start);
+}
+
+void completion_json_chunk(struct completion *completion, struct choice *choice)
+{
+    bool more = choice->text.len || choice->logprobs.tokens.len || choice->ids.len;
+    if (is_chat(completion)) {
+        if (!choice->opened)
+            role_chunk(completion, choice);
+        if (more)
+            content_chunk(completion, choice);
+        if (choice->finish_reason)
+            finish_chunk(completion, choice);
+        choice->opened = true;
+    } else if (more || choice->finish_reason) {
+        text_chunk(completion, choice);
+        choice->opened = true;
+    }
     choice->text.len = 0;
 }
 
@@ -78,8 +185,7 @@ void completion_json_end(struct completion *completion)
 {
     struct buf *out = &completion->out;
     if (completion->request.include_usage) {
-        buf_puts(out, "data: ");
-        begin(completion, out);
+        chunk_begin(completion);
         buf_puts(out, "]");
         add_usage(completion, out);
         buf_puts(out, "}\n\n");
@@ -94,71 +200,39 @@ void completion_json_error(struct completion *completion, const char *message)
     buf_puts(&completion->out, "\n\ndata: [DONE]\n\n");
 }
 
+/* ---- whole ---- */
+
+static void add_choice(struct choice *choice, struct buf *out)
+{
+    const struct completion *completion = choice->completion;
+    bool chat = is_chat(completion);
+    if (chat)
+        buf_printf(out,
+                   "{\"index\":%d,\"message\":{\"role\":\"assistant\",\"content\":", choice->index);
+    else
+        buf_puts(out, "{\"text\":");
+    add_text(choice, out);
+    if (chat)
+        buf_puts(out, ",\"refusal\":null}");
+    else
+        buf_printf(out, ",\"index\":%d", choice->index);
+    add_rest(choice, true, choice->finish_reason, out);
+    if (!chat && completion->request.return_token_ids)
+        add_prompt_ids(choice->prompt, out);
+    buf_puts(out, "}");
+}
+
 void completion_json_whole(struct completion *completion)
 {
     struct buf *out = response_begin(&completion->response, 200, "application/json");
     begin(completion, out);
     for (size_t i = 0; i < completion->n_choices; i++) {
         buf_puts(out, i ? "," : "");
-        add_choice(completion, &completion->choices[i], out);
+        add_choice(&completion->choices[i], out);
     }
     buf_puts(out, "]");
     add_usage(completion, out);
+    if (is_chat(completion) && completion->request.return_token_ids)
+        add_prompt_ids(&completion->request.prompts[0], out);
     buf_puts(out, "}\n");
-}
-
-static void add_row(struct buf *out, const uint64_t *row, int last)
-{
-    buf_puts(out, "[");
-    for (int j = 0; j <= last; j++)
-        buf_printf(out, "%s%" PRIu64, j ? "," : "", row[j]);
-    buf_puts(out, "]");
-}
-
-/* Steps by the number of drafts they accepted, over all draft lengths; returns the longest one. */
-static int sum_histogram(const struct engine_speculation *speculation, uint64_t *sum)
-{
-    int longest = 0;
-    for (int k = 0; k < ENGINE_DRAFTS_MAX; k++)
-        for (int j = 0; j <= k + 1; j++) {
-            sum[j] += speculation->histogram[k][j];
-            if (speculation->histogram[k][j])
-                longest = k + 1;
-        }
-    return longest;
-}
-
-static void add_by_length(struct buf *out, const struct engine_speculation *speculation)
-{
-    const char *comma = "";
-    for (int k = 0; k < ENGINE_DRAFTS_MAX; k++) {
-        uint64_t row[ENGINE_DRAFTS_MAX + 1], steps = 0;
-        for (int j = 0; j <= k + 1; j++)
-            steps += row[j] = speculation->histogram[k][j];
-        if (!steps)
-            continue;
-        buf_printf(out, "%s\"%d\":", comma, k + 1);
-        add_row(out, row, k + 1);
-        comma = ",";
-    }
-}
-
-void completion_json_metrics(struct completion *completion, const struct engine_event *event)
-{
-    const struct engine_speculation *s = event->speculation;
-    struct buf *out = &completion->metrics;
-    uint64_t sum[ENGINE_DRAFTS_MAX + 1] = {0};
-    int longest = sum_histogram(s, sum);
-    buf_printf(out,
-               "{\"speculative_decoding\":{\"mean_acceptance_length\":%.9g,"
-               "\"draft_acceptance_rate\":%.9g,\"acceptance_histogram\":",
-               s->steps ? 1 + (double)s->accepted / (double)s->steps : 1.0,
-               s->drafted ? (double)s->accepted / (double)s->drafted : 0.0);
-    add_row(out, sum, longest);
-    buf_puts(out, ",\"acceptance_histogram_by_draft_length\":{");
-    add_by_length(out, s);
-    buf_printf(out,
-               "},\"num_spec_steps\":%" PRIu64 ",\"num_accepted_draft_tokens\":%" PRIu64
-               ",\"num_draft_tokens\":%" PRIu64 ",\"num_spec_tokens\":%d},\"forwards\":%zu}",
-               s->steps, s->accepted, s->drafted, longest, event->forwards);
 }

@@ -1,11 +1,12 @@
-/* The JSON of a completion: the chunks of a stream, or one object. Reads struct completion, appends
- * to its buffers; called by completion.c only. */
+/* The JSON of completions and of chat completions: the chunks of a stream, or one object. Reads
+ * struct completion, appends to its buffers; called by completion.c only. */
 #ifndef SERVER_COMPLETION_JSON_H
 #define SERVER_COMPLETION_JSON_H
 
 #include "server/completion.h"
 
-/* One chunk with the choice's text, log-probabilities and finish reason; empties the text. */
+/* What came of a choice since the last call: text, log-probabilities, token ids, finish reason; a
+ * chunk, or several as OpenAI's chats have them. Nothing when nothing came. */
 void completion_json_chunk(struct completion *completion, struct choice *choice);
 
 /* What ends a stream: the usage chunk when it was asked for, then [DONE]. */
@@ -16,8 +17,5 @@ void completion_json_error(struct completion *completion, const char *message);
 
 /* The object of a completion that is not streamed, into completion->response. */
 void completion_json_whole(struct completion *completion);
-
-/* The `metrics` field, in vLLM's shape, of a completion with one choice. */
-void completion_json_metrics(struct completion *completion, const struct engine_event *event);
 
 #endif

@@ -248,12 +248,12 @@ static void run(struct exchange *exchange, const char *path)
 {
     struct app *app = exchange->http->app;
     exchange->connection->deadline = 0;
-    if (exchange->route != ROUTE_COMPLETIONS) {
-        route_respond(app, exchange->route, path, &exchange->response);
-        return;
-    }
-    if (!completion_start(&exchange->completion, app, exchange->body.data, exchange->body.len, wake,
-                          exchange, &exchange->response))
+    const struct buf *body = &exchange->body;
+    if (exchange->route != ROUTE_COMPLETIONS && exchange->route != ROUTE_CHAT)
+        route_respond(app, exchange->route, path, body, &exchange->response);
+    else if (!completion_start(&exchange->completion, app,
+                               exchange->route == ROUTE_CHAT ? API_CHAT : API_COMPLETION,
+                               body->data, body->len, wake, exchange, &exchange->response))
         uv_poll_start(&exchange->connection->watch, UV_DISCONNECT, on_hangup);
     buf_release(&exchange->body);
 }

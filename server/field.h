@@ -1,5 +1,6 @@
 /* Typed reading of one JSON field with a sentence for what is wrong. Absent and null fields leave
- * the value as it is. Each returns 0, or ERR_INVALID with a 400 in `error`. Used by api.c. */
+ * the value as it is. Each returns 0, or ERR_INVALID with a 400 in `error`. Used by whatever reads
+ * a body. */
 #ifndef SERVER_FIELD_H
 #define SERVER_FIELD_H
 

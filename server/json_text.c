@@ -11,7 +11,7 @@ static int append(const char *data, size_t len, void *out)
     return 0;
 }
 
-bool json_text_strict(struct buf *out, const char *text, size_t len)
+bool json_write_strict(struct buf *out, const char *text, size_t len)
 {
     json_t *string = json_stringn(text, len);
     if (!string)
@@ -21,15 +21,15 @@ bool json_text_strict(struct buf *out, const char *text, size_t len)
     return true;
 }
 
-void json_text(struct buf *out, const char *text, size_t len)
+void json_write(struct buf *out, const char *text, size_t len)
 {
     struct buf repaired = {0};
     struct utf8 utf8 = {0};
-    if (json_text_strict(out, text, len))
+    if (json_write_strict(out, text, len))
         return;
     utf8_add(&utf8, text, len, &repaired);
     utf8_end(&utf8, &repaired);
-    if (repaired.failed || !json_text_strict(out, repaired.data, repaired.len))
+    if (repaired.failed || !json_write_strict(out, repaired.data, repaired.len))
         out->failed = true;
     buf_release(&repaired);
 }

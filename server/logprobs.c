@@ -3,33 +3,53 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include "server/json_text.h"
+#include "text/utf8.h"
 
-static bool is_marker(const struct engine_info *info, int32_t token)
+void logprobs_init(struct logprobs *logprobs, const struct tokenizer *tokenizer, bool chat,
+                   int32_t before)
 {
-    bool found = token == info->bos;
-    for (int i = 0; i < info->n_ends; i++)
-        found |= token == info->ends[i];
-    return found;
+    memset(logprobs, 0, sizeof *logprobs);
+    logprobs->tokenizer = tokenizer;
+    logprobs->chat = chat;
+    logprobs->before = before;
 }
 
-/* A token as a JSON string. Bytes that are not UTF-8 alone are written as OpenAI does:
- * "bytes:\xe2\x82"; tokens without bytes by their role or number. */
-static void token_text(struct buf *out, const struct engine *engine, int32_t token)
+/* What a token adds to the text; for one that adds nothing how it is written. */
+static const char *bytes_of(const struct logprobs *logprobs, int32_t token, size_t *len)
+{
+    const char *bytes = tokenizer_bytes(logprobs->tokenizer, logprobs->before, token, len);
+    return *len ? bytes : tokenizer_written(logprobs->tokenizer, token, len);
+}
+
+/* A token as a JSON string; one without bytes by its number. Bytes that are not UTF-8 alone are
+ * written as OpenAI does: in completions all of them, "bytes:\xe2\x82", in chats those that are no
+ * characters, " \xe2\x82". */
+static void token_text(struct buf *out, const struct logprobs *logprobs, int32_t token)
 {
     size_t len;
-    const char *bytes = engine_token_bytes(engine, token, &len);
-    if (!len && is_marker(engine_info(engine), token))
-        buf_puts(out, "\"<|end|>\"");
-    else if (!len)
+    const char *bytes = bytes_of(logprobs, token, &len);
+    struct buf text = {0};
+    if (!len) {
         buf_printf(out, "\"token_id:%d\"", token);
-    else if (!json_text_strict(out, bytes, len)) {
-        buf_puts(out, "\"bytes:");
-        for (size_t i = 0; i < len; i++)
-            buf_printf(out, "\\\\x%02x", (unsigned char)bytes[i]);
-        buf_puts(out, "\"");
+        return;
     }
+    if (json_write_strict(out, bytes, len))
+        return;
+    buf_puts(&text, logprobs->chat ? "" : "bytes:");
+    for (size_t i = 0; i < len;) {
+        size_t valid = logprobs->chat ? utf8_valid(bytes + i, len - i) : 0;
+        buf_append(&text, bytes + i, valid);
+        i += valid;
+        if (i < len)
+            buf_printf(&text, "\\x%02x", (unsigned char)bytes[i++]);
+    }
+    out->failed |= text.failed;
+    if (!text.failed)
+        json_write(out, text.data, text.len);
+    buf_release(&text);
 }
 
 /* JSON has no infinity: like other servers, -9999 stands for "never". */
@@ -41,9 +61,12 @@ static void number(struct buf *out, float logprob)
         buf_printf(out, "%.9g", logprob < -9999 ? -9999.0 : (double)logprob);
 }
 
+/* ---- completions ---- */
+
 /* The best alternatives, and the token itself when it is not among them. */
-static void add_top(struct buf *out, const struct engine *engine, const struct engine_token *token)
+static void add_top(struct logprobs *logprobs, const struct engine_token *token)
 {
+    struct buf *out = &logprobs->tops;
     bool has_own = false;
     if (isnan(token->logprob)) {
         buf_puts(out, "null");
@@ -53,50 +76,97 @@ static void add_top(struct buf *out, const struct engine *engine, const struct e
     for (int i = 0; i < token->n_top; i++) {
         has_own |= token->top[i].token == token->token;
         buf_puts(out, i ? "," : "");
-        token_text(out, engine, token->top[i].token);
+        token_text(out, logprobs, token->top[i].token);
         buf_puts(out, ":");
         number(out, token->top[i].logprob);
     }
     if (!has_own) {
         buf_puts(out, token->n_top ? "," : "");
-        token_text(out, engine, token->token);
+        token_text(out, logprobs, token->token);
         buf_puts(out, ":");
         number(out, token->logprob);
     }
     buf_puts(out, "}");
 }
 
-void logprobs_add(struct logprobs *logprobs, const struct engine *engine,
-                  const struct engine_token *token)
+static void add_columns(struct logprobs *logprobs, const struct engine_token *token, bool echoed)
 {
     size_t len;
     const char *comma = logprobs->tokens.len ? "," : "";
     buf_puts(&logprobs->tokens, comma);
-    token_text(&logprobs->tokens, engine, token->token);
+    token_text(&logprobs->tokens, logprobs, token->token);
     buf_puts(&logprobs->values, comma);
     number(&logprobs->values, token->logprob);
     buf_puts(&logprobs->tops, comma);
-    add_top(&logprobs->tops, engine, token);
+    add_top(logprobs, token);
     buf_printf(&logprobs->offsets, "%s%zu", comma, logprobs->position.characters);
-    const char *bytes = engine_token_bytes(engine, token->token, &len);
+    const char *bytes =
+        echoed ? bytes_of(logprobs, token->token, &len)
+               : tokenizer_bytes(logprobs->tokenizer, logprobs->before, token->token, &len);
     utf8_add(&logprobs->position, bytes, len, NULL);
+}
+
+/* ---- chats ---- */
+
+static void add_object(struct logprobs *logprobs, int32_t token, float logprob)
+{
+    struct buf *out = &logprobs->tokens;
+    size_t len;
+    const char *bytes = tokenizer_bytes(logprobs->tokenizer, logprobs->before, token, &len);
+    buf_puts(out, "{\"token\":");
+    token_text(out, logprobs, token);
+    buf_puts(out, ",\"logprob\":");
+    number(out, logprob);
+    buf_puts(out, len ? ",\"bytes\":[" : ",\"bytes\":null");
+    for (size_t i = 0; i < len; i++)
+        buf_printf(out, "%s%d", i ? "," : "", (unsigned char)bytes[i]);
+    buf_puts(out, len ? "]" : "");
+}
+
+static void add_content(struct logprobs *logprobs, const struct engine_token *token)
+{
+    struct buf *out = &logprobs->tokens;
+    buf_puts(out, out->len ? "," : "");
+    add_object(logprobs, token->token, token->logprob);
+    buf_puts(out, ",\"top_logprobs\":[");
+    for (int i = 0; i < token->n_top; i++) {
+        buf_puts(out, i ? "," : "");
+        add_object(logprobs, token->top[i].token, token->top[i].logprob);
+        buf_puts(out, "}");
+    }
+    buf_puts(out, "]}");
+}
+
+/* ---- both ---- */
+
+void logprobs_add(struct logprobs *logprobs, const struct engine_token *token, bool echoed)
+{
+    if (logprobs->chat)
+        add_content(logprobs, token);
+    else
+        add_columns(logprobs, token, echoed);
+    logprobs->before = token->token;
+}
+
+static void write_list(struct buf *list, const char *key, struct buf *out)
+{
+    buf_puts(out, key);
+    buf_append(out, list->data, list->len);
+    out->failed |= list->failed;
+    list->len = 0;
 }
 
 void logprobs_write(struct logprobs *logprobs, struct buf *out)
 {
-    struct {
-        const char *key;
-        struct buf *list;
-    } parts[] = {{"{\"tokens\":[", &logprobs->tokens},
-                 {"],\"token_logprobs\":[", &logprobs->values},
-                 {"],\"top_logprobs\":[", &logprobs->tops},
-                 {"],\"text_offset\":[", &logprobs->offsets}};
-    for (int i = 0; i < 4; i++) {
-        buf_puts(out, parts[i].key);
-        buf_append(out, parts[i].list->data, parts[i].list->len);
-        out->failed |= parts[i].list->failed;
-        parts[i].list->len = 0;
+    if (logprobs->chat) {
+        write_list(&logprobs->tokens, "{\"content\":[", out);
+        buf_puts(out, "],\"refusal\":null}");
+        return;
     }
+    write_list(&logprobs->tokens, "{\"tokens\":[", out);
+    write_list(&logprobs->values, "],\"token_logprobs\":[", out);
+    write_list(&logprobs->tops, "],\"top_logprobs\":[", out);
+    write_list(&logprobs->offsets, "],\"text_offset\":[", out);
     buf_puts(out, "]}");
 }
 

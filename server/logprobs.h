@@ -1,20 +1,32 @@
-/* The `logprobs` object of the completions API, grown token by token as JSON text:
- * {"tokens":[],"token_logprobs":[],"top_logprobs":[{}],"text_offset":[]}. Offsets count characters
- * of the choice's text. One per choice, owned by it; loop thread. */
+/* Log-probabilities of a choice, grown token by token as JSON text. Of completions
+ * {"tokens":[],"token_logprobs":[],"top_logprobs":[{}],"text_offset":[]}; offsets count characters
+ * of the choice's text, and a token that begins inside a character has the character's. Of chats
+ * {"content":[{"token","logprob","bytes","top_logprobs":[]}],"refusal":null}. One per choice, owned
+ * by it; loop thread. */
 #ifndef SERVER_LOGPROBS_H
 #define SERVER_LOGPROBS_H
 
 #include "engine/engine.h"
 #include "server/utf8.h"
+#include "text/tokenizer.h"
 
-/* A zeroed struct is empty, at the start of the text. */
+/* Made by logprobs_init: empty, at the start of a text. */
 struct logprobs {
-    struct buf tokens, values, tops, offsets;
+    const struct tokenizer *tokenizer;
+    bool chat;
+    int32_t before;    /* the token before, -1 = none */
+    struct buf tokens; /* of chats: the objects */
+    struct buf values, tops, offsets;
     struct utf8 position;
 };
 
-void logprobs_add(struct logprobs *logprobs, const struct engine *engine,
-                  const struct engine_token *token);
+/* `before`: the token behind which the text begins, -1 = none. */
+void logprobs_init(struct logprobs *logprobs, const struct tokenizer *tokenizer, bool chat,
+                   int32_t before);
+
+/* Adds a token of the text. One of an echoed prompt takes as many characters as it is written
+ * with, even if it is a control token. */
+void logprobs_add(struct logprobs *logprobs, const struct engine_token *token, bool echoed);
 
 /* Appends the object with what came since the last call, and forgets it; the position stays. */
 void logprobs_write(struct logprobs *logprobs, struct buf *out);

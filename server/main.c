@@ -35,6 +35,8 @@ struct server {
     struct app app;
     struct http http;
     bool loop_ready;
+    struct template *template; /* of the model's chats, NULL = none */
+    struct err template_err;
 };
 
 static int parse_options(struct settings *s, int argc, char **argv, struct err *err)
@@ -59,7 +61,7 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
         {"prompt-chunk", OPT_INT, &s->engine.prompt_chunk, 0, 1 << 16, NULL,
          "prompt tokens prefilled in one step, 0 = automatic"},
         {"api-key", OPT_STRING, &s->key_file, 0, 0, NULL,
-         "file with one API key per line, asked for under /v1/"},
+         "file with one API key per line, asked for under /v1/ and by every POST"},
         {"allow-origin", OPT_STRING, &s->allow_origin, 0, 0, NULL,
          "web pages that may use the server (CORS), empty = none"},
         {"max-body", OPT_INT, &s->max_body, 1024, 1 << 26, NULL, "bytes of a request's body"},
@@ -111,6 +113,22 @@ static void set_model_id(struct app *app)
     free(folder);
 }
 
+/* A model without a template that can be used still continues texts. */
+static void open_template(struct server *server)
+{
+    struct api_model *model = &server->app.model;
+    const struct engine_info *info = model->info;
+    if (!info->chat_template_len)
+        return;
+    if (template_parse(&server->template, info->chat_template, info->chat_template_len,
+                       &server->template_err)) {
+        model->template_fault = server->template_err.text;
+        log_warn("no chats, because the model's template cannot be used: %s",
+                 model->template_fault);
+    }
+    model->template = server->template;
+}
+
 static int open_app(struct server *server, const struct settings *s, struct err *err)
 {
     struct app *app = &server->app;
@@ -125,8 +143,7 @@ static int open_app(struct server *server, const struct settings *s, struct err 
     app->info = engine_info(app->engine);
     set_model_id(app);
     app->model.info = app->info;
-    app->model.engine = app->engine;
-    app->model.encode = engine_encode;
+    open_template(server);
     return app->model.id ? 0 : err_set(err, ERR_MEMORY, "memory ran out");
 }
 
@@ -168,9 +185,11 @@ static void announce(const struct app *app, const char *host, int port)
            "%d threads, http://%s%s%s:%d\n",
            HEADWAY_VERSION, app->model.id, info->kind, info->n_predict,
            (double)info->parameters / 1e6, info->isa, info->threads, left, host, right, port);
-    printf("curl http://%s%s%s:%d/v1/completions -H 'Content-Type: application/json' "
-           "-d '{\"prompt\": \"Once upon a time\", \"max_tokens\": 64}'\n",
-           left, host, right, port);
+    printf("curl http://%s%s%s:%d/v1/%s -H 'Content-Type: application/json' -d '{%s}'\n", left,
+           host, right, port, app->model.template ? "chat/completions" : "completions",
+           app->model.template
+               ? "\"messages\": [{\"role\": \"user\", \"content\": \"Who are you?\"}]"
+               : "\"prompt\": \"Once upon a time\", \"max_tokens\": 64");
     fflush(stdout);
 }
 
@@ -208,6 +227,7 @@ static void close_all(struct server *server)
 {
     http_close(&server->http);
     engine_close(server->app.engine);
+    template_free(server->template);
     free((char *)server->app.model.id);
     if (!server->loop_ready)
         return;

@@ -1,4 +1,5 @@
-/* The page behind GET /: a prompt box that streams. One string, no other files. Used by route.c. */
+/* The page behind GET /, server/web/page.html as one string: chats when the model can, and
+ * continues texts when it cannot. Used by route.c. */
 #ifndef SERVER_PAGE_H
 #define SERVER_PAGE_H
 

@@ -4,101 +4,14 @@
 #include <stdlib.h>
 
 #include "server/field.h"
+#include "server/token_list.h"
 
-static int out_of_memory(struct response *error)
+int prompts_make(struct api_request *request, size_t n, struct response *error)
 {
-    response_error(error, 500, NULL, NULL, "The server has no memory left for the prompt.");
-    return ERR_INVALID;
-}
-
-static int check_length(size_t n, const struct api_model *model, struct response *error)
-{
-    size_t fit = (size_t)model->info->context - 1;
-    if (!n)
-        return response_error(error, 400, "prompt", NULL, "The prompt is empty: give it a token.");
-    if (n > fit)
-        return response_error(
-            error, 400, "prompt", "context_length_exceeded",
-            "The prompt has %zu tokens, but only %zu fit: the context is %d tokens "
-            "long and one is needed for the completion.",
-            n, fit, model->info->context);
-    return 0;
-}
-
-static int add_text(struct api_prompt *prompt, const json_t *json, const struct api_model *model,
-                    struct response *error)
-{
-    prompt->text = json_string_value(json);
-    prompt->text_len = json_string_length(json);
-    prompt->bos_added = model->info->bos >= 0;
-    size_t first = prompt->bos_added;
-    size_t max = (size_t)model->info->context; /* longer ones are refused: no need to store them */
-    prompt->tokens = malloc((max + 1) * sizeof *prompt->tokens);
-    if (!prompt->tokens)
-        return out_of_memory(error);
-    prompt->tokens[0] = model->info->bos;
-    prompt->n_tokens = first + model->encode(model->engine, prompt->text, prompt->text_len,
-                                             prompt->tokens + first, max);
-    return check_length(prompt->n_tokens, model, error);
-}
-
-static int add_tokens(struct api_prompt *prompt, const json_t *json, const struct api_model *model,
-                      struct response *error)
-{
-    prompt->n_tokens = json_array_size(json);
-    if (check_length(prompt->n_tokens, model, error))
-        return ERR_INVALID;
-    prompt->tokens = malloc(prompt->n_tokens * sizeof *prompt->tokens);
-    if (!prompt->tokens)
-        return out_of_memory(error);
-    for (size_t i = 0; i < prompt->n_tokens; i++) {
-        const json_t *id = json_array_get(json, i);
-        if (!json_is_integer(id))
-            return response_error(error, 400, "prompt", NULL,
-                                  "Token %zu of the prompt is no number.", i);
-        json_int_t token = json_integer_value(id);
-        if (token < 0 || token >= model->info->vocab)
-            return response_error(error, 400, "prompt", NULL,
-                                  "Token %zu of the prompt is %" JSON_INTEGER_FORMAT
-                                  ", but ids run from 0 to %d.",
-                                  i, token, model->info->vocab - 1);
-        prompt->tokens[i] = (int32_t)token;
-    }
-    return 0;
-}
-
-static int add_prompt(struct api_prompt *prompt, const json_t *json, const struct api_model *model,
-                      struct response *error)
-{
-    if (json_is_string(json))
-        return add_text(prompt, json, model, error);
-    if (json_is_array(json))
-        return add_tokens(prompt, json, model, error);
-    return response_error(error, 400, "prompt", NULL,
-                          "'prompt' must be a string, a list of strings, a list of token ids, or a "
-                          "list of such lists.");
-}
-
-int prompts_parse(struct api_request *request, const struct api_model *model,
-                  struct response *error)
-{
-    const json_t *json = field_get(request->json, "prompt");
-    if (!json)
-        return response_error(error, 400, "prompt", NULL, "'prompt' is missing.");
-    /* A list whose first item is a number is one prompt; any other list holds prompts. */
-    bool many = json_is_array(json) && !json_is_integer(json_array_get(json, 0));
-    size_t n = many ? json_array_size(json) : 1;
-    if (n < 1 || n > API_CHOICES_MAX)
-        return response_error(error, 400, "prompt", NULL,
-                              "'prompt' holds %zu prompts, but must hold 1 to %d.", n,
-                              API_CHOICES_MAX);
     request->prompts = calloc(n, sizeof *request->prompts);
     if (!request->prompts)
-        return out_of_memory(error);
+        return response_error(error, 500, NULL, NULL, "The server has no memory left.");
     request->n_prompts = n;
-    for (size_t i = 0; i < n; i++)
-        if (add_prompt(&request->prompts[i], many ? json_array_get(json, i) : json, model, error))
-            return ERR_INVALID;
     return 0;
 }
 
@@ -109,4 +22,86 @@ void prompts_release(struct api_request *request)
     free(request->prompts);
     request->prompts = NULL;
     request->n_prompts = 0;
+}
+
+int prompt_check(const struct api_prompt *prompt, const struct api_model *model, const char *param,
+                 struct response *error)
+{
+    size_t fit = (size_t)model->info->context - 1;
+    if (!prompt->n_tokens)
+        return response_error(error, 400, param, NULL, "The prompt is empty: give it a token.");
+    if (prompt->n_tokens > fit)
+        return response_error(
+            error, 400, param, "context_length_exceeded",
+            "The prompt has %zu tokens, but only %zu fit: the context is %d tokens "
+            "long and one is needed for the completion.",
+            prompt->n_tokens, fit, model->info->context);
+    return 0;
+}
+
+int prompt_encode(struct api_prompt *prompt, const struct api_model *model, const char *text,
+                  size_t len, const struct encode_options *options, const char *param,
+                  struct response *error)
+{
+    struct tokens tokens = {prompt->tokens, prompt->n_tokens, prompt->n_tokens};
+    struct err err;
+    int rc = tokenizer_encode(model->info->tokenizer, text, len, options, &tokens, &err);
+    prompt->tokens = tokens.ids;
+    prompt->n_tokens = tokens.n;
+    if (!rc)
+        return 0;
+    return response_error(error, rc == ERR_INVALID ? 400 : 500, param, NULL,
+                          "The text cannot be turned into tokens: %s.", err.text);
+}
+
+static int add_text(struct api_prompt *prompt, const json_t *json, const struct api_model *model,
+                    const struct encode_options *options, struct response *error)
+{
+    prompt->text = json_string_value(json);
+    prompt->text_len = json_string_length(json);
+    prompt->bos_added = options->add_special && tokenizer_adds_bos(model->info->tokenizer);
+    return prompt_encode(prompt, model, prompt->text, prompt->text_len, options, "prompt", error);
+}
+
+static int add_prompt(struct api_prompt *prompt, const json_t *json, const struct api_model *model,
+                      const struct encode_options *options, struct response *error)
+{
+    int rc;
+    if (json_is_string(json))
+        rc = add_text(prompt, json, model, options, error);
+    else if (json_is_array(json))
+        rc = token_list_parse(json, model->info->vocab, "prompt", &prompt->tokens,
+                              &prompt->n_tokens, error);
+    else
+        rc = response_error(error, 400, "prompt", NULL,
+                            "'prompt' must be a string, a list of strings, a list of token ids, "
+                            "or a list of such lists.");
+    return rc ? rc : prompt_check(prompt, model, "prompt", error);
+}
+
+int prompts_parse(struct api_request *request, const struct api_model *model,
+                  struct response *error)
+{
+    const json_t *root = request->json;
+    struct encode_options options = {.add_special = true, .parse_special = true};
+    if (field_bool(root, "echo", &request->echo, error) ||
+        field_int(root, "logprobs", 0, ENGINE_TOP_LOGPROBS_MAX, &request->logprobs, error) ||
+        field_bool(root, "add_special_tokens", &options.add_special, error) ||
+        field_bool(root, "parse_special", &options.parse_special, error))
+        return ERR_INVALID;
+    const json_t *json = field_get(root, "prompt");
+    if (!json)
+        return response_error(error, 400, "prompt", NULL, "'prompt' is missing.");
+    /* A list whose first item is a number is one prompt; any other list holds prompts. */
+    bool many = json_is_array(json) && !json_is_integer(json_array_get(json, 0));
+    size_t n = many ? json_array_size(json) : 1;
+    if (n < 1 || n > API_CHOICES_MAX)
+        return response_error(error, 400, "prompt", NULL,
+                              "'prompt' holds %zu prompts, but must hold 1 to %d.", n,
+                              API_CHOICES_MAX);
+    int rc = prompts_make(request, n, error);
+    for (size_t i = 0; !rc && i < n; i++)
+        rc = add_prompt(&request->prompts[i], many ? json_array_get(json, i) : json, model,
+                        &options, error);
+    return rc;
 }

@@ -29,7 +29,7 @@ static void optional_text(struct buf *out, const char *key, const char *text)
 {
     buf_printf(out, ",\"%s\":", key);
     if (text)
-        json_text(out, text, strlen(text));
+        json_write(out, text, strlen(text));
     else
         buf_puts(out, "null");
 }
@@ -38,7 +38,7 @@ void response_error_object(struct buf *out, int status, const char *param, const
                            const char *message)
 {
     buf_puts(out, "{\"error\":{\"message\":");
-    json_text(out, message, strlen(message));
+    json_write(out, message, strlen(message));
     optional_text(out, "type", error_type(status));
     optional_text(out, "param", param);
     optional_text(out, "code", code);

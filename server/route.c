@@ -7,6 +7,7 @@
 
 #include "server/json_text.h"
 #include "server/page.h"
+#include "server/text_api.h"
 
 #define MODELS_PREFIX "/v1/models/"
 
@@ -22,6 +23,9 @@ static const struct {
     {"/v1/models", ROUTE_MODELS, false},
     {"/v1/completions", ROUTE_COMPLETIONS, true},
     {"/v1/chat/completions", ROUTE_CHAT, true},
+    {"/tokenize", ROUTE_TOKENIZE, true},
+    {"/detokenize", ROUTE_DETOKENIZE, true},
+    {"/apply-template", ROUTE_APPLY_TEMPLATE, true},
 };
 
 static enum route find(const char *path, bool *post)
@@ -88,7 +92,7 @@ enum route route_admit(const struct app *app, const char *method, const char *pa
         return ROUTE_PREFLIGHT;
     if (strcmp(method, post ? "POST" : "GET") && (post || strcmp(method, "HEAD")))
         return refuse_method(post, method, path, response);
-    if (!strncmp(path, "/v1/", 4) && !keys_allow(&app->keys, headers->authorization)) {
+    if ((post || !strncmp(path, "/v1/", 4)) && !keys_allow(&app->keys, headers->authorization)) {
         response_error(response, 401, NULL, "invalid_api_key",
                        "The API key is missing or wrong: send 'Authorization: Bearer KEY'.");
         return ROUTE_NONE;
@@ -98,7 +102,8 @@ enum route route_admit(const struct app *app, const char *method, const char *pa
 
 bool route_wants_body(enum route route)
 {
-    return route == ROUTE_COMPLETIONS;
+    return route == ROUTE_COMPLETIONS || route == ROUTE_CHAT || route == ROUTE_TOKENIZE ||
+           route == ROUTE_DETOKENIZE || route == ROUTE_APPLY_TEMPLATE;
 }
 
 /* ---- responses ---- */
@@ -107,11 +112,12 @@ static void add_model(const struct app *app, struct buf *out)
 {
     const char *id = app->model.id;
     buf_puts(out, "{\"id\":");
-    json_text(out, id, strlen(id));
+    json_write(out, id, strlen(id));
     buf_printf(out,
                ",\"object\":\"model\",\"created\":%" PRId64 ",\"owned_by\":\"headway\","
-               "\"max_model_len\":%d,\"prediction_heads\":%d}",
-               (int64_t)app->started, app->info->context, app->info->n_predict);
+               "\"max_model_len\":%d,\"prediction_heads\":%d,\"chat\":%s}",
+               (int64_t)app->started, app->info->context, app->info->n_predict,
+               app->model.template ? "true" : "false");
 }
 
 static void respond_models(const struct app *app, struct response *response)
@@ -159,23 +165,38 @@ static void respond_metrics(const struct app *app, struct response *response)
                   response_begin(response, 200, "text/plain; version=0.0.4; charset=utf-8"));
 }
 
-void route_respond(struct app *app, enum route route, const char *path, struct response *response)
+void route_respond(struct app *app, enum route route, const char *path, const struct buf *body,
+                   struct response *response)
 {
-    if (route == ROUTE_PAGE)
+    switch (route) {
+    case ROUTE_PAGE:
         buf_puts(response_begin(response, 200, "text/html; charset=utf-8"), PAGE);
-    else if (route == ROUTE_HEALTH)
+        break;
+    case ROUTE_HEALTH:
         respond_health(app, response);
-    else if (route == ROUTE_READY)
+        break;
+    case ROUTE_READY:
         respond_ready(app, response);
-    else if (route == ROUTE_METRICS)
+        break;
+    case ROUTE_METRICS:
         respond_metrics(app, response);
-    else if (route == ROUTE_MODELS)
+        break;
+    case ROUTE_MODELS:
         respond_models(app, response);
-    else if (route == ROUTE_MODEL)
+        break;
+    case ROUTE_MODEL:
         respond_model(app, path, response);
-    else if (route == ROUTE_PREFLIGHT)
-        response_begin(response, 204, NULL);
-    else
-        response_error(response, 400, NULL, "no_chat_template",
-                       "This model has no chat template: use /v1/completions.");
+        break;
+    case ROUTE_TOKENIZE:
+        text_api_tokenize(&app->model, body->data, body->len, response);
+        break;
+    case ROUTE_DETOKENIZE:
+        text_api_detokenize(&app->model, body->data, body->len, response);
+        break;
+    case ROUTE_APPLY_TEMPLATE:
+        text_api_apply_template(&app->model, body->data, body->len, response);
+        break;
+    default:
+        response_begin(response, 204, NULL); /* ROUTE_PREFLIGHT */
+    }
 }

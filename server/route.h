@@ -19,6 +19,9 @@ enum route {
     ROUTE_MODEL,
     ROUTE_COMPLETIONS,
     ROUTE_CHAT,
+    ROUTE_TOKENIZE,
+    ROUTE_DETOKENIZE,
+    ROUTE_APPLY_TEMPLATE,
     ROUTE_PREFLIGHT,
 };
 
@@ -30,8 +33,10 @@ enum route route_admit(const struct app *app, const char *method, const char *pa
 /* Whether the route reads the request's body. */
 bool route_wants_body(enum route route);
 
-/* Makes the response of every route but ROUTE_COMPLETIONS. */
-void route_respond(struct app *app, enum route route, const char *path, struct response *response);
+/* Makes the response of every route but ROUTE_COMPLETIONS and ROUTE_CHAT, which completion.h
+ * starts. */
+void route_respond(struct app *app, enum route route, const char *path, const struct buf *body,
+                   struct response *response);
 
 /* The 413 of a body that turned out to be too long. */
 void route_too_large(const struct app *app, struct response *response);

@@ -48,11 +48,16 @@ struct vocab_rules {
     const char *pre;   /* byte-level BPE: the expressions' name as GGUF's tokenizer.ggml.pre has it,
                           a literal of pretokenizer.h; NULL when `expressions` are given instead */
     char *expressions; /* NULL, or expressions of tokenizer.json, each ended by a NUL, a second NUL
-                          behind the last; applied in order; owned */
+                          behind the last; applied in order; owned. Each begins with a letter: i,
+                          pieces are what matches and what is between; m, only what matches; g,
+                          only what is between */
     bool nfc;          /* normalise to NFC (utf8proc) */
-    bool ignore_merges;    /* a piece that is a token as it stands is that token */
-    bool add_space_prefix; /* SentencePiece: a space before the text */
-    bool byte_fallback;    /* SentencePiece: what no token covers becomes bytes */
+    bool ignore_merges;       /* a piece that is a token as it stands is that token */
+    bool add_space_prefix;    /* SentencePiece: a space before the text */
+    bool prefix_first_only;   /* but not behind special tokens */
+    bool prefix_missing_only; /* but not when the text begins with one */
+    bool split_words;   /* SentencePiece: every space begins a piece, nothing merges over it */
+    bool byte_fallback; /* SentencePiece: what no token covers becomes bytes */
 };
 
 struct vocab {
@@ -69,11 +74,22 @@ struct vocab {
     int n_ends;
 };
 
+/* SentencePiece with merges goes by their ranks (tokenizer.json), without by scores (GGUF). */
+
 /* Appends a token (its id is the place) or a merge, copying the text. ERR_MEMORY. */
 int vocab_add(struct vocab *vocab, const char *text, size_t len, enum token_kind kind, float score,
               struct err *err);
 int vocab_add_merge(struct vocab *vocab, const char *left, size_t left_len, const char *right,
                     size_t right_len, struct err *err);
+/* A token that ends an answer, unless it is one already. ERR_INVALID when there is no such token,
+ * or too many ends; `where` names the file. */
+int vocab_add_end(struct vocab *vocab, int token, const char *where, struct err *err);
 void vocab_release(struct vocab *vocab);
+
+/* The vocabulary of bytes, into a zeroed one: tokens 0..255, and <|end|>. bos, which is put before
+ * every text, and eos: BYTE_TOKEN_END or -1. ERR_MEMORY. */
+#define BYTE_TOKEN_END 256
+#define BYTE_VOCAB 257
+int vocab_bytes(struct vocab *vocab, int bos, int eos, struct err *err);
 
 #endif

@@ -127,13 +127,15 @@ static int add(struct bench *b, json_t *prompt, size_t number, const struct mode
     const struct config *c = &b->s->runtime->model.config;
     const char *text = json_string_value(prompt);
     size_t len = json_string_length(prompt), room = (size_t)(b->s->context - b->o->tokens - 1);
-    int32_t *tokens = malloc((len + 1) * sizeof *tokens);
-    if (!tokens)
-        return err_set(err, ERR_MEMORY, "no memory for a prompt");
-    size_t n = 0;
-    if (c->bos >= 0)
-        tokens[n++] = c->bos;
-    n += tokenizer_encode(&b->s->runtime->tokenizer, text, len, tokens + n, len);
+    struct encode_options whole = {.add_special = true, .parse_special = true};
+    struct tokens all = {0};
+    int rc = tokenizer_encode(b->s->runtime->tokenizer, text, len, &whole, &all, err);
+    if (rc) {
+        free(all.ids);
+        return rc;
+    }
+    int32_t *tokens = all.ids;
+    size_t n = all.n;
     if (n > room) {
         memmove(tokens + 1, tokens + n - room + 1, (room - 1) * sizeof *tokens);
         n = room;
@@ -148,7 +150,7 @@ static int add(struct bench *b, json_t *prompt, size_t number, const struct mode
                                .ignore_eos = true,
                                .speculation = mode->speculation,
                                .drafters = mode->drafters};
-    int rc = request_check(&r, c->vocab, b->s->context, err);
+    rc = request_check(&r, c->vocab, b->s->context, err);
     if (!rc)
         rc = scheduler_add(b->s, &r, err);
     free(tokens);

@@ -12,6 +12,20 @@
 #define TEXT_MAX ((size_t)1 << 30)
 
 /* Tokens of a stretch: bos, then the text, each NUL as the token that ends a document. */
+static size_t encode_some(const struct tokenizer *tokenizer, const char *text, size_t len,
+                          int32_t *tokens, size_t most)
+{
+    struct tokens all = {0};
+    struct encode_options plain = {0};
+    struct err err;
+    size_t n = tokenizer_encode(tokenizer, text, len, &plain, &all, &err) ? 0 : all.n;
+    n = n < most ? n : most;
+    if (n)
+        memcpy(tokens, all.ids, n * sizeof *tokens);
+    free(all.ids);
+    return n;
+}
+
 static size_t encode(const struct scheduler *s, const char *text, size_t size, int32_t *tokens,
                      size_t most)
 {
@@ -22,8 +36,8 @@ static size_t encode(const struct scheduler *s, const char *text, size_t size, i
     while (size && n < most) {
         const char *end = memchr(text, 0, size);
         size_t len = end ? (size_t)(end - text) : size;
-        size_t made = tokenizer_encode(&s->runtime->tokenizer, text, len, tokens + n, most - n);
-        n = made < most - n ? n + made : most;
+        size_t made = encode_some(s->runtime->tokenizer, text, len, tokens + n, most - n);
+        n += made;
         if (end && n < most && c->eos >= 0)
             tokens[n++] = c->eos;
         text += end ? len + 1 : len;
@@ -49,7 +63,7 @@ static int score(struct scheduler *s, const int32_t *tokens, size_t n, double *n
         scheduler_step(s);
     for (size_t i = 1; i < n; i++) {
         size_t len;
-        tokenizer_bytes(&s->runtime->tokenizer, tokens[i], &len);
+        tokenizer_bytes(s->runtime->tokenizer, tokens[i - 1], tokens[i], &len);
         *nats -= q->prompt[i].logprob;
         *bytes += len ? len : 1; /* the end of a document */
     }

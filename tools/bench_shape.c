@@ -93,9 +93,11 @@ static void take(struct shape_bench *b)
 
 static void add_weights(struct shape_bench *b, const struct linear *l)
 {
-    size_t bytes = linear_bytes(l);
-    b->areas[b->n_areas++] = (struct area){l->packed, bytes};
-    b->weight_bytes += bytes;
+    for (int i = 0; i < l->n_parts; i++) {
+        size_t bytes = packed_bytes(l->parts[i].type, l->parts[i].outputs, l->inputs);
+        b->areas[b->n_areas++] = (struct area){l->parts[i].data, bytes};
+        b->weight_bytes += bytes;
+    }
     b->products += (size_t)l->inputs * (size_t)l->outputs;
 }
 
@@ -103,7 +105,7 @@ static void add_weights(struct shape_bench *b, const struct linear *l)
 static int list_weights(struct shape_bench *b, struct err *err)
 {
     const struct model *m = &b->model;
-    b->areas = calloc((size_t)m->n_blocks * 4 + 1, sizeof *b->areas);
+    b->areas = calloc(((size_t)m->n_blocks * 4 + 1) * LINEAR_PARTS, sizeof *b->areas);
     if (!b->areas)
         return err_set(err, ERR_MEMORY, "no memory for a list of matrices");
     for (int i = 0; i < m->n_blocks; i++) {
@@ -258,7 +260,7 @@ static void pass_lane(struct lane *lane, void *arg)
     struct shape_bench *b = arg;
     struct pass pass = {&b->model, b->rows, b->n_rows, attend_cached, NULL};
     trunk_forward(lane, &pass, &b->acts, b->tokens, b->z);
-    b->head->verify(lane, &pass, &b->work, b->z, b->full, b->n_out, false, b->h);
+    heads_verify(lane, &pass, &b->work, b->z, b->full, b->n_out, false, b->h);
     model_logits(lane, &b->model, 0, 1, b->h, b->n_out, b->normed, b->logits);
 }
 
@@ -308,7 +310,7 @@ static void measure(struct shape_bench *b)
         if (terminal)
             fprintf(stderr, "repetition %d of %d\r", r + 1, o->repeat);
         b->bandwidth[r] = peak_bandwidth(&b->team, b->areas, b->n_areas);
-        b->peak[r] = peak_arithmetic(&b->team, b->model.output.type);
+        b->peak[r] = peak_arithmetic(&b->team, b->model.output.parts[0].type);
         for (int i = 0; i < b->n_cells; i++) {
             struct cell *c = &b->cells[i], *single = c - i % o->rows.n;
             if (c->skipped)
@@ -372,7 +374,7 @@ static void report_cell(const struct shape_bench *b, const struct cell *c, json_
 static void report_machine(const struct shape_bench *b, json_t *json)
 {
     struct spread m = spread_of(b->bandwidth, b->o->repeat), p = spread_of(b->peak, b->o->repeat);
-    const char *instruction = peak_instruction(b->model.output.type);
+    const char *instruction = peak_instruction(b->model.output.parts[0].type);
     printf(
         "%s: %zu parameters, %s weights of %.0f MB, %s keys and values, %s kernels, %d threads\n",
         b->o->shape, b->model.params.count, b->type, (double)b->weight_bytes * 1e-6,

@@ -34,14 +34,21 @@ int checkpoint_write(const struct trainer *t, const char *folder, int step, cons
             const struct param *p = &t->model.params.list[i];
             struct tensor_out *o = &out[a * n + i];
             snprintf(names[a * n + i], NAME, "%s.%s", prefix[a], p->name);
-            *o = (struct tensor_out){
-                names[a * n + i],      DTYPE_F32, p->n_dims, {p->shape[0], p->shape[1]},
-                source[a] + p->offset, 1};
+            *o = (struct tensor_out){.name = names[a * n + i],
+                                     .dtype = DTYPE_F32,
+                                     .n_dims = p->n_dims,
+                                     .shape = {p->shape[0], p->shape[1]},
+                                     .data = source[a] + p->offset,
+                                     .f32_source = 1};
         }
     if (!rc) {
-        out[3 * n] = (struct tensor_out){"step", DTYPE_I64, 1, {1}, &done, 0};
-        out[3 * n + 1] =
-            (struct tensor_out){"settings", DTYPE_U8, 1, {strlen(settings)}, settings, 0};
+        out[3 * n] = (struct tensor_out){
+            .name = "step", .dtype = DTYPE_I64, .n_dims = 1, .shape = {1}, .data = &done};
+        out[3 * n + 1] = (struct tensor_out){.name = "settings",
+                                             .dtype = DTYPE_U8,
+                                             .n_dims = 1,
+                                             .shape = {strlen(settings)},
+                                             .data = settings};
         rc = safetensors_write(path, out, count, NULL, err);
     }
     free(out);
@@ -141,8 +148,12 @@ int checkpoint_export(const struct trainer *t, const char *folder, enum dtype ty
         const struct param *p = &t->model.params.list[i];
         /* Gains are few and multiply everything: they stay whole. */
         enum dtype kept = p->n_dims == 1 ? DTYPE_F32 : type;
-        out[i] = (struct tensor_out){
-            p->name, kept, p->n_dims, {p->shape[0], p->shape[1]}, t->value + p->offset, 1};
+        out[i] = (struct tensor_out){.name = p->name,
+                                     .dtype = kept,
+                                     .n_dims = p->n_dims,
+                                     .shape = {p->shape[0], p->shape[1]},
+                                     .data = t->value + p->offset,
+                                     .f32_source = 1};
     }
     if (!rc)
         rc = safetensors_write(path, out, n, "{\"format\":\"headway\"}", err);

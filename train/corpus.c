@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "weights/tokenizer.h"
+#include "text/vocab.h"
 
 int corpus_open(struct corpus *corpus, const char *path, size_t least, struct err *err)
 {

@@ -15,7 +15,7 @@
 #include "model/kernels/grad.h"
 #include "train/checkpoint.h"
 #include "train/corpus.h"
-#include "weights/tokenizer.h"
+#include "text/vocab.h"
 
 static const char about[] =
     "headway-train trains a byte-level language model that predicts several tokens at once.\n"

@@ -27,8 +27,8 @@ static void draw(struct trainer *t, uint64_t seed)
     double writers = 2.0 * (c->n_layers + config_head_blocks(c));
     for (int i = 0; i < p->n; i++) {
         const struct param *w = &p->list[i];
-        int in_block = (i - p->blocks) % BLOCK_PARAMS;
-        bool block = i >= p->blocks && i < p->blocks + p->n_blocks * BLOCK_PARAMS;
+        int in_block = (i - p->blocks) % p->per_block;
+        bool block = i >= p->blocks && i < p->blocks + p->n_blocks * p->per_block;
         double deviation = i == p->embed ? 0.5 : 1 / sqrt((double)w->shape[1]);
         if (block && (in_block == BLOCK_WO || in_block == BLOCK_W2))
             deviation /= sqrt(writers);

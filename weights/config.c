@@ -51,17 +51,19 @@ struct int_field {
     const char *name; /* as in the file; "heads." marks the object heads */
     size_t offset;    /* in struct config */
     int min, max;
+    bool optional; /* 0 when it is missing */
 };
 
 #define FIELD(json, member, min, max)                                                              \
     {                                                                                              \
-        json, offsetof(struct config, member), min, max                                            \
+        json, offsetof(struct config, member), min, max, false                                     \
     }
 static const struct int_field int_fields[] = {
     FIELD("dim", dim, 16, 16384),
     FIELD("n_layers", n_layers, 0, 512),
     FIELD("n_heads", n_heads, 1, 256),
     FIELD("n_kv_heads", n_kv_heads, 1, 256),
+    {"head_dim", offsetof(struct config, head_dim), 0, HEAD_DIM_MAX, true},
     FIELD("hidden", hidden, 16, 65536),
     FIELD("vocab", vocab, 2, 1048576),
     FIELD("context", context, 2, 1048576),
@@ -71,6 +73,24 @@ static const struct int_field int_fields[] = {
     FIELD("eos", eos, -1, 1048575),
 };
 #define N_INT_FIELDS (sizeof int_fields / sizeof *int_fields)
+
+/* False when they are missing. */
+static const struct {
+    const char *name;
+    size_t offset;
+} flags[] = {
+    {"qkv_bias", offsetof(struct config, qkv_bias)},
+    {"qk_norm", offsetof(struct config, qk_norm)},
+    {"rope_factors", offsetof(struct config, rope_factors)},
+    {"head_norms", offsetof(struct config, head_norms)},
+    {"next_is_trunk", offsetof(struct config, next_is_trunk)},
+};
+#define N_FLAGS (sizeof flags / sizeof *flags)
+
+static bool *flag_at(struct config *config, size_t i)
+{
+    return (bool *)((char *)config + flags[i].offset);
+}
 
 static int *int_at(struct config *config, const struct int_field *field)
 {
@@ -100,16 +120,20 @@ static int check_reals(const struct config *c, struct err *err)
 
 static int check_shapes(const struct config *c, struct err *err)
 {
-    if (c->dim % 16 || c->dim % c->n_heads)
-        return err_set(err, ERR_INVALID,
-                       "field 'dim' is %d, but must be a multiple of 16 and of n_heads (%d)",
-                       c->dim, c->n_heads);
-    int head_dim = c->dim / c->n_heads;
+    if (c->dim % 16)
+        return err_set(err, ERR_INVALID, "field 'dim' is %d, but must be a multiple of 16", c->dim);
+    if (!c->head_dim && c->dim % c->n_heads)
+        return err_set(
+            err, ERR_INVALID,
+            "field 'dim' is %d, but must be a multiple of n_heads (%d) where there is no "
+            "field 'head_dim'",
+            c->dim, c->n_heads);
+    int head_dim = c->head_dim ? c->head_dim : c->dim / c->n_heads;
     if (head_dim % 16 || head_dim > HEAD_DIM_MAX)
         return err_set(err, ERR_INVALID,
-                       "field 'n_heads' is %d, which makes heads of dim / n_heads = %d numbers, "
-                       "but that must be a multiple of 16 and at most 256",
-                       c->n_heads, head_dim);
+                       "%s heads of %d numbers, but that must be a multiple of 16 and at most %d",
+                       c->head_dim ? "field 'head_dim' makes" : "fields 'dim' and 'n_heads' make",
+                       head_dim, HEAD_DIM_MAX);
     if (c->n_kv_heads > c->n_heads || c->n_heads % c->n_kv_heads)
         return err_set(err, ERR_INVALID, "field 'n_kv_heads' is %d, but must divide n_heads (%d)",
                        c->n_kv_heads, c->n_heads);
@@ -149,7 +173,8 @@ int config_check(struct config *config, struct err *err)
         return err_set(err, ERR_INVALID, "field '%s' is %d, but must be below vocab (%d), or -1",
                        config->bos >= config->vocab ? "bos" : "eos",
                        config->bos >= config->vocab ? config->bos : config->eos, config->vocab);
-    config->head_dim = config->dim / config->n_heads;
+    if (!config->head_dim)
+        config->head_dim = config->dim / config->n_heads;
     return 0;
 }
 
@@ -183,6 +208,8 @@ static int read_int(const json_t *root, const struct int_field *field, struct co
                     struct err *err)
 {
     const json_t *value;
+    if (field->optional && !json_object_get(root, field->name))
+        return 0;
     int rc = get(root, field->name, &value, err);
     if (rc)
         return rc;
@@ -195,6 +222,15 @@ static int read_int(const json_t *root, const struct int_field *field, struct co
     if (!rc)
         *int_at(config, field) = (int)json_integer_value(value);
     return rc;
+}
+
+static int read_flag(const json_t *root, size_t i, struct config *config, struct err *err)
+{
+    const json_t *value = json_object_get(root, flags[i].name);
+    if (value && !json_is_boolean(value))
+        return mistyped(flags[i].name, value, "true or false", err);
+    *flag_at(config, i) = json_is_true(value);
+    return 0;
 }
 
 static int read_real(const json_t *root, const char *name, float *out, struct err *err)
@@ -248,6 +284,8 @@ static int read_fields(const json_t *root, struct config *config, struct err *er
     int rc = read_format(root, err);
     for (size_t i = 0; i < N_INT_FIELDS && !rc; i++)
         rc = read_int(root, &int_fields[i], config, err);
+    for (size_t i = 0; i < N_FLAGS && !rc; i++)
+        rc = read_flag(root, i, config, err);
     if (!rc)
         rc = read_real(root, "norm_eps", &config->norm_eps, err);
     if (!rc)
@@ -316,6 +354,9 @@ static json_t *config_json(const struct config *config)
         bad |= json_object_set_new(dot ? heads : root, dot ? dot + 1 : name,
                                    json_integer(*int_at(&copy, &int_fields[i])));
     }
+    for (size_t i = 0; i < N_FLAGS; i++)
+        if (*flag_at(&copy, i))
+            bad |= json_object_set_new(root, flags[i].name, json_true());
     bad |= json_object_set_new(root, "norm_eps", real(config->norm_eps)) |
            json_object_set_new(root, "rope_theta", real(config->rope_theta)) |
            json_object_set_new(root, "tied", json_boolean(config->tied)) |

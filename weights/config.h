@@ -37,17 +37,23 @@ enum head_kind { HEAD_KIND_TABLE(HEAD_KIND_CONSTANT) HEAD_KINDS };
 /* Shape letters: D width, H heads, G key/value heads, K head size, F hidden, V vocab, L layers,
  * N prediction heads. */
 struct config {
-    int dim;          /* D, 16..16384, a multiple of 16 and of n_heads */
-    int n_layers;     /* L, layers of the trunk, without those of the heads; 0..512 */
-    int n_heads;      /* H, 1..256 */
-    int n_kv_heads;   /* G, divides H */
-    int head_dim;     /* K = D / H, a multiple of 16, at most HEAD_DIM_MAX */
-    int hidden;       /* F, 16..65536, a multiple of 16 */
-    int vocab;        /* V, 2..1048576 */
-    int context;      /* positions the model was trained for, 2..1048576 */
-    float norm_eps;   /* RMSNorm's epsilon, above 0, at most 0.1 */
-    float rope_theta; /* at least 1 */
-    bool tied;        /* the unembedding is the embedding */
+    int dim;            /* D, 16..16384, a multiple of 16 */
+    int n_layers;       /* L, layers of the trunk, without those of the heads; 0..512 */
+    int n_heads;        /* H, 1..256 */
+    int n_kv_heads;     /* G, divides H */
+    int head_dim;       /* K, a multiple of 16, at most HEAD_DIM_MAX; 0 becomes D / H */
+    int hidden;         /* F, 16..65536, a multiple of 16 */
+    int vocab;          /* V, 2..1048576 */
+    int context;        /* positions the model was trained for, 2..1048576 */
+    float norm_eps;     /* RMSNorm's epsilon, above 0, at most 0.1 */
+    float rope_theta;   /* at least 1 */
+    bool tied;          /* the unembedding is the embedding */
+    bool qkv_bias;      /* queries, keys and values have biases */
+    bool qk_norm;       /* each query and key is normalised before it is rotated */
+    bool rope_factors;  /* frequencies of rotation are divided by factors of the file */
+    bool head_norms;    /* each head has a norm of its own before the unembedding */
+    bool next_is_trunk; /* the next-token head is the trunk's end itself, f_u(z), without tensors of
+                           its own: every public model. Serving only. */
     enum head_kind kind;
     int n_predict;   /* N, prediction heads, next-token head included; 1..HEADS_MAX */
     int head_layers; /* transformer layers per prediction head, 1..8; 0 for kinds without layers */

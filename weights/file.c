@@ -95,3 +95,15 @@ int file_read(struct buf *buf, const char *path, size_t max, struct err *err)
     fclose(stream);
     return rc;
 }
+
+int file_read_if(struct buf *buf, const char *folder, const char *name, size_t max, bool *found,
+                 struct err *err)
+{
+    char *path = file_join(folder, name);
+    if (!path)
+        return err_set(err, ERR_MEMORY, "%s: no memory left", folder);
+    *found = !access(path, F_OK);
+    int rc = *found ? file_read(buf, path, max, err) : 0;
+    free(path);
+    return rc;
+}

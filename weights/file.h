@@ -3,6 +3,7 @@
 #ifndef WEIGHTS_FILE_H
 #define WEIGHTS_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -26,6 +27,10 @@ void file_abandon(struct file_out *out);
 /* Appends the whole file to *buf; more than max bytes are refused. ERR_IO, ERR_INVALID,
  * ERR_MEMORY. */
 int file_read(struct buf *buf, const char *path, size_t max, struct err *err);
+
+/* The same of FOLDER/NAME, if it is there. */
+int file_read_if(struct buf *buf, const char *folder, const char *name, size_t max, bool *found,
+                 struct err *err);
 
 /* FOLDER/NAME, freed with free(); NULL when memory ran out. */
 char *file_join(const char *folder, const char *name);

@@ -6,7 +6,9 @@
 
 #include "weights/f16.h"
 
-static const char *const type_names[WEIGHT_TYPES] = {"f32", "bf16", "q8", "q4"};
+static const char *const type_names[WEIGHT_TYPES] = {"f32",  "bf16", "f16",  "q8",   "q4",
+                                                     "q4_1", "q5_0", "q5_1", "q2_k", "q3_k",
+                                                     "q4_k", "q5_k", "q6_k"};
 
 const char *weight_type_name(enum weight_type type)
 {
@@ -18,8 +20,9 @@ int weight_type_parse(const char *name, int *type, struct err *err)
     *type = WEIGHT_STORED;
     if (!strcmp(name, "stored"))
         return 0;
-    for (*type = 0; *type < WEIGHT_TYPES; ++*type)
-        if (!strcmp(name, type_names[*type]))
+    static const enum weight_type choices[] = {WEIGHT_F32, WEIGHT_BF16, WEIGHT_Q8, WEIGHT_Q4};
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++)
+        if (!strcmp(name, type_names[ *type = (int)choices[i]]))
             return 0;
     return err_set(err, ERR_INVALID,
                    "the type of weights is '%.20s', but must be one of " WEIGHT_TYPE_NAMES, name);

@@ -20,7 +20,22 @@
 #define Q8_BIAS 128
 #define Q4_BIAS 8
 
-enum weight_type { WEIGHT_F32, WEIGHT_BF16, WEIGHT_Q8, WEIGHT_Q4, WEIGHT_TYPES };
+enum weight_type {
+    WEIGHT_F32,
+    WEIGHT_BF16,
+    WEIGHT_F16,
+    WEIGHT_Q8, /* also GGUF's Q8_0 */
+    WEIGHT_Q4, /* also GGUF's Q4_0 */
+    WEIGHT_Q4_1,
+    WEIGHT_Q5_0,
+    WEIGHT_Q5_1,
+    WEIGHT_Q2_K,
+    WEIGHT_Q3_K,
+    WEIGHT_Q4_K,
+    WEIGHT_Q5_K,
+    WEIGHT_Q6_K,
+    WEIGHT_TYPES
+};
 #define WEIGHT_STORED (-1) /* where a type may be chosen: as in the file */
 #define WEIGHT_TYPE_NAMES "stored|f32|bf16|q8|q4"
 

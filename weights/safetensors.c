@@ -2,15 +2,10 @@
 #include "weights/safetensors.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/mem.h"
 
@@ -220,48 +215,18 @@ int safetensors_parse(struct safetensors *st, const void *bytes, size_t size, co
 
 /* ---- life ---- */
 
-/* The mapping alone; *map stays NULL for an empty file. */
-static int map_file(const char *path, const unsigned char **map, size_t *size, struct err *err)
-{
-    struct stat info;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &info)) {
-        int rc = err_set(err, ERR_IO, "%s cannot be read: %s", path, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return rc;
-    }
-    void *bytes = NULL;
-    int rc = 0;
-    if (!S_ISREG(info.st_mode))
-        rc = err_set(err, ERR_IO, "%s is not a regular file", path);
-    else if (info.st_size > 0)
-        bytes = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (bytes == MAP_FAILED)
-        rc = err_set(err, ERR_IO, "%s cannot be mapped: %s", path, strerror(errno));
-    close(fd);
-    if (!rc) {
-        *map = bytes;
-        *size = (size_t)info.st_size;
-    }
-    return rc;
-}
-
 int safetensors_open(struct safetensors *st, const char *path, struct err *err)
 {
-    const unsigned char *map = NULL;
-    size_t size = 0;
+    struct mapping mapping;
     *st = (struct safetensors){0};
-    int rc = map_file(path, &map, &size, err);
+    int rc = mapping_open(&mapping, path, err);
     if (rc)
         return rc;
-    rc = safetensors_parse(st, map, size, path, err);
-    if (rc && map)
-        munmap((void *)map, size);
-    if (!rc) {
-        st->map = map; /* only a reader that mapped has these: release unmaps by them */
-        st->map_size = size;
-    }
+    rc = safetensors_parse(st, mapping.bytes, mapping.size, path, err);
+    if (rc)
+        mapping_release(&mapping);
+    else
+        st->mapping = mapping; /* only a reader that mapped has one */
     return rc;
 }
 
@@ -271,8 +236,7 @@ void safetensors_release(struct safetensors *st)
         free(st->tensors[i].name);
     free(st->tensors);
     free(st->path);
-    if (st->map)
-        munmap((void *)st->map, st->map_size);
+    mapping_release(&st->mapping);
     *st = (struct safetensors){0};
 }
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "base/err.h"
+#include "weights/mapping.h"
 
 enum dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_I32, DTYPE_I64, DTYPE_U8 };
 
@@ -27,8 +28,7 @@ struct tensor {
 
 struct safetensors {
     char *path; /* for error sentences */
-    const unsigned char *map;
-    size_t map_size;
+    struct mapping mapping;
     struct tensor *tensors; /* sorted by name */
     size_t n_tensors;
 };
@@ -60,7 +60,12 @@ struct tensor_out {
     size_t shape[TENSOR_DIMS_MAX];
     const void *data;
     int f32_source; /* data is float*, whatever dtype says */
+    /* In place of data: writes the tensor's bytes; errors stay in the stream. */
+    void (*write)(void *arg, FILE *stream);
+    void *write_arg;
 };
+/* n floats, rounded to bf16. */
+void safetensors_put_bf16(const float *x, size_t n, FILE *stream);
 /* Atomic: PATH.tmp is written, synced and renamed. Data begins at a multiple of 64 bytes and each
  * tensor too, as far as the format allows (header padded with spaces; tensors back to back in the
  * order given, so give sizes that are multiples of 64). metadata is a JSON object text for

@@ -106,24 +106,28 @@ static int header_make(struct buf *head, const struct tensor_out *tensors, size_
     return head->failed ? err_set(err, ERR_MEMORY, "no memory left") : 0;
 }
 
-static void write_tensor(FILE *stream, const struct tensor_out *t)
+void safetensors_put_bf16(const float *x, size_t n, FILE *stream)
 {
-    size_t count, bytes;
-    measure(t, &count, &bytes, NULL); /* it passed once already */
-    if (!t->f32_source || t->dtype == DTYPE_F32) {
-        if (bytes)
-            fwrite(t->data, 1, bytes, stream);
-        return;
-    }
-    const float *x = t->data;
     uint16_t chunk[4096];
-    for (size_t i = 0, k = 0; i < count; i++) {
+    for (size_t i = 0, k = 0; i < n; i++) {
         chunk[k++] = bf16_from_f32(x[i]);
-        if (k == sizeof chunk / sizeof *chunk || i + 1 == count) {
+        if (k == sizeof chunk / sizeof *chunk || i + 1 == n) {
             fwrite(chunk, sizeof *chunk, k, stream);
             k = 0;
         }
     }
+}
+
+static void write_tensor(FILE *stream, const struct tensor_out *t)
+{
+    size_t count, bytes;
+    measure(t, &count, &bytes, NULL); /* it passed once already */
+    if (t->write)
+        t->write(t->write_arg, stream);
+    else if (t->f32_source && t->dtype != DTYPE_F32)
+        safetensors_put_bf16(t->data, count, stream);
+    else if (bytes)
+        fwrite(t->data, 1, bytes, stream);
 }
 
 int safetensors_write(const char *path, const struct tensor_out *tensors, size_t n,

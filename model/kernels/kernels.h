@@ -11,6 +11,7 @@
 #ifndef MODEL_KERNELS_KERNELS_H
 #define MODEL_KERNELS_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,28 +21,99 @@
 
 #define PANEL 16 /* output channels per panel */
 
-/* Quantised weights: GROUP inputs of an output channel share a scale (f16); a weight is
- * scale * (code - bias), code an unsigned byte (q8, bias 128) or four bits (q4, bias 8). Inputs
- * past the last of K have code = bias. A panel is one stream of pairs of groups, so that a pass
- * over the weights reads memory in order and in whole cache lines:
+/* Quantised weights. In one family GROUP inputs of an output channel share a scale (f16), and in
+ * some types a minimum (f16): a weight is scale * (code - bias), or scale * code + minimum. A panel
+ * is one stream of pairs of groups, so that a pass over the weights reads memory in order and in
+ * whole cache lines:
  *
- *     q8:  512 bytes of codes, group 2i      8 vectors of 64 bytes, vector j: inputs 4j..4j+3 of
- *          512 bytes of codes, group 2i + 1  each channel, channel by channel
- *          32 scales                         16 channels of group 2i, of group 2i + 1
- *     q4:  256 + 256 bytes and 32 scales     4 vectors, the low halves of vector j as vector j of
- *                                            q8, the high halves as vector j + 4
+ *     codes of group 2i, of group 2i + 1
+ *     32 scales     16 channels of group 2i, of group 2i + 1
+ *     [32 minima]
+ *
+ * In the other (GGUF's K types) blocks of 256 inputs have a scale d (f16) and groups of 16 or 32 in
+ * them whole-number scales s of their own, and in some types a minimum likewise: a weight is
+ * d s (code - bias), or d s code - n m. A panel is a stream of blocks:
+ *
+ *     codes of 8 groups of 32
+ *     s of 8 or 16 groups, two and two: 16 channels times (group 2i, group 2i + 1), bytes
+ *     [m likewise]
+ *     16 d, [16 n], filled up to whole lines
+ *
+ * Codes of a group of 32, 16 channels: 8 vectors of 64, vector j: inputs 4j..4j+3 of each channel,
+ * channel by channel.
+ *
+ *     8 bits   8 vectors of bytes
+ *     4 bits   4 vectors: the low halves of vector j are vector j, the high halves vector j + 4
+ *     5 bits   the lower 4 bits like that, then the fifth: 64 bits for each of the 8 vectors
+ *     6 bits   the lower 4 bits like that, then 2 vectors: bits 2j of vector h are the upper two
+ *              bits of vector j + 4h
  *
  * A group that only fills the last pair has scales of 0. Rows are quantised likewise, each for
- * itself: 32 signed codes and a scale (f32) per group. Dot products of codes are whole numbers, so
- * that how a path sums them makes no difference. */
+ * itself: signed codes, and a scale (f32) per group or block. Dot products of codes are whole
+ * numbers, and so are their sums times s: how a path sums them makes no difference. */
+#define BLOCK 256
+#define BLOCK_PAIRS (BLOCK / (2 * GROUP))
+
 static inline size_t quant_group_bytes(enum weight_type type)
 {
-    return type == WEIGHT_Q8 ? GROUP * PANEL : GROUP * PANEL / 2;
+    switch (type) {
+    case WEIGHT_Q8:
+        return GROUP * PANEL;
+    case WEIGHT_Q6_K:
+        return GROUP * PANEL * 6 / 8;
+    case WEIGHT_Q5_0:
+    case WEIGHT_Q5_1:
+    case WEIGHT_Q5_K:
+        return GROUP * PANEL * 5 / 8;
+    default:
+        return GROUP * PANEL / 2;
+    }
 }
 
-static inline size_t quant_pair_bytes(enum weight_type type)
+static inline bool quant_is_block(enum weight_type type)
 {
-    return 2 * (quant_group_bytes(type) + PANEL * sizeof(uint16_t));
+    return type >= WEIGHT_Q2_K;
+}
+
+static inline bool quant_has_minimum(enum weight_type type)
+{
+    return type == WEIGHT_Q4_1 || type == WEIGHT_Q5_1 || type == WEIGHT_Q2_K ||
+           type == WEIGHT_Q4_K || type == WEIGHT_Q5_K;
+}
+
+/* Inputs that share a whole-number scale, in blocks. */
+static inline int quant_sub_group(enum weight_type type)
+{
+    return type == WEIGHT_Q4_K || type == WEIGHT_Q5_K ? 32 : 16;
+}
+
+/* What codes lie above, where there is no minimum. */
+static inline int quant_bias(enum weight_type type)
+{
+    switch (type) {
+    case WEIGHT_Q8:
+        return Q8_BIAS;
+    case WEIGHT_Q4:
+        return Q4_BIAS;
+    case WEIGHT_Q5_0:
+        return 16;
+    case WEIGHT_Q3_K:
+        return 4;
+    case WEIGHT_Q6_K:
+        return 32;
+    default:
+        return 0;
+    }
+}
+
+/* Bytes of a pair of groups, or of a block. */
+static inline size_t quant_unit_bytes(enum weight_type type)
+{
+    size_t floats = PANEL * sizeof(uint16_t), minimum = quant_has_minimum(type) ? 2 : 1;
+    if (!quant_is_block(type))
+        return 2 * (quant_group_bytes(type) + minimum * floats);
+    size_t subs = minimum * PANEL * (size_t)(BLOCK / quant_sub_group(type));
+    return BLOCK / GROUP * quant_group_bytes(type) + subs + 2 * floats;
 }
 
 static inline int quant_pairs(int inputs)
@@ -49,9 +121,11 @@ static inline int quant_pairs(int inputs)
     return (quant_groups(inputs) + 1) / 2;
 }
 
+/* inputs: of blocks a multiple of BLOCK. */
 static inline size_t quant_panel_bytes(enum weight_type type, int inputs)
 {
-    return (size_t)quant_pairs(inputs) * quant_pair_bytes(type);
+    int pairs = quant_pairs(inputs);
+    return (size_t)(quant_is_block(type) ? pairs / BLOCK_PAIRS : pairs) * quant_unit_bytes(type);
 }
 
 /* Quantised rows, in blocks of as many as the matrix unit takes. A kernel may read rows of a block
@@ -59,11 +133,27 @@ static inline size_t quant_panel_bytes(enum weight_type type, int inputs)
 #define QUANT_BLOCK 16
 struct quant_pair { /* two groups of a block's rows */
     int8_t codes[QUANT_BLOCK][2 * GROUP];
-    struct {
-        float scale[2];
-        int32_t offset[2]; /* -bias times the sum of the group's codes */
+    union {
+        struct { /* for types whose groups have scales */
+            float scale[2];
+            union {
+                int32_t offset[2]; /* -bias times the sum of the group's codes, */
+                float sum[2];      /* or, for types with minima, scale times that sum */
+            };
+        };
+        struct {                /* for types of blocks */
+            float block_scale;  /* the same in all pairs of a block */
+            int16_t sums_32[2]; /* of the codes of 32 inputs each, */
+            int16_t sums_16[4]; /* of 16 */
+        };
     } of[QUANT_BLOCK];
 };
+
+/* Rows that were quantised for a type serve all types of the same form. */
+static inline int quant_form(enum weight_type type)
+{
+    return quant_is_block(type) ? 1 : quant_has_minimum(type) ? 2 : -quant_bias(type);
+}
 
 /* Products of `rows` rows with panels first..last-1:
  *   y[r][o] = (residual ? residual[r][o] : 0) + sum over k of x[r][k] w[o][k]
@@ -74,8 +164,9 @@ typedef void linear_kernel(const float *x, size_t x_stride, int rows, int inputs
                            int first, int last, const float *residual, float *y, size_t y_stride);
 
 /* The same with quantised weights: per group a whole number, then one fma with the product of the
- * two scales, groups from 0 upwards in one accumulator per output. x: (ceil(rows / QUANT_BLOCK),
- * pairs), rows at most QUANT_ROWS. */
+ * two scales (and one with the minimum), groups from 0 upwards in one accumulator per output; of
+ * blocks likewise, block by block. x: (ceil(rows / QUANT_BLOCK), pairs), quantised for this form,
+ * rows at most QUANT_ROWS. */
 #define QUANT_ROWS 64
 typedef void linear_quant_kernel(const struct quant_pair *x, int rows, int pairs, const void *w,
                                  int first, int last, const float *residual, float *y,
@@ -133,15 +224,15 @@ static inline size_t attention_value_stride(int head_dim)
 typedef void rope_kernel(float *x, const float *cos, const float *sin, int n_heads, int head_dim);
 
 struct kernels {
-    const char *name;                                /* "generic", "avx2", "avx512", "vnni" */
-    linear_kernel *linear[WEIGHT_TYPES];             /* f32, bf16 */
-    linear_quant_kernel *linear_quant[WEIGHT_TYPES]; /* q8, q4 */
+    const char *name;                         /* "generic", "avx2", "avx512", "vnni" */
+    linear_kernel *linear[WEIGHT_TYPES];      /* f32, bf16, f16 */
+    linear_quant_kernel *const *linear_quant; /* by type, the others */
 
-    /* Quantises rows of `inputs` floats, a multiple of 16, for weights of that bias, as groups
-     * first..last-1 of rows 0..rows-1 of the blocks at `to` (blocks, pairs). Groups past the
-     * inputs become 0. */
-    void (*quantize)(const float *x, size_t x_stride, int rows, int inputs, int bias, int first,
-                     int last, struct quant_pair *to, int pairs);
+    /* Quantises rows of `inputs` floats, a multiple of 16 (for blocks: of 256), for weights of that
+     * type, as groups first..last-1 (whole blocks) of rows 0..rows-1 of the blocks at `to` (blocks,
+     * pairs). Groups past the inputs become 0. */
+    void (*quantize)(enum weight_type type, const float *x, size_t x_stride, int rows, int inputs,
+                     int first, int last, struct quant_pair *to, int pairs);
 
     /* y = x / rms(x) * norm_weight; returns 1 / rms(x). width is a multiple of 16. */
     float (*rmsnorm)(const float *x, const float *norm_weight, int width, float eps, float *y);
@@ -160,6 +251,9 @@ struct kernels {
 };
 
 extern struct kernels kernels;
+extern linear_quant_kernel *const quant_generic[WEIGHT_TYPES],
+    *const quant_avx2[WEIGHT_TYPES], *const quant_avx512[WEIGHT_TYPES],
+                                         *const quant_vnni[WEIGHT_TYPES];
 extern const struct kernels kernels_generic, kernels_avx2, kernels_avx512, kernels_vnni;
 
 /* Fills the table. isa: "auto" (or NULL) for the best that this processor has, or one by name.

@@ -4,10 +4,9 @@
 
 #define KERNELS kernels_avx2
 #define KERNELS_NAME "avx2"
+#define KERNELS_QUANT quant_avx2
 /* 16 registers: two per accumulator, and room for the weights. */
 #define TILE_PANELS(rows) ((rows) == 1 ? 4 : (rows) == 2 ? 2 : 1)
-#define QUANT_PANELS 1
-#define QUANT_ROWS_AT_ONCE 4
 #define ATTENTION_QUERIES 2
 
 #include "model/kernels/kernels_body.h"

@@ -1,8 +1,8 @@
 /* The kernels themselves, written in v16. Included by kernels_generic.c, kernels_avx2.c and
  * kernels_avx512.c after their v16 header; KERNELS names the table, KERNELS_NAME its string,
- * TILE_PANELS(rows) says how many panels a tile of that many rows holds in registers,
- * QUANT_PANELS and QUANT_ROWS_AT_ONCE the same of quantised weights, and ATTENTION_QUERIES how many
- * queries go over the keys together. */
+ * KERNELS_QUANT the products with quantised weights (quant_body.h), TILE_PANELS(rows) says how many
+ * panels a tile of that many rows holds in registers, and ATTENTION_QUERIES how many queries go
+ * over the keys together. */
 #include <math.h>
 #include <stdbool.h>
 
@@ -19,6 +19,12 @@ V16_INLINE void pair_f32(const void *w, size_t i, v16 *even, v16 *odd)
 {
     *even = v16_load((const float *)w + i);
     *odd = v16_load((const float *)w + i + PANEL);
+}
+
+V16_INLINE void pair_f16(const void *w, size_t i, v16 *even, v16 *odd)
+{
+    *even = v16_load_f16((const uint16_t *)w + i);
+    *odd = v16_load_f16((const uint16_t *)w + i + PANEL);
 }
 
 V16_INLINE void pair_bf16(const void *w, size_t i, v16 *even, v16 *odd)
@@ -100,184 +106,85 @@ V16_INLINE void tile(const float *x, size_t x_stride, int inputs, const void *w,
 
 LINEAR(linear_f32, pair_f32)
 LINEAR(linear_bf16, pair_bf16)
+LINEAR(linear_f16, pair_f16)
 
-/* ---- quantised weights ---- */
+/* ---- quantising rows ---- */
 
-/* Half h of step j = 0..3 over a group: vector j, or j + 4. */
-V16_INLINE v64u codes_q8(const uint8_t *group, int j, int h)
+/* The factor that brings the largest of n vectors at x to 127, and the scale that undoes it. Not a
+ * number, or too large to have a scale: a factor of 0 with a scale that says so. */
+V16_INLINE v16 quant_factor(const float *x, int n, float *scale, bool *sane)
 {
-    return v64u_load(group + 64 * (j + 4 * h));
+    v16 zero = v16_set(0.0f);
+    float most = 0;
+    for (int i = 0; i < n && most <= 1e38f; i += 2) {
+        float some = v16_magnitude(v16_load(x + i * PANEL),
+                                   i + 1 < n ? v16_load(x + (i + 1) * PANEL) : zero);
+        most = some <= most ? most : some; /* a NaN stays */
+    }
+    *sane = most <= 1e38f;
+    *scale = *sane ? most / 127.0f : NAN;
+    return v16_set(*sane && most > 1e-30f ? 127.0f / most : 0.0f);
 }
 
-V16_INLINE v64u codes_q4(const uint8_t *group, int j, int h)
+V16_INLINE v16i quant_codes(const float *x, v16 factor, bool sane, int8_t *codes)
 {
-    return v64u_load_nibbles(group + 64 * j, h);
+    v16i some = v16_round(sane ? v16_mul(v16_load(x), factor) : v16_set(0.0f));
+    v16i_store_i8(codes, some);
+    return some;
 }
 
-/* Memory answers late: lines are asked for this many bytes before they are needed, one with each
- * step of the arithmetic, so that it never has to answer many at once. */
-#define PREFETCH_DISTANCE 2240
-
-/* Group i of a pair, of R rows from `row` on and P panels: sum += dot * scales. All dots stay in
- * registers. prefetch: bytes of a later group to ask for. */
-V16_INLINE void quant_group_tile(const struct quant_pair *x, int row, int i, const uint8_t *group,
-                                 const uint8_t *scales, size_t panel_bytes, v16 *sum, const int R,
-                                 const int P, const size_t prefetch,
-                                 v64u (*load)(const uint8_t *, int, int))
-{
-    v16i dot[QUANT_ROWS_AT_ONCE * QUANT_PANELS];
-    for (int r = 0; r < R; r++)
-        for (int p = 0; p < P; p++)
-            dot[r * P + p] = v16i_set(x->of[row + r].offset[i]);
-    for (int j = 0; j < 4; j++)
-        for (int h = 0; h < 2; h++) {
-            v64u w[QUANT_PANELS];
-            for (int p = 0; p < P; p++) {
-                const uint8_t *at = group + (size_t)p * panel_bytes;
-                if (prefetch == 8 * 64)
-                    v16_prefetch(at + PREFETCH_DISTANCE + (2 * j + h) * 64);
-                else if (prefetch == 4 * 64 && h == 0)
-                    v16_prefetch(at + PREFETCH_DISTANCE + j * 64);
-                w[p] = load(at, j, h);
-            }
-            for (int r = 0; r < R; r++) {
-                v4s four = v4s_load(x->codes[row + r] + i * GROUP + 4 * (j + 4 * h));
-                for (int p = 0; p < P; p++)
-                    dot[r * P + p] = v16i_dot(dot[r * P + p], w[p], four);
-            }
-        }
-    for (int p = 0; p < P; p++) {
-        v16 channel = v16_load_f16((const uint16_t *)(scales + (size_t)p * panel_bytes));
-        for (int r = 0; r < R; r++) {
-            v16 scale = v16_mul(channel, v16_set(x->of[row + r].scale[i]));
-            sum[r * P + p] = v16_fma(v16i_float(dot[r * P + p]), scale, sum[r * P + p]);
-        }
-    }
-}
-
-/* R rows of the block at x times P panels. Sums of many rows stand in memory; a part of the rows
- * at a time is multiplied. */
-V16_INLINE void quant_tile(const struct quant_pair *x, int pairs, const uint8_t *panel,
-                           const float *residual, float *y, size_t y_stride, const int R,
-                           const int P, const enum weight_type type,
-                           v64u (*load)(const uint8_t *, int, int))
-{
-    const size_t group_bytes = quant_group_bytes(type), pair_bytes = quant_pair_bytes(type);
-    const size_t panel_bytes = (size_t)pairs * pair_bytes;
-    const int most = QUANT_ROWS_AT_ONCE, parts = (R + most - 1) / most;
-    const int part = (R + parts - 1) / parts; /* rows */
-    v16 sum[QUANT_BLOCK * QUANT_PANELS];
-    for (int i = 0; i < R * P; i++)
-        sum[i] = v16_set(0.0f);
-    for (const struct quant_pair *end = x + pairs; x < end; x++, panel += pair_bytes) {
-        const uint8_t *scales = panel + 2 * group_bytes;
-        for (int p = 0; p < P; p++)
-            v16_prefetch(scales + (size_t)p * panel_bytes + PREFETCH_DISTANCE);
-        for (int i = 0; i < 2; i++)
-#pragma GCC unroll 16
-            for (int r = 0; r < R; r += part)
-                quant_group_tile(x, r, i, panel + (size_t)i * group_bytes,
-                                 scales + (size_t)i * PANEL * sizeof(uint16_t), panel_bytes,
-                                 sum + r * P, R - r < part ? R - r : part, P, r ? 0 : group_bytes,
-                                 load);
-    }
-    for (int r = 0; r < R; r++)
-        for (int p = 0; p < P; p++) {
-            size_t at = (size_t)r * y_stride + (size_t)p * PANEL;
-            v16 all = sum[r * P + p];
-            v16_store(y + at, residual ? v16_add(v16_load(residual + at), all) : all);
-        }
-}
-
-/* A function for each number of rows, of one panel and of QUANT_PANELS: compilers take far longer
- * over all of them in one. */
-typedef void quant_tile_fn(const struct quant_pair *x, int pairs, const uint8_t *panel,
-                           const float *residual, float *y, size_t y_stride);
-
-#define QUANT_TILES(R, name, type, load)                                                           \
-    static __attribute__((noinline)) void name##_one_##R(                                          \
-        const struct quant_pair *x, int pairs, const uint8_t *panel, const float *residual,        \
-        float *y, size_t y_stride)                                                                 \
-    {                                                                                              \
-        quant_tile(x, pairs, panel, residual, y, y_stride, R, 1, type, load);                      \
-    }                                                                                              \
-    static __attribute__((noinline)) void name##_all_##R(                                          \
-        const struct quant_pair *x, int pairs, const uint8_t *panel, const float *residual,        \
-        float *y, size_t y_stride)                                                                 \
-    {                                                                                              \
-        quant_tile(x, pairs, panel, residual, y, y_stride, R, QUANT_PANELS, type, load);           \
-    }
-#define QUANT_ENTRY(R, name) {name##_one_##R, QUANT_PANELS == 1 ? name##_one_##R : name##_all_##R},
-
-/* QUANT_PANELS panels at a time, or one; they stay in the cache while all rows pass over them. */
-#define LINEAR_QUANT(name, type, load)                                                             \
-    QUANT_TILES(1, name, type, load)                                                               \
-    QUANT_TILES(2, name, type, load)                                                               \
-    QUANT_TILES(3, name, type, load)                                                               \
-    QUANT_TILES(4, name, type, load)                                                               \
-    QUANT_TILES(5, name, type, load)                                                               \
-    QUANT_TILES(6, name, type, load)                                                               \
-    QUANT_TILES(7, name, type, load)                                                               \
-    QUANT_TILES(8, name, type, load)                                                               \
-    QUANT_TILES(9, name, type, load)                                                               \
-    QUANT_TILES(10, name, type, load)                                                              \
-    QUANT_TILES(11, name, type, load)                                                              \
-    QUANT_TILES(12, name, type, load)                                                              \
-    QUANT_TILES(13, name, type, load)                                                              \
-    QUANT_TILES(14, name, type, load)                                                              \
-    QUANT_TILES(15, name, type, load)                                                              \
-    QUANT_TILES(16, name, type, load)                                                              \
-    static quant_tile_fn *const name##_tiles[QUANT_BLOCK][2] = {                                   \
-        QUANT_ENTRY(1, name) QUANT_ENTRY(2, name) QUANT_ENTRY(3, name) QUANT_ENTRY(4, name)        \
-            QUANT_ENTRY(5, name) QUANT_ENTRY(6, name) QUANT_ENTRY(7, name) QUANT_ENTRY(8, name)    \
-                QUANT_ENTRY(9, name) QUANT_ENTRY(10, name) QUANT_ENTRY(11, name)                   \
-                    QUANT_ENTRY(12, name) QUANT_ENTRY(13, name) QUANT_ENTRY(14, name)              \
-                        QUANT_ENTRY(15, name) QUANT_ENTRY(16, name)};                              \
-    static void name(const struct quant_pair *x, int rows, int pairs, const void *w, int first,    \
-                     int last, const float *residual, float *y, size_t y_stride)                   \
-    {                                                                                              \
-        size_t panel_bytes = (size_t)pairs * quant_pair_bytes(type);                               \
-        for (int p = first, n; p < last; p += n) {                                                 \
-            n = last - p < QUANT_PANELS ? 1 : QUANT_PANELS;                                        \
-            const uint8_t *panel = (const uint8_t *)w + (size_t)p * panel_bytes;                   \
-            for (int r = 0; r < rows; r += QUANT_BLOCK) {                                          \
-                size_t at = (size_t)r * y_stride + (size_t)p * PANEL;                              \
-                int some = rows - r < QUANT_BLOCK ? rows - r : QUANT_BLOCK;                        \
-                name##_tiles[some - 1][n == QUANT_PANELS](x + r / QUANT_BLOCK * pairs, pairs,      \
-                                                          panel, residual ? residual + at : NULL,  \
-                                                          y + at, y_stride);                       \
-            }                                                                                      \
-        }                                                                                          \
-    }
-
-LINEAR_QUANT(linear_q8, WEIGHT_Q8, codes_q8)
-LINEAR_QUANT(linear_q4, WEIGHT_Q4, codes_q4)
-
-V16_INLINE void quantize_group(const float *x, int left, int bias, struct quant_pair *pair, int row,
-                               int half)
+V16_INLINE void quantize_group(enum weight_type type, const float *x, int left,
+                               struct quant_pair *pair, int row, int half)
 {
     int8_t *codes = pair->codes[row] + half * GROUP;
-    v16 zero = v16_set(0.0f), a = left > 0 ? v16_load(x) : zero;
-    v16 b = left > PANEL ? v16_load(x + PANEL) : zero;
-    float most = v16_magnitude(a, b);
-    /* Not a number, or too large to have a scale: codes of 0 with a scale that says so. */
-    bool sane = most <= 1e38f;
-    v16 factor = v16_set(sane && most > 1e-30f ? 127.0f / most : 0.0f);
-    v16i first = v16_round(sane ? v16_mul(a, factor) : zero);
-    v16i second = v16_round(sane ? v16_mul(b, factor) : zero);
-    v16i_store_i8(codes, first);
-    v16i_store_i8(codes + PANEL, second);
-    pair->of[row].scale[half] = sane ? most / 127.0f : NAN;
-    pair->of[row].offset[half] = -bias * v16i_sum(v16i_add(first, second));
+    int n = left <= 0 ? 0 : left > PANEL ? 2 : 1;
+    float scale;
+    bool sane;
+    v16 factor = quant_factor(x, n, &scale, &sane);
+    v16i zero = v16i_set(0), first = zero, second = zero;
+    v16i_store_i8(codes, zero);
+    v16i_store_i8(codes + PANEL, zero);
+    if (n > 0)
+        first = quant_codes(x, factor, sane, codes);
+    if (n > 1)
+        second = quant_codes(x + PANEL, factor, sane, codes + PANEL);
+    int sum = v16i_sum(v16i_add(first, second));
+    pair->of[row].scale[half] = scale;
+    if (quant_has_minimum(type))
+        pair->of[row].sum[half] = scale * (float)sum;
+    else
+        pair->of[row].offset[half] = -quant_bias(type) * sum;
 }
 
-static void quantize(const float *x, size_t x_stride, int rows, int inputs, int bias, int first,
-                     int last, struct quant_pair *to, int pairs)
+static void quantize_block(const float *x, struct quant_pair *pairs, int row)
 {
-    for (int r = 0; r < rows; r++, x += x_stride)
-        for (int g = first, k = 0; g < last; g++, k += GROUP)
-            quantize_group(x + k, inputs - k, bias, &to[r / QUANT_BLOCK * pairs + g / 2],
-                           r % QUANT_BLOCK, g % 2);
+    float scale;
+    bool sane;
+    v16 factor = quant_factor(x, BLOCK / PANEL, &scale, &sane);
+    for (int p = 0; p < BLOCK_PAIRS; p++) {
+        struct quant_pair *pair = &pairs[p];
+        pair->of[row].block_scale = scale;
+        for (int i = 0; i < 4; i++, x += PANEL)
+            pair->of[row].sums_16[i] =
+                (int16_t)v16i_sum(quant_codes(x, factor, sane, pair->codes[row] + i * PANEL));
+        for (int i = 0; i < 2; i++)
+            pair->of[row].sums_32[i] =
+                (int16_t)(pair->of[row].sums_16[2 * i] + pair->of[row].sums_16[2 * i + 1]);
+    }
+}
+
+static void quantize(enum weight_type type, const float *x, size_t x_stride, int rows, int inputs,
+                     int first, int last, struct quant_pair *to, int pairs)
+{
+    for (int r = 0; r < rows; r++, x += x_stride) {
+        struct quant_pair *row = &to[r / QUANT_BLOCK * pairs];
+        if (quant_is_block(type))
+            for (int p = first / 2, k = 0; p < last / 2; p += BLOCK_PAIRS, k += BLOCK)
+                quantize_block(x + k, &row[p], r % QUANT_BLOCK);
+        else
+            for (int g = first, k = 0; g < last; g++, k += GROUP)
+                quantize_group(type, x + k, inputs - k, &row[g / 2], r % QUANT_BLOCK, g % 2);
+    }
 }
 
 /* ---- rows ---- */
@@ -566,8 +473,8 @@ static float logsumexp(const float *x, int width)
 
 const struct kernels KERNELS = {
     .name = KERNELS_NAME,
-    .linear = {[WEIGHT_F32] = linear_f32, [WEIGHT_BF16] = linear_bf16},
-    .linear_quant = {[WEIGHT_Q8] = linear_q8, [WEIGHT_Q4] = linear_q4},
+    .linear = {[WEIGHT_F32] = linear_f32, [WEIGHT_BF16] = linear_bf16, [WEIGHT_F16] = linear_f16},
+    .linear_quant = KERNELS_QUANT,
     .quantize = quantize,
     .rmsnorm = rmsnorm,
     .rope = rope,

@@ -3,9 +3,8 @@
 
 #define KERNELS kernels_generic
 #define KERNELS_NAME "generic"
+#define KERNELS_QUANT quant_generic
 #define TILE_PANELS(rows) 1
-#define QUANT_PANELS 1
-#define QUANT_ROWS_AT_ONCE 4
 #define ATTENTION_QUERIES 1
 
 #include "model/kernels/kernels_body.h"

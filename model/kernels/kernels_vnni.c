@@ -4,10 +4,9 @@
 
 #define KERNELS kernels_vnni
 #define KERNELS_NAME "vnni"
+#define KERNELS_QUANT quant_vnni
 /* 32 registers: enough chains to hide the latency of fma (8), and room for the weights. */
 #define TILE_PANELS(rows) ((rows) <= 2 ? 8 : (rows) <= 4 ? 4 : (rows) <= 6 ? 3 : 2)
-#define QUANT_PANELS 4
-#define QUANT_ROWS_AT_ONCE 6
 #define ATTENTION_QUERIES 4
 
 #include "model/kernels/kernels_body.h"

@@ -114,7 +114,7 @@ V16_INLINE void stretch_add(const struct stretch *s, float (*sums)[PANEL], const
 /* n pairs of q4 as codes of q8. */
 static void unpack(const uint8_t *pairs, size_t n, uint8_t (*to)[2 * GROUP * PANEL])
 {
-    for (size_t i = 0; i < n; i++, pairs += quant_pair_bytes(WEIGHT_Q4))
+    for (size_t i = 0; i < n; i++, pairs += quant_unit_bytes(WEIGHT_Q4))
         for (size_t j = 0; j < 8; j++) {
             uint8_t *group = to[i] + j / 4 * GROUP * PANEL + 64 * (j % 4);
             _mm512_store_si512(group, v64u_load_nibbles(pairs + 64 * j, 0));
@@ -127,7 +127,7 @@ V16_INLINE void panel_rows(const enum weight_type type, const struct quant_pair 
                            int pairs, const uint8_t *panel, float (*sums)[PANEL])
 {
     uint8_t unpacked[PAIRS][2 * GROUP * PANEL] __attribute__((aligned(64)));
-    const size_t pair_bytes = quant_pair_bytes(type);
+    const size_t pair_bytes = quant_unit_bytes(type);
     memset(sums, 0, (size_t)blocks * QUANT_BLOCK * sizeof *sums);
     for (int first = 0; first < pairs; first += PAIRS, panel += PAIRS * pair_bytes) {
         struct stretch s = {.codes = panel,
@@ -153,11 +153,11 @@ V16_INLINE void linear(const enum weight_type type, const struct quant_pair *x, 
                        size_t y_stride)
 {
     if (rows <= FEW(type)) {
-        kernels_vnni.linear_quant[type](x, rows, pairs, w, first, last, residual, y, y_stride);
+        quant_vnni[type](x, rows, pairs, w, first, last, residual, y, y_stride);
         return;
     }
     float sums[QUANT_ROWS][PANEL] __attribute__((aligned(64)));
-    const size_t panel_bytes = (size_t)pairs * quant_pair_bytes(type);
+    const size_t panel_bytes = (size_t)pairs * quant_unit_bytes(type);
     configure();
     for (int panel = first; panel < last; panel++) {
         panel_rows(type, x, (rows + QUANT_BLOCK - 1) / QUANT_BLOCK, pairs,
@@ -185,8 +185,12 @@ static void linear_q4(const struct quant_pair *x, int rows, int pairs, const voi
 
 void amx_int8_take(struct kernels *table)
 {
+    static linear_quant_kernel *products[WEIGHT_TYPES];
+    for (int type = 0; type < WEIGHT_TYPES; type++)
+        products[type] = quant_vnni[type];
+    products[WEIGHT_Q8] = linear_q8;
+    products[WEIGHT_Q4] = linear_q4;
     table->name = "amx";
-    table->linear_quant[WEIGHT_Q8] = linear_q8;
-    table->linear_quant[WEIGHT_Q4] = linear_q4;
+    table->linear_quant = products;
 }
 #endif

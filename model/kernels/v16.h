@@ -20,7 +20,12 @@
  *
  *   v16i_add sub mul and xor     per lane, modulo 2^32; v16i_shift_right fills with zeros
  *   v16i_store_i8       as bytes; the numbers must lie within -127..127
- *   v64u_load_nibbles   the low or the high halves of 64 bytes
+ *   v16i_load_pairs_i8  16 pairs of signed bytes, each pair widened to two times 16 bits
+ *   v16i_pair_first, second      of such pairs, widened to 32 bits
+ *   v16i_dot_pairs(s, w, x)      lane i: s + first of w's pair times x[0] + second times x[1]
+ *   v64u_load_nibbles   the low (0) or the high halves (1) of 64 bytes
+ *   v64u_load_5(p, h, bits)      the same, and above each the bit of its index
+ *   v64u_load_6(p, h, q, s)      the same, and above each bits s and s + 1 of its byte at q
  *   v16i_dot(s, w, x)   lane i: s + the sum over j of w[4 i + j] x[j]
  *   v16_prefetch           a hint that the cache line at p will be read; v16_prefetch_far: not so
  * soon */

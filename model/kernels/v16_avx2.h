@@ -235,6 +235,32 @@ V16_INLINE v16i v16i_shift_right(v16i x, int bits)
     return (v16i){_mm256_srlv_epi32(x.a, n), _mm256_srlv_epi32(x.b, n)};
 }
 
+V16_INLINE v16i v16i_load_pairs_i8(const int8_t *p)
+{
+    return (v16i){_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p)),
+                  _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(p + 16)))};
+}
+
+V16_INLINE v16i v16i_pair_first(v16i x)
+{
+    return (v16i){_mm256_srai_epi32(_mm256_slli_epi32(x.a, 16), 16),
+                  _mm256_srai_epi32(_mm256_slli_epi32(x.b, 16), 16)};
+}
+
+V16_INLINE v16i v16i_pair_second(v16i x)
+{
+    return (v16i){_mm256_srai_epi32(x.a, 16), _mm256_srai_epi32(x.b, 16)};
+}
+
+V16_INLINE v16i v16i_dot_pairs(v16i sum, v16i w, const int16_t *x)
+{
+    int32_t two;
+    __builtin_memcpy(&two, x, sizeof two);
+    __m256i pair = _mm256_set1_epi32(two);
+    return (v16i){_mm256_add_epi32(sum.a, _mm256_madd_epi16(w.a, pair)),
+                  _mm256_add_epi32(sum.b, _mm256_madd_epi16(w.b, pair))};
+}
+
 typedef struct {
     v16i even, odd; /* bytes 0, 2, 4, ... and 1, 3, 5, ... as 16 bits */
 } v64u;
@@ -252,13 +278,47 @@ V16_INLINE v64u v64u_load(const uint8_t *p)
                       _mm256_loadu_si256((const __m256i *)(p + 32)));
 }
 
+V16_INLINE __m256i v32_nibbles(const uint8_t *p, int high)
+{
+    __m256i bytes = _mm256_loadu_si256((const __m256i *)p);
+    return _mm256_and_si256(high ? _mm256_srli_epi16(bytes, 4) : bytes, _mm256_set1_epi8(15));
+}
+
 V16_INLINE v64u v64u_load_nibbles(const uint8_t *p, int high)
 {
-    __m256i a = _mm256_loadu_si256((const __m256i *)p), mask = _mm256_set1_epi8(15);
-    __m256i b = _mm256_loadu_si256((const __m256i *)(p + 32));
-    a = high ? _mm256_srli_epi16(a, 4) : a;
-    b = high ? _mm256_srli_epi16(b, 4) : b;
-    return v64u_split(_mm256_and_si256(a, mask), _mm256_and_si256(b, mask));
+    return v64u_split(v32_nibbles(p, high), v32_nibbles(p + 32, high));
+}
+
+/* 16 in each of 32 bytes whose bit is set. */
+V16_INLINE __m256i v32_fifth(const uint8_t *bits)
+{
+    int32_t all;
+    __builtin_memcpy(&all, bits, sizeof all);
+    __m256i from =
+        _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201);
+    __m256i spread = _mm256_shuffle_epi8(_mm256_set1_epi32(all), from);
+    __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit), bit);
+    return _mm256_and_si256(set, _mm256_set1_epi8(16));
+}
+
+V16_INLINE v64u v64u_load_5(const uint8_t *p, int high, const uint8_t *bits)
+{
+    return v64u_split(_mm256_or_si256(v32_nibbles(p, high), v32_fifth(bits)),
+                      _mm256_or_si256(v32_nibbles(p + 32, high), v32_fifth(bits + 4)));
+}
+
+V16_INLINE __m256i v32_upper_two(const uint8_t *q, int shift)
+{
+    __m256i two = _mm256_loadu_si256((const __m256i *)q);
+    two = shift < 4 ? _mm256_slli_epi16(two, 4 - shift) : _mm256_srli_epi16(two, shift - 4);
+    return _mm256_and_si256(two, _mm256_set1_epi8(48));
+}
+
+V16_INLINE v64u v64u_load_6(const uint8_t *p, int high, const uint8_t *q, int shift)
+{
+    return v64u_split(_mm256_or_si256(v32_nibbles(p, high), v32_upper_two(q, shift)),
+                      _mm256_or_si256(v32_nibbles(p + 32, high), v32_upper_two(q + 32, shift)));
 }
 
 typedef struct {

@@ -210,6 +210,49 @@ V16_INLINE v16i v16i_shift_right(v16i a, int bits)
     return _mm512_srlv_epi32(a, _mm512_set1_epi32(bits));
 }
 
+V16_INLINE v16i v16i_load_pairs_i8(const int8_t *p)
+{
+    return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p));
+}
+
+V16_INLINE v16i v16i_pair_first(v16i a)
+{
+    return _mm512_srai_epi32(_mm512_slli_epi32(a, 16), 16);
+}
+
+V16_INLINE v16i v16i_pair_second(v16i a)
+{
+    return _mm512_srai_epi32(a, 16);
+}
+
+V16_INLINE v16i v16i_dot_pairs(v16i sum, v16i w, const int16_t *x)
+{
+    int32_t two;
+    __builtin_memcpy(&two, x, sizeof two);
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(w, _mm512_set1_epi32(two)));
+}
+
+V16_INLINE __m512i v64_nibbles(const uint8_t *p, int high)
+{
+    __m512i bytes = _mm512_loadu_si512(p);
+    return _mm512_and_si512(high ? _mm512_srli_epi16(bytes, 4) : bytes, _mm512_set1_epi8(15));
+}
+
+V16_INLINE __m512i v64_codes_5(const uint8_t *p, int high, const uint8_t *bits)
+{
+    __mmask64 mask;
+    __builtin_memcpy(&mask, bits, sizeof mask);
+    __m512i low = v64_nibbles(p, high);
+    return _mm512_mask_add_epi8(low, mask, low, _mm512_set1_epi8(16));
+}
+
+V16_INLINE __m512i v64_codes_6(const uint8_t *p, int high, const uint8_t *q, int shift)
+{
+    __m512i two = _mm512_loadu_si512(q);
+    two = shift < 4 ? _mm512_slli_epi16(two, 4 - shift) : _mm512_srli_epi16(two, shift - 4);
+    return _mm512_or_si512(v64_nibbles(p, high), _mm512_and_si512(two, _mm512_set1_epi8(48)));
+}
+
 #if defined(__AVX512VNNI__)
 
 typedef __m512i v64u;
@@ -223,8 +266,17 @@ V16_INLINE v64u v64u_load(const uint8_t *p)
 
 V16_INLINE v64u v64u_load_nibbles(const uint8_t *p, int high)
 {
-    __m512i bytes = _mm512_loadu_si512(p);
-    return _mm512_and_si512(high ? _mm512_srli_epi16(bytes, 4) : bytes, _mm512_set1_epi8(15));
+    return v64_nibbles(p, high);
+}
+
+V16_INLINE v64u v64u_load_5(const uint8_t *p, int high, const uint8_t *bits)
+{
+    return v64_codes_5(p, high, bits);
+}
+
+V16_INLINE v64u v64u_load_6(const uint8_t *p, int high, const uint8_t *q, int shift)
+{
+    return v64_codes_6(p, high, q, shift);
 }
 
 typedef __m512i v4s;
@@ -262,9 +314,17 @@ V16_INLINE v64u v64u_load(const uint8_t *p)
 
 V16_INLINE v64u v64u_load_nibbles(const uint8_t *p, int high)
 {
-    __m512i bytes = _mm512_loadu_si512(p);
-    bytes = high ? _mm512_srli_epi16(bytes, 4) : bytes;
-    return v64u_split(_mm512_and_si512(bytes, _mm512_set1_epi8(15)));
+    return v64u_split(v64_nibbles(p, high));
+}
+
+V16_INLINE v64u v64u_load_5(const uint8_t *p, int high, const uint8_t *bits)
+{
+    return v64u_split(v64_codes_5(p, high, bits));
+}
+
+V16_INLINE v64u v64u_load_6(const uint8_t *p, int high, const uint8_t *q, int shift)
+{
+    return v64u_split(v64_codes_6(p, high, q, shift));
 }
 
 typedef struct {

@@ -407,6 +407,53 @@ V16_INLINE v64u v64u_load_nibbles(const uint8_t *p, int high)
     return (v64u){w.a >> shift & low, w.b >> shift & low, w.c >> shift & low, w.d >> shift & low};
 }
 
+V16_INLINE v64u v64u_load_5(const uint8_t *p, int high, const uint8_t *bits)
+{
+    uint32_t above[16];
+    for (int i = 0; i < 16; i++) {
+        uint32_t four = (uint32_t)(bits[i / 2] >> (i % 2 * 4));
+        above[i] = (four & 1) << 4 | (four & 2) << 11 | (four & 4) << 18 | (four & 8) << 25;
+    }
+    v64u w = v64u_load_nibbles(p, high), a = v64u_load((const uint8_t *)above);
+    return (v64u){w.a | a.a, w.b | a.b, w.c | a.c, w.d | a.d};
+}
+
+V16_INLINE v64u v64u_load_6(const uint8_t *p, int high, const uint8_t *q, int shift)
+{
+    v64u w = v64u_load_nibbles(p, high), a = v64u_load(q);
+    const uint32_t two = 0x03030303;
+    return (v64u){w.a | (a.a >> shift & two) << 4, w.b | (a.b >> shift & two) << 4,
+                  w.c | (a.c >> shift & two) << 4, w.d | (a.d >> shift & two) << 4};
+}
+
+V16_INLINE v16i v16i_load_pairs_i8(const int8_t *p)
+{
+    int16_t wide[32];
+    v16i r;
+    for (int i = 0; i < 32; i++)
+        wide[i] = p[i];
+    memcpy(&r, wide, sizeof r);
+    return r;
+}
+
+V16_INLINE v16i v16i_pair_second(v16i x)
+{
+    return (v16i){x.a >> 16, x.b >> 16, x.c >> 16, x.d >> 16};
+}
+
+V16_INLINE v16i v16i_pair_first(v16i x)
+{
+    return v16i_pair_second((v16i){(i32x4)((u32x4)x.a << 16), (i32x4)((u32x4)x.b << 16),
+                                   (i32x4)((u32x4)x.c << 16), (i32x4)((u32x4)x.d << 16)});
+}
+
+V16_INLINE v16i v16i_dot_pairs(v16i sum, v16i w, const int16_t *x)
+{
+    v16i first = v16i_mul(v16i_pair_first(w), v16i_set(x[0]));
+    v16i second = v16i_mul(v16i_pair_second(w), v16i_set(x[1]));
+    return v16i_add(sum, v16i_add(first, second));
+}
+
 typedef struct {
     i16x8 even, odd; /* bytes 0 and 2, and 1 and 3, as 16 bits, in each lane of 32 */
 } v4s;

@@ -165,7 +165,7 @@ static void server_init(struct server *s, const struct fixture *f, int lanes)
     struct err err;
     memset(s, 0, sizeof *s);
     s->fixture = f;
-    assert_ok(model_open(&s->model, f->folder, WEIGHT_STORED, f->config.context + SPARE, &err),
+    assert_ok(model_open(&s->model, f->folder, WEIGHT_STORED, f->config.context + SPARE, NULL, &err),
               err);
     assert_ok(team_init(&s->team, lanes, &err), err);
     assert_ok(team_reserve(&s->team, model_lane_bytes(&s->model), &err), err);
@@ -250,8 +250,7 @@ static void trunk_lane(struct lane *lane, void *arg)
     struct server *s = arg;
     struct pass pass = {&s->model, s->rows, s->n, attend_cached, NULL};
     trunk_forward(lane, &pass, &s->acts, s->tokens, s->z);
-    head_type(s->model.config.kind)
-        ->verify(lane, &pass, &s->work, s->z, s->full, s->n_out, true, s->h);
+    heads_verify(lane, &pass, &s->work, s->z, s->full, s->n_out, true, s->h);
     model_logits(lane, &s->model, 0, 1, s->h, s->n_out, s->norm, s->logits);
 }
 

@@ -4,7 +4,7 @@
 
 #include "tests/unit/unit.h"
 #include "train/checkpoint.h"
-#include "weights/tokenizer.h"
+#include "text/vocab.h"
 
 /* One layer or two of 32 numbers over bytes. */
 static inline struct config random_config(enum head_kind kind, int n_layers, int heads)

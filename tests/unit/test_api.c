@@ -1,65 +1,26 @@
 /* server/api.c: bodies of POST /v1/completions, good, bad and mutated at random. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "tests/unit/chat_model.h"
 
-#include <cmocka.h>
+static struct chat_model model;
 
-#include "base/rng.h"
-#include "server/api.h"
-
-static const struct engine_info INFO = {.n_predict = 4, .vocab = 257, .context = 32, .bos = 256};
-
-/* One token per byte, like the demo model's tokenizer. */
-static size_t encode(const struct engine *engine, const char *text, size_t len, int32_t *tokens,
-                     size_t max)
+static int set_up(void **state)
 {
-    (void)engine;
-    for (size_t i = 0; i < len && i < max; i++)
-        tokens[i] = (unsigned char)text[i];
-    return len;
+    (void)state;
+    chat_model_init(&model, NULL, true);
+    model.info.context = 32;
+    return 0;
 }
 
-static const struct api_model MODEL = {.id = "demo", .info = &INFO, .encode = encode};
+static int tear_down(void **state)
+{
+    (void)state;
+    chat_model_release(&model);
+    return 0;
+}
 
 static int parse(struct api_request *request, const char *body, struct response *error)
 {
-    memset(error, 0, sizeof *error);
-    return api_parse(request, &MODEL, body, strlen(body), 99, error);
-}
-
-/* The error's field, compared as it stands in the body. */
-static void assert_member(const json_t *error, const char *name, const char *expected)
-{
-    const json_t *value = json_object_get(error, name);
-    assert_non_null(value);
-    if (expected)
-        assert_string_equal(json_string_value(value), expected);
-    else
-        assert_true(json_is_null(value));
-}
-
-static void assert_refused(const char *body, int status, const char *param, const char *code)
-{
-    struct api_request request;
-    struct response response;
-    if (!parse(&request, body, &response))
-        fail_msg("accepted: %s", body);
-    assert_int_equal(response.status, status);
-    json_t *root = json_loadb(response.body.data, response.body.len, 0, NULL);
-    const json_t *error = json_object_get(root, "error");
-    assert_int_equal(json_object_size(error), 4);
-    assert_member(error, "param", param);
-    assert_member(error, "code", code);
-    assert_member(error, "type", "invalid_request_error");
-    assert_true(json_string_length(json_object_get(error, "message")) > 10);
-    json_decref(root);
-    response_release(&response);
-    api_release(&request);
+    return parse_as(request, API_COMPLETION, &model, body, error);
 }
 
 static void test_bad_bodies(void **state)
@@ -83,14 +44,14 @@ static void test_bad_bodies(void **state)
         {"{\"prompt\":[[]]}", "prompt", NULL},
         {"{\"prompt\":[[1],2]}", "prompt", NULL},
         {"{\"prompt\":[1,2.5]}", "prompt", NULL},
-        {"{\"prompt\":[257]}", "prompt", NULL},
+        {"{\"prompt\":[263]}", "prompt", NULL},
         {"{\"prompt\":[-1]}", "prompt", NULL},
         {"{\"prompt\":\"0123456789012345678901234567890\"}", "prompt", "context_length_exceeded"},
         {"{\"prompt\":\"a\",\"top_p\":-0.5}", "top_p", NULL},
         {"{\"prompt\":\"a\",\"temperature\":true}", "temperature", NULL},
         {"{\"prompt\":\"a\",\"max_tokens\":2147483648}", "max_tokens", NULL},
         {"{\"prompt\":\"a\",\"min_tokens\":17}", "min_tokens", NULL},
-        {"{\"prompt\":\"a\",\"logit_bias\":{\"257\":1}}", "logit_bias", NULL},
+        {"{\"prompt\":\"a\",\"logit_bias\":{\"263\":1}}", "logit_bias", NULL},
         {"{\"prompt\":\"a\",\"logit_bias\":{\" 1\":1}}", "logit_bias", NULL},
         {"{\"prompt\":\"a\",\"logit_bias\":{\"1x\":1}}", "logit_bias", NULL},
         {"{\"prompt\":\"a\",\"logit_bias\":{\"1\":null}}", "logit_bias", NULL},
@@ -100,11 +61,21 @@ static void test_bad_bodies(void **state)
         {"{\"prompt\":[\"a\",\"b\"],\"n\":33}", "n", NULL},
         {"{\"prompt\":\"a\",\"best_of\":3,\"n\":2}", "best_of", NULL},
         {"{\"prompt\":\"a\",\"stop\":[\"\"]}", "stop", NULL},
+        {"{\"prompt\":\"a\",\"parse_special\":1}", "parse_special", NULL},
+        {"{\"prompt\":\"a\",\"return_token_ids\":1}", "return_token_ids", NULL},
+        {"{\"prompt\":\"\",\"add_special_tokens\":false}", "prompt", NULL},
+        {"{\"prompt\":\"a\",\"suffix\":\"b\"}", "suffix", NULL},
+        {"{\"prompt\":\"a\",\"guided_json\":{\"a\":1}}", "guided_json", NULL},
+        {"{\"prompt\":\"a\",\"truncate_prompt_tokens\":5}", "truncate_prompt_tokens", NULL},
+        {"{\"prompt\":\"a\",\"skip_special_tokens\":false}", "skip_special_tokens", NULL},
+        {"{\"prompt\":\"a\",\"response_format\":{\"type\":\"json_object\"}}", "response_format",
+         NULL},
     };
     (void)state;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
-        assert_refused(table[i].body, 400, table[i].param, table[i].code);
-    assert_refused("{\"prompt\":\"a\",\"model\":\"other\"}", 404, "model", "model_not_found");
+        assert_refused(&model, API_COMPLETION, table[i].body, 400, table[i].param, table[i].code);
+    assert_refused(&model, API_COMPLETION, "{\"prompt\":\"a\",\"model\":\"other\"}", 404, "model",
+                   "model_not_found");
 }
 
 static void test_defaults(void **state)
@@ -115,7 +86,7 @@ static void test_defaults(void **state)
     assert_int_equal(parse(&r, "{\"prompt\":\"Hi\",\"temperature\":null,\"new\":[1]}", &error), 0);
     assert_int_equal(r.n_prompts, 1);
     assert_int_equal(r.prompts[0].n_tokens, 3);
-    assert_int_equal(r.prompts[0].tokens[0], 256);
+    assert_int_equal(r.prompts[0].tokens[0], CHAT_BOS);
     assert_int_equal(r.prompts[0].tokens[2], 'i');
     assert_true(r.prompts[0].bos_added);
     assert_int_equal(r.engine.max_tokens, 16);
@@ -126,6 +97,7 @@ static void test_defaults(void **state)
     assert_int_equal(r.logprobs, -1);
     assert_int_equal(r.n, 1);
     assert_false(r.stream || r.echo || r.engine.logprobs || r.engine.prompt_logprobs);
+    assert_false(r.return_token_ids);
     api_release(&r);
 }
 
@@ -176,14 +148,11 @@ static void test_speculation(void **state)
     };
     (void)state;
     for (int heads = 1; heads <= 4; heads += 3) {
-        struct engine_info info = INFO;
-        struct api_model model = {.id = "demo", .info = &info, .encode = encode};
-        info.n_predict = heads;
+        model.info.n_predict = heads;
         for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
             struct api_request r;
             struct response error = {0};
-            const char *body = table[i].body;
-            assert_int_equal(api_parse(&r, &model, body, strlen(body), 0, &error), 0);
+            assert_int_equal(parse(&r, table[i].body, &error), 0);
             assert_int_equal(r.engine.speculation, table[i].expected);
             api_release(&r);
         }
@@ -203,40 +172,58 @@ static void test_logprobs_without_alternatives(void **state)
     api_release(&r);
 }
 
+/* A whole response holds them all, a stream only what its client has not read. */
 static void test_logprobs_are_bounded(void **state)
 {
-    static struct engine_info info;
-    struct api_model model = {.id = "demo", .info = &info, .encode = encode};
     struct api_request r;
-    struct response error = {0};
-    const char *body = "{\"prompt\":\"a\",\"n\":64,\"max_tokens\":100000,\"logprobs\":20}";
+    struct response error;
     (void)state;
-    info = INFO;
-    info.context = 131072;
-    assert_int_equal(api_parse(&r, &model, body, strlen(body), 0, &error), ERR_INVALID);
-    assert_int_equal(error.status, 400);
-    response_release(&error);
+    model.info.context = 131072;
+    assert_refused(&model, API_COMPLETION,
+                   "{\"prompt\":\"a\",\"n\":64,\"max_tokens\":100000,\"logprobs\":20}", 400,
+                   "logprobs", NULL);
+    assert_refused(&model, API_COMPLETION,
+                   "{\"prompt\":\"a\",\"n\":64,\"max_tokens\":1,\"logprobs\":20,\"echo\":true,"
+                   "\"stream\":true}",
+                   400, "logprobs", NULL);
+    assert_int_equal(parse(&r,
+                           "{\"prompt\":\"a\",\"n\":64,\"max_tokens\":100000,\"logprobs\":20,"
+                           "\"stream\":true}",
+                           &error),
+                     0);
+    api_release(&r);
+    model.info.context = 32;
+}
+
+static void assert_tokens(const char *body, const int32_t *expected, size_t n)
+{
+    struct api_request r;
+    struct response error;
+    assert_int_equal(parse(&r, body, &error), 0);
+    assert_int_equal(r.prompts[0].n_tokens, n);
+    assert_memory_equal(r.prompts[0].tokens, expected, n * sizeof *expected);
     api_release(&r);
 }
 
-/* One small change: flip, remove, repeat or cut. */
-static size_t mutate(char *body, size_t len, uint64_t seed)
+/* Raw prompts are whole texts of a model, control tokens and all, unless they are said not to be.
+ */
+static void test_special_tokens_in_prompts(void **state)
 {
-    static const char bytes[] = "{}[]\",:0123456789-+.eE\\utrfnal\xff\x01 ";
-    size_t at = len ? rng_below(seed, 1, 0, len) : 0;
-    switch (rng_below(seed, 2, 0, 4)) {
-    case 0:
-        body[at] = bytes[rng_below(seed, 3, 0, sizeof bytes - 1)];
-        return len;
-    case 1:
-        memmove(body + at, body + at + 1, len - at - 1);
-        return len - 1;
-    case 2:
-        memmove(body + at + 1, body + at, len - at);
-        return len + 1;
-    default:
-        return rng_below(seed, 4, 0, 8) ? len : at;
-    }
+    static const int32_t parsed[] = {CHAT_BOS, CHAT_START, CHAT_HELLO, CHAT_END};
+    static const int32_t text[] = {CHAT_BOS, '<', '|', 'i', 'm', '_', 'e', 'n', 'd', '|', '>'};
+    (void)state;
+    assert_tokens("{\"prompt\":\"<|im_start|>hello<|im_end|>\"}", parsed, 4);
+    assert_tokens("{\"prompt\":\"<|im_start|>hello<|im_end|>\",\"add_special_tokens\":false}",
+                  parsed + 1, 3);
+    assert_tokens("{\"prompt\":\"<|im_end|>\",\"parse_special\":false}", text, 11);
+}
+
+static void test_token_ids_are_taken_as_they_are(void **state)
+{
+    static const int32_t ids[] = {CHAT_END, 0, CHAT_HELLO};
+    (void)state;
+    assert_tokens("{\"prompt\":[262,0,259]}", ids, 3);
+    assert_tokens("{\"prompt\":[[262,0,259],[1]]}", ids, 3);
 }
 
 static void test_mutations_never_crash(void **state)
@@ -258,7 +245,7 @@ static void test_mutations_never_crash(void **state)
         memcpy(body, seeds[i % 3], len);
         for (uint64_t j = 0; j <= i % 4 && len; j++)
             len = mutate(body, len, i * 8 + j);
-        int rc = api_parse(&r, &MODEL, body, len, 0, &error);
+        int rc = api_parse(&r, API_COMPLETION, &model.api, body, len, 0, &error);
         assert_true(rc == 0 || error.status == 400 || error.status == 404);
         if (!rc) {
             accepted++;
@@ -281,7 +268,9 @@ int main(void)
         cmocka_unit_test(test_speculation),
         cmocka_unit_test(test_logprobs_without_alternatives),
         cmocka_unit_test(test_logprobs_are_bounded),
+        cmocka_unit_test(test_special_tokens_in_prompts),
+        cmocka_unit_test(test_token_ids_are_taken_as_they_are),
         cmocka_unit_test(test_mutations_never_crash),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, set_up, tear_down);
 }

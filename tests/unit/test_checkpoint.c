@@ -223,7 +223,8 @@ static void a_step_that_no_run_has_is_refused(void **state)
     folder_file(&folder, "checkpoint.safetensors");
     char *bytes = whole_file(folder.file, &size);
     assert_ok(safetensors_open(&st, folder.file, &err), err);
-    size_t at = (size_t)((const unsigned char *)safetensors_find(&st, "step")->data - st.map);
+    size_t at =
+        (size_t)((const unsigned char *)safetensors_find(&st, "step")->data - st.mapping.bytes);
     safetensors_release(&st);
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         memcpy(bytes + at, &steps[i], sizeof *steps);
@@ -345,10 +346,10 @@ static void the_export_is_the_model(void **state)
         train(&t, 0, 2);
         assert_ok(checkpoint_export(&t, folder.path, types[i], &err), err);
         assert_int_equal(folder_count(&folder), 2);
-        assert_ok(model_open(&m, folder.path, WEIGHT_STORED, 0, &err), err);
+        assert_ok(model_open(&m, folder.path, WEIGHT_STORED, 0, NULL, &err), err);
         check_config(&m.config, &t.model.config);
         assert_int_equal(m.positions, config.context);
-        check_tensors(&t, &m.file, types[i]);
+        check_tensors(&t, m.source.data, types[i]);
         model_release(&m);
         assert_ok(checkpoint_import(&again, folder.path, &err), err);
         for (int k = 0; k < t.model.params.n; k++) {

@@ -28,7 +28,7 @@ static char *with(const char *name, const char *value)
         object = json_object_get(root, "heads");
         name += 6;
     }
-    assert_non_null(json_object_get(object, name));
+    assert_true(value || json_object_get(object, name));
     json_t *json = value ? json_loads(value, JSON_DECODE_ANY, NULL) : NULL;
     if (value)
         assert_int_equal(json_object_set_new(object, name, json), 0);
@@ -82,20 +82,16 @@ static void names_the_wrong_field(void **state)
     static const struct {
         const char *name, *low, *high;
     } ints[] = {
-        {"dim", "15", "16400"},
-        {"n_layers", "-1", "513"},
-        {"n_heads", "0", "257"},
-        {"n_kv_heads", "0", "257"},
-        {"hidden", "0", "65552"},
-        {"vocab", "1", "1048577"},
-        {"context", "1", "1048577"},
-        {"heads.n", "0", "33"},
-        {"heads.layers", "-1", "9"},
-        {"bos", "-2", "4294967296"},
-        {"eos", "-2", "9223372036854775807"},
+        {"dim", "15", "16400"},      {"n_layers", "-1", "513"},
+        {"n_heads", "0", "257"},     {"n_kv_heads", "0", "257"},
+        {"hidden", "0", "65552"},    {"vocab", "1", "1048577"},
+        {"context", "1", "1048577"}, {"heads.n", "0", "33"},
+        {"heads.layers", "-1", "9"}, {"head_dim", "-16", "272"},
+        {"bos", "-2", "4294967296"}, {"eos", "-2", "9223372036854775807"},
     };
     for (size_t i = 0; i < sizeof ints / sizeof *ints; i++) {
-        refuse(ints[i].name, NULL, "missing");
+        if (strcmp(ints[i].name, "head_dim")) /* which may be missing */
+            refuse(ints[i].name, NULL, "missing");
         refuse(ints[i].name, ints[i].low, ints[i].low);
         refuse(ints[i].name, ints[i].high, ints[i].high);
         refuse(ints[i].name, "\"7\"", "whole number");
@@ -117,10 +113,11 @@ static void checks_relations(void **state)
     refuse("format", "\"gguf\"", "gguf");
     refuse("version", "2", "2");
     refuse("dim", "72", "multiple of 16");
-    refuse("n_heads", "3", "multiple of 16 and of n_heads (3)");
+    refuse("n_heads", "3", "multiple of n_heads (3) where there is no field 'head_dim'");
     refuse("dim", "2048", "at most 256");
     refuse("n_heads", "64", "multiple of 16 and at most 256");
     refuse("n_heads", "8", "multiple of 16 and at most 256");
+    refuse("head_dim", "24", "heads of 24 numbers");
     refuse("n_kv_heads", "3", "divide n_heads (4)");
     refuse("n_kv_heads", "8", "divide n_heads (4)");
     refuse("hidden", "130", "multiple of 16");
@@ -135,6 +132,28 @@ static void checks_relations(void **state)
     refuse("heads", "{\"kind\": \"linear\", \"n\": 4, \"layers\": 1}", "must be 0");
     refuse("bos", "272", "below vocab (272)");
     refuse("eos", "272", "below vocab (272)");
+}
+
+/* Flags that older files have not; heads whose size is not D / H. */
+static void reads_what_may_be_missing(void **state)
+{
+    static const char *const flags[] = {"qkv_bias", "qk_norm", "rope_factors", "next_is_trunk"};
+    struct config c;
+    struct err err;
+    (void)state;
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        char *text = with(flags[i], "true");
+        assert_ok(parse(text, &c, &err), err);
+        assert_true(c.qkv_bias == (i == 0) && c.qk_norm == (i == 1) && c.rope_factors == (i == 2) &&
+                    c.next_is_trunk == (i == 3));
+        free(text);
+        refuse(flags[i], "1", "must be");
+    }
+    char *text = with("head_dim", "48");
+    assert_ok(parse(text, &c, &err), err);
+    assert_int_equal(c.head_dim, 48);
+    assert_int_equal(c.dim / c.n_heads, 16);
+    free(text);
 }
 
 static void refuses_other_text(void **state)
@@ -170,7 +189,8 @@ static void damage_never_crashes(void **state)
             text[rng_below(7, k, i, n)] ^= (char)(1 << rng_below(8, k, i, 8));
         if (!config_parse(&c, text, n, "damaged", &err)) {
             assert_ok(config_check(&c, &err), err);
-            assert_true(c.head_dim * c.n_heads == c.dim && c.bos < c.vocab && c.eos < c.vocab);
+            assert_true(c.head_dim > 0 && c.head_dim % 16 == 0 && c.bos < c.vocab &&
+                        c.eos < c.vocab);
         }
         free(text);
     }
@@ -197,6 +217,12 @@ static struct config any(uint64_t i)
     };
     if (c.kind != HEAD_LINEAR && c.kind != HEAD_REPLICATED)
         c.head_layers = 1 + (int)rng_below(9, 13, i, 8);
+    if (rng_below(9, 16, i, 2))
+        c.head_dim = 16 * (1 + (int)rng_below(9, 17, i, HEAD_DIM_MAX / 16));
+    c.qkv_bias = rng_below(9, 18, i, 2);
+    c.qk_norm = rng_below(9, 19, i, 2);
+    c.rope_factors = rng_below(9, 20, i, 2);
+    c.next_is_trunk = rng_below(9, 21, i, 2);
     c.bos = (int)rng_below(9, 14, i, (uint64_t)c.vocab + 1) - 1;
     c.eos = (int)rng_below(9, 15, i, (uint64_t)c.vocab + 1) - 1;
     return c;
@@ -215,6 +241,10 @@ static void assert_same(const struct config *a, const struct config *b)
     assert_true(a->norm_eps == b->norm_eps);
     assert_true(a->rope_theta == b->rope_theta);
     assert_int_equal(a->tied, b->tied);
+    assert_int_equal(a->qkv_bias, b->qkv_bias);
+    assert_int_equal(a->qk_norm, b->qk_norm);
+    assert_int_equal(a->rope_factors, b->rope_factors);
+    assert_int_equal(a->next_is_trunk, b->next_is_trunk);
     assert_int_equal(a->kind, b->kind);
     assert_int_equal(a->n_predict, b->n_predict);
     assert_int_equal(a->head_layers, b->head_layers);
@@ -261,10 +291,10 @@ static void kinds_have_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_a_valid_file),   cmocka_unit_test(names_the_wrong_field),
-        cmocka_unit_test(checks_relations),     cmocka_unit_test(refuses_other_text),
-        cmocka_unit_test(damage_never_crashes), cmocka_unit_test(comes_back_as_written),
-        cmocka_unit_test(kinds_have_names),
+        cmocka_unit_test(reads_a_valid_file),    cmocka_unit_test(names_the_wrong_field),
+        cmocka_unit_test(checks_relations),      cmocka_unit_test(reads_what_may_be_missing),
+        cmocka_unit_test(refuses_other_text),    cmocka_unit_test(damage_never_crashes),
+        cmocka_unit_test(comes_back_as_written), cmocka_unit_test(kinds_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,7 @@
 #include "train/corpus.h"
 
 #include "tests/unit/unit.h"
-#include "weights/tokenizer.h"
+#include "text/vocab.h"
 
 static void write_file(const char *path, const void *bytes, size_t size)
 {

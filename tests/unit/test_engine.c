@@ -14,6 +14,7 @@
 #include "base/rng.h"
 #include "tests/unit/random_model.h"
 #include "tests/unit/unit.h"
+#include "text/tokenizer.h"
 
 #define VOCAB 257
 #define END 256
@@ -979,7 +980,6 @@ static void opening(void **state)
     struct desk desk;
     struct engine *engine = (void *)&desk;
     struct err err;
-    int32_t tokens[3];
     struct engine_options options = {.model = "/nowhere/at/all", .threads = 1};
     assert_int_equal(engine_open(&engine, &options, &err), ERR_IO);
     assert_says(err, "/nowhere/at/all");
@@ -999,11 +999,14 @@ static void opening(void **state)
     assert_int_equal(info->context, CONTEXT);
     assert_int_equal(info->max_sequences, 5);
     assert_int_equal(info->threads, 2);
-    assert_int_equal(info->bos, END);
-    assert_int_equal(info->n_ends, 1);
-    assert_int_equal(info->ends[0], END);
-    assert_int_equal(engine_encode(desk.engine, "abcd", 4, tokens, 3), 4);
-    assert_int_equal(tokens[2], 'c');
+    struct tokens tokens = {0};
+    struct encode_options whole = {.add_special = true};
+    assert_int_equal(tokenizer_bos(info->tokenizer), END);
+    assert_ok(tokenizer_encode(info->tokenizer, "abcd", 4, &whole, &tokens, &err), err);
+    assert_int_equal(tokens.n, 5);
+    assert_int_equal(tokens.ids[0], END);
+    assert_int_equal(tokens.ids[3], 'c');
+    free(tokens.ids);
     desk_close(&desk);
 }
 

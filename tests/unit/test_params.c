@@ -206,7 +206,7 @@ static void a_model_lies_over_the_list(void **state)
         }
         if (c.kind != HEAD_REPLICATED)
             check_matrix(&m.output, &p, c.tied ? p.embed : p.output, 1, values, grads);
-        assert_ptr_equal(m.embed, values + p.list[p.embed].offset);
+        assert_ptr_equal(m.embed.data, values + p.list[p.embed].offset);
         assert_ptr_equal(m.norm, values + p.list[p.norm].offset);
         model_release(&m);
         params_release(&p);

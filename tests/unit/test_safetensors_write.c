@@ -76,7 +76,7 @@ static void comes_back_as_written(void **state)
             assert_int_equal(t->size, bytes_of(in));
             assert_true(!t->size || !memcmp(t->data, in->data, t->size));
             if (i == 0)
-                assert_int_equal(((const unsigned char *)t->data - st.map) % 64, 0);
+                assert_int_equal(((const unsigned char *)t->data - st.mapping.bytes) % 64, 0);
             else
                 assert_ptr_equal(t->data, next);
             next = (const unsigned char *)t->data + t->size;

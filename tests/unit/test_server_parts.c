@@ -127,12 +127,12 @@ static void test_json_text(void **state)
 {
     struct buf out = {0};
     (void)state;
-    json_text(&out, "q\"\\\n\0z", 6);
+    json_write(&out, "q\"\\\n\0z", 6);
     assert_string_equal(out.data, "\"q\\\"\\\\\\n\\u0000z\"");
     out.len = 0;
-    assert_false(json_text_strict(&out, "\xC3", 1));
+    assert_false(json_write_strict(&out, "\xC3", 1));
     assert_int_equal(out.len, 0);
-    json_text(&out, "a\xC3", 2);
+    json_write(&out, "a\xC3", 2);
     assert_string_equal(out.data, "\"a" LOST "\"");
     buf_release(&out);
 }

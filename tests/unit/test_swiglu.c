@@ -17,37 +17,34 @@ struct network {
     char act[ROWS_MOST * HIDDEN_MOST * 8];
 };
 
-static struct matrix matrix_draw(struct draws *d, float **w, struct tensor *t, int rows, int inputs)
+static struct matrix matrix_draw(struct draws *d, float **w, int rows, int inputs)
 {
     size_t count = (size_t)rows * (size_t)inputs;
     *w = malloc(count * sizeof **w);
     assert_non_null(*w);
     draw_normals(d, 0.1, *w, count);
-    *t = (struct tensor){.name = "w",
-                         .dtype = DTYPE_F32,
-                         .n_dims = 2,
-                         .shape = {(size_t)rows, (size_t)inputs},
-                         .size = count * sizeof **w,
-                         .data = *w};
-    return (struct matrix){t, NULL, WEIGHT_F32, (size_t)rows, (size_t)inputs};
+    return (struct matrix){.name = "w",
+                           .type = WEIGHT_F32,
+                           .data = (const unsigned char *)*w,
+                           .rows = (size_t)rows,
+                           .inputs = (size_t)inputs};
 }
 
 static void network_draw(struct network *n, struct draws *d)
 {
     struct err err;
-    struct tensor t[3];
-    enum weight_type first = (enum weight_type)draw_below(d, WEIGHT_TYPES);
-    enum weight_type second = (enum weight_type)draw_below(d, WEIGHT_TYPES);
+    static const enum weight_type types[] = {WEIGHT_F32, WEIGHT_BF16, WEIGHT_Q8, WEIGHT_Q4};
+    enum weight_type first = types[draw_below(d, 4)], second = types[draw_below(d, 4)];
     n->dim = 16 * (1 + draw_below(d, DIM_MOST / 16));
     n->hidden = 16 * (1 + draw_below(d, HIDDEN_MOST / 16));
     n->rows = 1 + draw_below(d, draw_below(d, 3) ? 20 : ROWS_MOST);
-    struct matrix m[] = {matrix_draw(d, &n->w[0], &t[0], n->hidden, n->dim),
-                         matrix_draw(d, &n->w[1], &t[1], n->hidden, n->dim),
-                         matrix_draw(d, &n->w[2], &t[2], n->dim, n->hidden)};
-    assert_ok(linear_pack_gated(&n->gated, first, m, &err), err);
-    assert_ok(linear_pack(&n->gate, first, &m[0], 1, &err), err);
-    assert_ok(linear_pack(&n->up, first, &m[1], 1, &err), err);
-    assert_ok(linear_pack(&n->down, second, &m[2], 1, &err), err);
+    struct matrix m[] = {matrix_draw(d, &n->w[0], n->hidden, n->dim),
+                         matrix_draw(d, &n->w[1], n->hidden, n->dim),
+                         matrix_draw(d, &n->w[2], n->dim, n->hidden)};
+    assert_ok(linear_pack_gated(&n->gated, first, m, NULL, &err), err);
+    assert_ok(linear_pack(&n->gate, first, &m[0], 1, NULL, &err), err);
+    assert_ok(linear_pack(&n->up, first, &m[1], 1, NULL, &err), err);
+    assert_ok(linear_pack(&n->down, second, &m[2], 1, NULL, &err), err);
     draw_normals(d, 1, n->x, ROWS_MOST * DIM_MOST);
 }
 

@@ -1,0 +1,333 @@
+/* Products with quantised weights, written in v16 like kernels_body.h. Included by quant_NAME.c
+ * after their v16 header; QUANT_TABLE names the table of functions by type, QUANT_PANELS says how
+ * many panels a tile goes over together, QUANT_ROWS_AT_ONCE how many rows' dot products of those it
+ * holds in registers. The formats are in kernels.h; `type` is a constant after inlining, and so are
+ * R rows and P panels. */
+#include "model/kernels/kernels.h"
+#include "model/kernels/v16.h"
+
+/* Vector j + 4h of a group: inputs 4 (j + 4h) .. + 3 of 16 channels. */
+V16_INLINE v64u group_codes(const enum weight_type type, const uint8_t *group, int j, int h)
+{
+    const uint8_t *high = group + GROUP * PANEL / 2;
+    switch (quant_group_bytes(type) * 8 / (GROUP * PANEL)) {
+    case 8:
+        return v64u_load(group + 64 * (j + 4 * h));
+    case 5:
+        return v64u_load_5(group + 64 * j, h, high + 8 * (j + 4 * h));
+    case 6:
+        return v64u_load_6(group + 64 * j, h, high + 64 * h, 2 * j);
+    default:
+        return v64u_load_nibbles(group + 64 * j, h);
+    }
+}
+
+/* Memory answers late: lines are asked for this many bytes before they are needed, one with each
+ * step of the arithmetic, so that it never has to answer many at once. */
+#define PREFETCH_DISTANCE 2240
+
+/* dot += products of vectors first..last-1 (of 8) of one group with codes of R rows from `row` on.
+ * ahead: whether to ask for the group's lines further on. */
+V16_INLINE void group_dots(const enum weight_type type, const struct quant_pair *x, int row, int i,
+                           const uint8_t *group, size_t panel_bytes, v16i *dot, const int R,
+                           const int P, const int first, const int last, const bool ahead)
+{
+    const int lines = (int)quant_group_bytes(type) / 64;
+#pragma GCC unroll 8
+    for (int j = first; j < last; j++) {
+        v64u w[QUANT_PANELS];
+        /* Low and high halves of the same bytes follow each other. */
+        const int v = last - first == 8 ? j / 2 + j % 2 * 4 : j;
+        for (int p = 0; p < P; p++) {
+            const uint8_t *at = group + (size_t)p * panel_bytes;
+            if (ahead && j < lines)
+                v16_prefetch(at + PREFETCH_DISTANCE + j * 64);
+            w[p] = group_codes(type, at, v % 4, v / 4);
+        }
+        for (int r = 0; r < R; r++) {
+            v4s four = v4s_load(x->codes[row + r] + i * GROUP + 4 * v);
+            for (int p = 0; p < P; p++)
+                dot[r * P + p] = v16i_dot(dot[r * P + p], w[p], four);
+        }
+    }
+}
+
+/* ---- groups with scales of their own ---- */
+
+/* Group i of a pair: sum += dot * scales (+ minimum * sum of the row's codes). */
+V16_INLINE void group_add(const enum weight_type type, const struct quant_pair *x, int row, int i,
+                          const uint8_t *pair, size_t panel_bytes, v16 *sum, const int R,
+                          const int P, const bool ahead)
+{
+    const size_t group_bytes = quant_group_bytes(type), floats = PANEL * sizeof(uint16_t);
+    const uint8_t *scales = pair + 2 * group_bytes + (size_t)i * floats;
+    v16i dot[QUANT_ROWS_AT_ONCE * QUANT_PANELS];
+    for (int r = 0; r < R; r++)
+        for (int p = 0; p < P; p++)
+            dot[r * P + p] = v16i_set(quant_has_minimum(type) ? 0 : x->of[row + r].offset[i]);
+    group_dots(type, x, row, i, pair + (size_t)i * group_bytes, panel_bytes, dot, R, P, 0, 8,
+               ahead);
+    for (int p = 0; p < P; p++) {
+        v16 channel = v16_load_f16((const uint16_t *)(scales + (size_t)p * panel_bytes));
+        for (int r = 0; r < R; r++) {
+            v16 scale = v16_mul(channel, v16_set(x->of[row + r].scale[i]));
+            sum[r * P + p] = v16_fma(v16i_float(dot[r * P + p]), scale, sum[r * P + p]);
+        }
+        if (!quant_has_minimum(type))
+            continue;
+        v16 minimum =
+            v16_load_f16((const uint16_t *)(scales + 2 * floats + (size_t)p * panel_bytes));
+        for (int r = 0; r < R; r++)
+            sum[r * P + p] = v16_fma(minimum, v16_set(x->of[row + r].sum[i]), sum[r * P + p]);
+    }
+}
+
+/* ---- blocks ---- */
+
+/* The whole-number scales, or minima, of two groups: 16 pairs of 16 bits. */
+V16_INLINE v16i load_subs(const uint8_t *subs, int two)
+{
+    return v16i_load_pairs_i8((const int8_t *)subs + two * 2 * PANEL);
+}
+
+/* Group i of pair `pair` of a block: total += dot * s, for each of its sub-groups. */
+V16_INLINE void block_group(const enum weight_type type, const struct quant_pair *x, int row,
+                            int pair, int i, const uint8_t *block, size_t panel_bytes, v16i *total,
+                            const int R, const int P, const bool ahead)
+{
+    const size_t group_bytes = quant_group_bytes(type);
+    const int subs = GROUP / quant_sub_group(type), group = 2 * pair + i;
+    const uint8_t *scales = block + 8 * group_bytes;
+#pragma GCC unroll 2
+    for (int s = 0; s < subs; s++) {
+        v16i dot[QUANT_ROWS_AT_ONCE * QUANT_PANELS];
+        for (int d = 0; d < R * P; d++)
+            dot[d] = v16i_set(0);
+        group_dots(type, x + pair, row, i, block + (size_t)group * group_bytes, panel_bytes, dot, R,
+                   P, s * 8 / subs, (s + 1) * 8 / subs, ahead);
+        int sub = group * subs + s;
+        for (int p = 0; p < P; p++) {
+            v16i two = load_subs(scales + (size_t)p * panel_bytes, sub / 2);
+            v16i scale = sub % 2 ? v16i_pair_second(two) : v16i_pair_first(two);
+            for (int r = 0; r < R; r++)
+                total[r * P + p] = v16i_add(total[r * P + p], v16i_mul(dot[r * P + p], scale));
+        }
+    }
+}
+
+/* The sum over a block's groups of their minima (or, without minima, scales) times the sums of the
+ * row's codes. */
+V16_INLINE v16i block_minima(const enum weight_type type, const struct quant_pair *x, int row,
+                             const uint8_t *subs)
+{
+    v16i all = v16i_set(0);
+#pragma GCC unroll 8
+    for (int two = 0; two < BLOCK / quant_sub_group(type) / 2; two++) {
+        const int16_t *sums = quant_sub_group(type) == 32
+                                  ? x[two].of[row].sums_32
+                                  : x[two / 2].of[row].sums_16 + two % 2 * 2;
+        all = v16i_dot_pairs(all, load_subs(subs, two), sums);
+    }
+    return all;
+}
+
+/* sum += total of a block, scaled, for R rows. */
+V16_INLINE void block_scale(const enum weight_type type, const struct quant_pair *x, int row,
+                            const uint8_t *block, size_t panel_bytes, const v16i *total, v16 *sum,
+                            const int R, const int P)
+{
+    const size_t sub_bytes = (size_t)(BLOCK / quant_sub_group(type)) * PANEL;
+    const size_t subs = 8 * quant_group_bytes(type), floats = PANEL * sizeof(uint16_t);
+    const size_t minima = subs + (quant_has_minimum(type) ? sub_bytes : 0);
+    for (int p = 0; p < P; p++) {
+        const uint8_t *at = block + (size_t)p * panel_bytes;
+        v16 d = v16_load_f16((const uint16_t *)(at + minima + sub_bytes));
+        v16 n = v16_load_f16((const uint16_t *)(at + minima + sub_bytes + floats));
+        for (int r = 0; r < R; r++) {
+            v16 scale = v16_set(x->of[row + r].block_scale), *to = &sum[r * P + p];
+            v16i least = block_minima(type, x, row + r, at + minima), all = total[r * P + p];
+            if (!quant_has_minimum(type))
+                all = v16i_sub(all, v16i_mul(least, v16i_set(quant_bias(type))));
+            *to = v16_fma(v16i_float(all), v16_mul(d, scale), *to);
+            if (quant_has_minimum(type))
+                *to = v16_fma(v16i_float(least), v16_mul(n, v16_sub(v16_set(0.0f), scale)), *to);
+        }
+    }
+}
+
+/* Asks for the scales behind the codes of a unit further on. */
+V16_INLINE void unit_prefetch(const enum weight_type type, const uint8_t *unit, size_t panel_bytes,
+                              const int P)
+{
+    const size_t codes = (quant_is_block(type) ? 8 : 2) * quant_group_bytes(type);
+    for (int p = 0; p < P; p++)
+        for (size_t at = codes; at < quant_unit_bytes(type); at += 64)
+            v16_prefetch(unit + (size_t)p * panel_bytes + at + PREFETCH_DISTANCE);
+}
+
+/* ---- tiles ---- */
+
+/* One pass of a tile: what all of its functions work on. */
+struct quant_work {
+    const struct quant_pair *x; /* of the unit in hand: a pair of groups, or a block */
+    const uint8_t *unit;        /* its weights, of the first panel */
+    size_t panel_bytes;
+    v16 *sum;    /* (rows, P) */
+    v16i *total; /* (rows, P) of a block */
+};
+
+/* R rows from `row` on with group i of the unit. */
+V16_INLINE void work_group(const enum weight_type type, const struct quant_work *w, int row, int i,
+                           const int R, const int P, const bool ahead)
+{
+    if (quant_is_block(type))
+        block_group(type, w->x, row, i / 2, i % 2, w->unit, w->panel_bytes, w->total + row * P, R,
+                    P, ahead);
+    else
+        group_add(type, w->x, row, i, w->unit, w->panel_bytes, w->sum + row * P, R, P, ahead);
+}
+
+/* The same for a number of rows that is not known while compiling. */
+V16_INLINE void work_part(const enum weight_type type, const struct quant_work *w, int row, int i,
+                          int rows, const int P, const bool ahead)
+{
+#define WORK_CASE(R)                                                                               \
+    case R:                                                                                        \
+        if (R <= QUANT_ROWS_AT_ONCE)                                                               \
+            work_group(type, w, row, i, R <= QUANT_ROWS_AT_ONCE ? R : 1, P, ahead);                \
+        break;
+    switch (rows) {
+        WORK_CASE(1)
+        WORK_CASE(2)
+        WORK_CASE(3)
+        WORK_CASE(4)
+        WORK_CASE(5)
+        WORK_CASE(6)
+    }
+#undef WORK_CASE
+}
+
+/* `rows` rows of the block at x times P panels. Up to QUANT_ROWS_AT_ONCE of them, where `rows` must
+ * be a constant, keep their sums in registers; sums of more stand in memory, and a part of the rows
+ * at a time is multiplied. */
+V16_INLINE void quant_tile(const enum weight_type type, const struct quant_pair *x, int pairs,
+                           const uint8_t *panel, const float *residual, float *y, size_t y_stride,
+                           const int rows, const int P, const bool few)
+{
+    const size_t unit_bytes = quant_unit_bytes(type);
+    const int unit_pairs = quant_is_block(type) ? BLOCK_PAIRS : 1;
+    const int most = QUANT_ROWS_AT_ONCE, parts = (rows + most - 1) / most;
+    const int part = (rows + parts - 1) / parts; /* rows */
+    v16 sum[QUANT_BLOCK * QUANT_PANELS];
+    v16i total[QUANT_BLOCK * QUANT_PANELS];
+    struct quant_work w = {x, panel, (size_t)(pairs / unit_pairs) * unit_bytes, sum, total};
+    for (int i = 0; i < rows * P; i++)
+        sum[i] = v16_set(0.0f);
+    for (; w.x < x + pairs; w.x += unit_pairs, w.unit += unit_bytes) {
+        unit_prefetch(type, w.unit, w.panel_bytes, P);
+        for (int i = 0; quant_is_block(type) && i < rows * P; i++)
+            total[i] = v16i_set(0);
+#pragma GCC unroll 1
+        for (int i = 0; i < 2 * unit_pairs; i++) {
+            if (few)
+                work_group(type, &w, 0, i, rows, P, true);
+            else
+                for (int r = 0, n; r < rows; r += n) {
+                    n = rows - r < part ? rows - r : part;
+                    work_part(type, &w, r, i, n, P, r == 0);
+                }
+        }
+        if (quant_is_block(type) && few)
+            block_scale(type, w.x, 0, w.unit, w.panel_bytes, total, sum, rows, P);
+        for (int r = 0; quant_is_block(type) && !few && r < rows; r++)
+            block_scale(type, w.x, r, w.unit, w.panel_bytes, total + r * P, sum + r * P, 1, P);
+    }
+    for (int r = 0; r < rows; r++)
+        for (int p = 0; p < P; p++) {
+            size_t at = (size_t)r * y_stride + (size_t)p * PANEL;
+            v16 all = sum[r * P + p];
+            v16_store(y + at, residual ? v16_add(v16_load(residual + at), all) : all);
+        }
+}
+
+/* A function for each number of rows that registers hold, and one for more, of one panel and of
+ * QUANT_PANELS: compilers take far longer over all of them in one. */
+typedef void quant_tile_fn(const struct quant_pair *x, int pairs, const uint8_t *panel,
+                           const float *residual, float *y, size_t y_stride, int rows);
+
+#define QUANT_TILE(name, type, R, P, few)                                                          \
+    static __attribute__((noinline)) void name(const struct quant_pair *x, int pairs,              \
+                                               const uint8_t *panel, const float *residual,        \
+                                               float *y, size_t y_stride, int rows)                \
+    {                                                                                              \
+        quant_tile(type, x, pairs, panel, residual, y, y_stride, few ? R : rows, P, few);          \
+    }
+/* Beyond QUANT_ROWS_AT_ONCE never called: kept small. */
+#define QUANT_ROWS_OR_ONE(R) (R <= QUANT_ROWS_AT_ONCE ? R : 1)
+#if QUANT_PANELS > 1
+#define QUANT_TILES(R, name, type)                                                                 \
+    QUANT_TILE(name##_one_##R, type, QUANT_ROWS_OR_ONE(R), 1, true)                                \
+    QUANT_TILE(name##_all_##R, type, QUANT_ROWS_OR_ONE(R), QUANT_PANELS, true)
+#define QUANT_MORE(name, type)                                                                     \
+    QUANT_TILE(name##_one_more, type, 0, 1, false)                                                 \
+    QUANT_TILE(name##_all_more, type, 0, QUANT_PANELS, false)
+#define QUANT_ENTRY(R, name)                                                                       \
+    {                                                                                              \
+        name##_one_##R, name##_all_##R                                                             \
+    }
+#else
+#define QUANT_TILES(R, name, type) QUANT_TILE(name##_one_##R, type, QUANT_ROWS_OR_ONE(R), 1, true)
+#define QUANT_MORE(name, type) QUANT_TILE(name##_one_more, type, 0, 1, false)
+#define QUANT_ENTRY(R, name)                                                                       \
+    {                                                                                              \
+        name##_one_##R, name##_one_##R                                                             \
+    }
+#endif
+
+/* QUANT_PANELS panels at a time, or one; they stay in the cache while all rows pass over them. */
+#define LINEAR_QUANT(name, type)                                                                   \
+    QUANT_TILES(1, name, type)                                                                     \
+    QUANT_TILES(2, name, type)                                                                     \
+    QUANT_TILES(3, name, type)                                                                     \
+    QUANT_TILES(4, name, type)                                                                     \
+    QUANT_TILES(5, name, type)                                                                     \
+    QUANT_TILES(6, name, type)                                                                     \
+    QUANT_MORE(name, type)                                                                         \
+    static quant_tile_fn *const name##_tiles[][2] = {                                              \
+        QUANT_ENTRY(1, name), QUANT_ENTRY(2, name), QUANT_ENTRY(3, name),   QUANT_ENTRY(4, name),  \
+        QUANT_ENTRY(5, name), QUANT_ENTRY(6, name), QUANT_ENTRY(more, name)};                      \
+    static void name(const struct quant_pair *x, int rows, int pairs, const void *w, int first,    \
+                     int last, const float *residual, float *y, size_t y_stride)                   \
+    {                                                                                              \
+        size_t panel_bytes = quant_panel_bytes(type, pairs * 2 * GROUP);                           \
+        for (int p = first, n; p < last; p += n) {                                                 \
+            n = last - p < QUANT_PANELS ? 1 : QUANT_PANELS;                                        \
+            const uint8_t *panel = (const uint8_t *)w + (size_t)p * panel_bytes;                   \
+            for (int r = 0; r < rows; r += QUANT_BLOCK) {                                          \
+                size_t at = (size_t)r * y_stride + (size_t)p * PANEL;                              \
+                int some = rows - r < QUANT_BLOCK ? rows - r : QUANT_BLOCK;                        \
+                int which = some <= QUANT_ROWS_AT_ONCE ? some - 1 : 6;                             \
+                name##_tiles[which][n == QUANT_PANELS](x + r / QUANT_BLOCK * pairs, pairs, panel,  \
+                                                       residual ? residual + at : NULL, y + at,    \
+                                                       y_stride, some);                            \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+LINEAR_QUANT(linear_q8, WEIGHT_Q8)
+LINEAR_QUANT(linear_q4, WEIGHT_Q4)
+LINEAR_QUANT(linear_q4_1, WEIGHT_Q4_1)
+LINEAR_QUANT(linear_q5_0, WEIGHT_Q5_0)
+LINEAR_QUANT(linear_q5_1, WEIGHT_Q5_1)
+LINEAR_QUANT(linear_q2_k, WEIGHT_Q2_K)
+LINEAR_QUANT(linear_q3_k, WEIGHT_Q3_K)
+LINEAR_QUANT(linear_q4_k, WEIGHT_Q4_K)
+LINEAR_QUANT(linear_q5_k, WEIGHT_Q5_K)
+LINEAR_QUANT(linear_q6_k, WEIGHT_Q6_K)
+
+linear_quant_kernel *const QUANT_TABLE[WEIGHT_TYPES] = {
+    [WEIGHT_Q8] = linear_q8,     [WEIGHT_Q4] = linear_q4,     [WEIGHT_Q4_1] = linear_q4_1,
+    [WEIGHT_Q5_0] = linear_q5_0, [WEIGHT_Q5_1] = linear_q5_1, [WEIGHT_Q2_K] = linear_q2_k,
+    [WEIGHT_Q3_K] = linear_q3_k, [WEIGHT_Q4_K] = linear_q4_k, [WEIGHT_Q5_K] = linear_q5_k,
+    [WEIGHT_Q6_K] = linear_q6_k,
+};

@@ -1,0 +1,191 @@
+/* Models in other people's files: logits of every head against those that transformers or a
+ * PyTorch reference computed from the same files (make_files.py), at some positions of a text that
+ * is read in passes of random lengths. */
+#include <math.h>
+
+#include "base/rng.h"
+#include "heads/heads.h"
+#include "model/kv.h"
+#include "tests/unit/unit.h"
+#include "weights/safetensors.h"
+
+#define FOLDER "tests/data/files/"
+
+struct reader {
+    struct model model;
+    struct team team;
+    struct arena arena;
+    struct kv_pool pool;
+    struct kv kv;
+    struct block_acts acts;
+    struct head_work work;
+    struct row *rows;
+    int32_t *tokens;
+    int *all;
+    int length, first, n, head;
+    float *z, *kept, *h, *normed, *logits;
+};
+
+static void take(struct reader *r)
+{
+    const struct config *c = &r->model.config;
+    size_t n = (size_t)r->length, width = n * (size_t)c->dim * (size_t)head_states(c);
+    block_acts_take(&r->acts, &r->arena, c, r->length, false);
+    head_work_take(&r->work, &r->arena, c, r->length);
+    r->rows = arena_take(&r->arena, n, sizeof *r->rows);
+    r->tokens = arena_take(&r->arena, n, sizeof *r->tokens);
+    r->all = arena_take(&r->arena, n, sizeof *r->all);
+    r->z = arena_take(&r->arena, width, sizeof(float));
+    r->kept = arena_take(&r->arena, width, sizeof(float));
+    r->h = arena_take(&r->arena, width, sizeof(float));
+    r->normed = arena_take(&r->arena, width, sizeof(float));
+    r->logits = arena_take(&r->arena, n * model_logits_stride(&r->model), sizeof(float));
+}
+
+static void reader_init(struct reader *r, const char *folder, int length)
+{
+    struct err err;
+    memset(r, 0, sizeof *r);
+    r->length = length;
+    assert_ok(team_init(&r->team, 2, &err), err);
+    assert_ok(model_open(&r->model, folder, WEIGHT_STORED, length, &r->team, &err), err);
+    assert_ok(team_reserve(&r->team, model_lane_bytes(&r->model), &err), err);
+    take(r);
+    assert_ok(arena_init(&r->arena, &err), err);
+    take(r);
+    assert_ok(kv_pool_init(&r->pool, &r->model.config, r->model.n_blocks, kv_pages(length),
+                           WEIGHT_F32, &err),
+              err);
+    assert_ok(kv_init(&r->kv, &r->pool, length, &err), err);
+    assert_true(kv_reserve(&r->kv, length));
+}
+
+static void reader_release(struct reader *r)
+{
+    kv_release(&r->kv);
+    kv_pool_release(&r->pool);
+    arena_release(&r->arena);
+    model_release(&r->model);
+    team_release(&r->team);
+}
+
+static void trunk_lane(struct lane *lane, void *arg)
+{
+    struct reader *r = arg;
+    struct pass pass = {&r->model, r->rows, r->n, attend_cached, NULL};
+    trunk_forward(lane, &pass, &r->acts, r->tokens + r->first, r->z);
+    heads_verify(lane, &pass, &r->work, r->z, r->all, r->n, true, r->h);
+    model_logits(lane, &r->model, 0, 1, r->h, r->n, r->normed, r->logits);
+}
+
+static void head_lane(struct lane *lane, void *arg)
+{
+    struct reader *r = arg;
+    struct pass pass = {&r->model, r->rows, r->n, attend_cached, NULL};
+    head_type(r->model.config.kind)
+        ->draft(lane, &pass, &r->work, r->head, r->tokens + r->first, r->z, r->all, r->n,
+                r->head + 1 == r->model.config.n_predict, r->h);
+    model_logits(lane, &r->model, r->head, 1, r->h, r->n, r->normed, r->logits);
+}
+
+/* The largest difference of a head's logits of this pass from what they must be, where that is
+ * known: must (heads, positions, V). */
+static void compare(const struct reader *r, const int32_t *positions, int n_positions,
+                    const float *must, double *worst)
+{
+    size_t vocab = (size_t)r->model.config.vocab, stride = model_logits_stride(&r->model);
+    for (int i = 0; i < n_positions; i++) {
+        int row = positions[i] - r->first;
+        if (row < 0 || row >= r->n)
+            continue;
+        const float *want = must + ((size_t)r->head * (size_t)n_positions + (size_t)i) * vocab;
+        const float *got = r->logits + (size_t)row * stride;
+        for (size_t v = 0; v < vocab; v++) {
+            double difference = fabs((double)got[v] - (double)want[v]);
+            *worst = difference > *worst ? difference : *worst;
+        }
+    }
+}
+
+/* As the files have it; every position where there is no list of them. */
+static int read_positions(const struct safetensors *st, int length, int32_t *positions)
+{
+    const struct tensor *t = safetensors_find(st, "positions");
+    int n = t ? (int)t->shape[0] : length;
+    assert_true(n <= 128);
+    for (int i = 0; i < n; i++)
+        positions[i] = i;
+    if (t)
+        memcpy(positions, t->data, (size_t)n * sizeof *positions);
+    return n;
+}
+
+static double largest(const float *x, size_t n)
+{
+    double most = 0;
+    for (size_t i = 0; i < n; i++)
+        most = fabs((double)x[i]) > most ? fabs((double)x[i]) : most;
+    return most;
+}
+
+static void check_folder(const char *name)
+{
+    char folder[128], path[160];
+    struct safetensors expected;
+    struct reader r;
+    struct err err;
+    int32_t positions[128];
+    snprintf(folder, sizeof folder, FOLDER "%s", name);
+    snprintf(path, sizeof path, "%s/expected.safetensors", folder);
+    assert_ok(safetensors_open(&expected, path, &err), err);
+    const struct tensor *tokens = safetensors_find(&expected, "tokens");
+    const struct tensor *logits = safetensors_find(&expected, "logits");
+    assert_true(tokens && logits && tokens->shape[0] == 1);
+    reader_init(&r, folder, (int)tokens->shape[1]);
+    int n = read_positions(&expected, r.length, positions);
+    size_t heads = (size_t)r.model.config.n_predict, vocab = (size_t)r.model.config.vocab;
+    assert_int_equal(logits->size, heads * (size_t)n * vocab * sizeof(float));
+    float *must = malloc(logits->size);
+    assert_non_null(must);
+    memcpy(must, logits->data, logits->size);
+    memcpy(r.tokens, tokens->data, tokens->size);
+    double worst = 0;
+    for (uint64_t pass = 0; r.first < r.length; r.first += r.n, pass++) {
+        r.n = 1 + (int)rng_below(3, 1, pass, 30);
+        r.n = r.length - r.first < r.n ? r.length - r.first : r.n;
+        for (int i = 0; i < r.n; i++) {
+            r.rows[i] = row_in_place(&r.kv, r.first + i);
+            r.all[i] = i;
+        }
+        r.head = 0;
+        team_run(&r.team, trunk_lane, &r);
+        compare(&r, positions, n, must, &worst);
+        for (r.head = 1; r.head < (int)heads; r.head++) {
+            team_run(&r.team, head_lane, &r);
+            compare(&r, positions, n, must, &worst);
+        }
+    }
+    worst /= largest(must, heads * (size_t)n * vocab);
+    print_message("%s: %zu heads, largest difference over largest logit %.1e\n", name, heads, worst);
+    assert_true(worst < 5e-6);
+    free(must);
+    reader_release(&r);
+    safetensors_release(&expected);
+}
+
+static void logits_are_those_of_the_reference(void **state)
+{
+    static const char *const names[] = {"llama",     "llama-tied", "mistral",     "qwen2",  "qwen3",
+                                        "mtp-llama", "meta",       "meta-single", "meta-f32"};
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        check_folder(names[i]);
+}
+
+int main(void)
+{
+    struct err err;
+    const struct CMUnitTest tests[] = {cmocka_unit_test(logits_are_those_of_the_reference)};
+    assert_ok(kernels_init("auto", &err), err);
+    return cmocka_run_group_tests_name("files", tests, NULL, NULL);
+}

@@ -1,0 +1,62 @@
+/* headway's own folders: config.json, model.safetensors, and the tokens: tokenizer files, or none
+ * for the bytes. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "weights/file.h"
+#include "weights/safetensors.h"
+#include "weights/source_backends.h"
+#include "weights/vocab_files.h"
+
+static int find(const struct source *source, const struct place *place, int n_dims,
+                const size_t *shape, struct matrix *matrix, struct err *err)
+{
+    char name[80];
+    place_name(place, name, sizeof name);
+    return matrix_find(source->data, name, n_dims, shape, matrix, err);
+}
+
+static int vocab(const struct source *source, struct vocab *vocab, struct err *err)
+{
+    bool found;
+    int rc = vocab_files_read(vocab, source->path, &found, err);
+    if (rc || found)
+        return rc;
+    if (source->config.vocab < BYTE_VOCAB)
+        return err_set(err, ERR_INVALID,
+                       "%s/config.json: field 'vocab' is %d, but the byte tokenizer needs %d",
+                       source->path, source->config.vocab, BYTE_VOCAB);
+    return vocab_bytes(vocab, source->config.bos, source->config.eos, err);
+}
+
+static int chat_template(const struct source *source, struct buf *out, struct err *err)
+{
+    return template_files_read(out, source->path, err);
+}
+
+static void release(struct source *source)
+{
+    if (source->data)
+        safetensors_release(source->data);
+    free(source->data);
+}
+
+static const struct source_type type = {find, vocab, chat_template, release};
+
+int headway_source_open(struct source *source, struct err *err)
+{
+    source->type = &type;
+    int rc = config_read(&source->config, source->path, err);
+    if (rc)
+        return rc;
+    char *path = file_join(source->path, "model.safetensors");
+    struct safetensors *st = calloc(1, sizeof *st);
+    rc = path && st ? safetensors_open(st, path, err)
+                    : err_set(err, ERR_MEMORY, "%s: no memory left", source->path);
+    if (!rc)
+        source->data = st;
+    else
+        free(st);
+    free(path);
+    return rc;
+}

@@ -1,0 +1,29 @@
+/* The back ends of source.h: each opens source->path, fills type, config (checked) and data, and on
+ * error leaves them so that source_release is safe. Only for weights/. */
+#ifndef WEIGHTS_SOURCE_BACKENDS_H
+#define WEIGHTS_SOURCE_BACKENDS_H
+
+#include "weights/gguf.h"
+#include "weights/source.h"
+
+int headway_source_open(struct source *source, struct err *err);
+int gguf_source_open(struct source *source, struct err *err);
+int hf_source_open(struct source *source, struct err *err);
+int meta_source_open(struct source *source, struct err *err);
+
+/* The GGUF file behind a source, or NULL. */
+const struct gguf *source_gguf(const struct source *source);
+
+static inline bool role_of_layer(enum role role)
+{
+    return role >= ROLE_ATTN_NORM && role < ROLE_HEAD_LINEAR;
+}
+
+/* Rows in the order of rotation. */
+static inline bool role_rotated(enum role role)
+{
+    return role == ROLE_WQ || role == ROLE_WK || role == ROLE_BQ || role == ROLE_BK ||
+           role == ROLE_Q_NORM || role == ROLE_K_NORM;
+}
+
+#endif
