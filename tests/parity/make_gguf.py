@@ -15,6 +15,8 @@ Only needed to make fixtures anew; `make test` reads the committed files:
     python3 -m venv /tmp/gguf && /tmp/gguf/bin/pip install torch transformers gguf safetensors numpy
     /tmp/gguf/bin/python tests/parity/make_gguf.py [NAME ...]
 
+With --seeds instead of names: still smaller files for the fuzzer, tests/fuzz/fuzz_gguf.seeds/.
+
 The committed files were made with torch 2.15.0, transformers 5.24.0, gguf 0.19.0.
 """
 
@@ -62,6 +64,21 @@ MODELS = {
         arch="qwen3", dim=256, layers=1, heads=2, kv_heads=1, head_dim=48, hidden=64, tied=False,
         types=dict(token_embd="Q4_K", output="Q6_K", attn_q="Q4_K", attn_k="Q6_K", attn_v="Q4_K",
                    attn_output="Q8_0", ffn_gate="Q4_K", ffn_up="Q6_K", ffn_down="Q5_0")),
+}
+
+SEEDS = {
+    "llama": dict(arch="llama", dim=16, layers=1, heads=1, kv_heads=1, head_dim=16, hidden=16,
+                  tied=True, freqs=True, types=dict(token_embd="F16", attn_q="BF16")),
+    "qwen2": dict(arch="qwen2", dim=32, layers=1, heads=2, kv_heads=1, head_dim=16, hidden=32,
+                  tied=False, scaling=2.0,
+                  types=dict(token_embd="Q4_0", output="Q8_0", attn_q="Q5_0", attn_k="Q5_1",
+                             attn_v="Q4_1", attn_output="Q4_0", ffn_gate="Q4_0", ffn_up="Q4_0",
+                             ffn_down="Q4_0")),
+    "qwen3": dict(arch="qwen3", dim=256, layers=1, heads=1, kv_heads=1, head_dim=16, hidden=16,
+                  tied=True,
+                  types=dict(token_embd="Q2_K", attn_q="Q3_K", attn_k="Q4_K", attn_v="Q6_K",
+                             ffn_gate="Q5_K", ffn_up="Q2_K", attn_output="F16",
+                             ffn_down="F16")),
 }
 
 # The `gguf` package does not write these: where their halves stand, with values that give weights
@@ -237,7 +254,17 @@ def round_inputs(model, kinds, tied):
             lambda _, inputs, group=group: (rounded(inputs[0], group),))
 
 
+def write_seeds():
+    folder = DATA.parent.parent / "fuzz" / "fuzz_gguf.seeds"
+    folder.mkdir(exist_ok=True)
+    for i, (name, m) in enumerate(SEEDS.items()):
+        write_model(folder / name, m, np.random.default_rng(100 + i))
+        print(folder / name, (folder / name).stat().st_size)
+
+
 def main():
+    if sys.argv[1:] == ["--seeds"]:
+        return write_seeds()
     for name in sys.argv[1:] or MODELS:
         m, path = MODELS[name], DATA / f"{name}.gguf"
         rng = np.random.default_rng(list(MODELS).index(name) + 1)
