@@ -1,7 +1,8 @@
 # headway: one makefile for all folders.
 #
 #   make                 the programs that have a main, in build/
-#   make run PORT=8080   serve the demo model on 127.0.0.1
+#   make run PORT=8080   serve the demo model on 127.0.0.1; MODEL=smollm2, qwen-0.5b or qwen-1.5b
+#                        fetches a public one, MODEL=PATH serves any
 #   make test            every test; SAN=address,undefined or SAN=thread for the sanitizers,
 #                        JOBS=1 for one at a time, CASES=N for more or fewer random cases
 #   make bench           measure, and write docs/speed.md with its plot: leave the machine idle;
@@ -27,6 +28,7 @@ comma := ,
 variant := $(if $(filter-out gcc,$(CC)),-$(notdir $(CC)))$(if $(SAN),-$(subst $(comma),-,$(SAN)))
 BUILD := build$(if $(filter fuzz,$(MAKECMDGOALS)),-fuzz,$(variant))
 PORT ?= 8080
+MODEL ?= demo
 FUZZ_SECONDS ?= 30
 TEST_TIMEOUT ?= $(if $(SAN),1200,600)
 
@@ -122,8 +124,8 @@ TEST_LIBS := -lmicrohttpd $(SGEMM) $(TEXT_LIBS) -luv -lm -lpthread
 $(TESTS): %: %.o $(BUILD)/every.a
 	$(link) -lcmocka $(TEST_LIBS)
 # What tests/parity/compare_tokenizers.py asks; no test by itself.
-$(BUILD)/tests/parity/tokenize_main: $(BUILD)/tests/parity/tokenize_main.o $(TEXT) $(BASE)
-	$(link) $(TEXT_LIBS) -lm
+$(BUILD)/tests/parity/tokenize_main: $(BUILD)/tests/parity/tokenize_main.o $(WEIGHTS) $(TEXT) $(BASE)
+	$(link) $(TEXT_LIBS) -lm -lpthread
 $(FUZZERS): %: %.o $(BUILD)/every.a
 	$(link) -fsanitize=fuzzer $(TEST_LIBS)
 
@@ -136,8 +138,12 @@ $(BUILD)/tests/parity/template_main: $(BUILD)/tests/parity/template_main.o $(TEX
 
 # ---- running ----
 
+# MODEL: demo, a name that tools/fetch_model.py knows, or the path of a model.
 run: all
-	$(BUILD)/headway-server --model weights/demo --host 127.0.0.1 --port $(PORT)
+	@model='$(MODEL)'; case "$$model" in \
+	    demo) model=weights/demo;; \
+	    smollm2 | qwen-0.5b | qwen-1.5b) model=$$(tools/fetch_model.py "$$model") || exit 1;; \
+	esac; exec $(BUILD)/headway-server --model "$$model" --host 127.0.0.1 --port $(PORT)
 
 bench: all
 	BUILD=$(BUILD) python3 tools/bench_page.py $(BENCH_FLAGS)
@@ -169,7 +175,7 @@ fuzz: $(FUZZERS)
 PACKAGES := gcc libc6-dev libmicrohttpd-dev libjansson-dev libuv1-dev libpcre2-dev \
             libutf8proc-dev libcmocka-dev \
             $(if $(findstring dnnl,$(SGEMM)),libdnnl-dev,libopenblas-dev) python3 curl \
-            clang-format \
+            clang-format $(if $(filter smollm2 qwen-%,$(MODEL)),python3-pip) \
             $(if $(findstring clang,$(CC)),clang libclang-rt-dev)
 deps: $(BUILD)/deps.stamp
 $(BUILD)/deps.stamp:

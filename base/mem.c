@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define HUGE_PAGE ((size_t)2 << 20)
 
@@ -29,6 +30,33 @@ void *mem_alloc(size_t size)
         madvise(block, size, MADV_HUGEPAGE); /* a hint: failure costs speed only */
     memset(block, 0, size);
     return block;
+}
+
+static size_t whole_pages(size_t size)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return (size + page - 1) / page * page;
+}
+
+void *mem_map(size_t size)
+{
+    size = whole_pages(size);
+    char *map = mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED)
+        return NULL;
+    size_t before = -(uintptr_t)map % HUGE_PAGE;
+    if (before)
+        munmap(map, before);
+    munmap(map + before + size, HUGE_PAGE - before);
+    madvise(map + before, size, MADV_HUGEPAGE); /* a hint: failure costs speed only */
+    return map + before;
+}
+
+void mem_unmap(void *block, size_t size)
+{
+    if (block)
+        munmap(block, whole_pages(size));
 }
 
 size_t mem_available(void)

@@ -19,6 +19,11 @@ bool size_add(size_t a, size_t b, size_t *sum);
  * with free(). NULL when memory ran out or size is 0. */
 void *mem_alloc(size_t size);
 
+/* The same straight from the system, for large blocks: their zeroes cost nothing before they are
+ * used, and whoever writes first gets the memory. Freed with mem_unmap. */
+void *mem_map(size_t size);
+void mem_unmap(void *block, size_t size); /* NULL is allowed */
+
 /* Bytes that the system could give without swapping (MemAvailable), SIZE_MAX where it doesn't say.
  * Limits of a container are not seen. */
 size_t mem_available(void);

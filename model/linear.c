@@ -1,6 +1,8 @@
 /* Products of weight matrices with rows. Packing them is linear_pack.c. */
 #include "model/linear.h"
 
+#include "base/mem.h"
+
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +22,7 @@ size_t linear_stride(const struct linear *linear)
 void linear_release(struct linear *linear)
 {
     for (int i = 0; i < linear->n_parts; i++)
-        free(linear->parts[i].data);
+        mem_unmap(linear->parts[i].data, linear->parts[i].size);
     memset(linear, 0, sizeof *linear);
 }
 

@@ -17,7 +17,8 @@ struct packed {
     enum weight_type type;
     int outputs;        /* a multiple of PANEL, but for the last part */
     size_t panel_bytes; /* of the PANEL outputs of a panel */
-    void *data;         /* panels (kernels.h), owned */
+    void *data;         /* panels (kernels.h), owned: mem_map's */
+    size_t size;        /* as mapped */
 };
 
 #define LINEAR_PARTS 3

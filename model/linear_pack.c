@@ -203,7 +203,8 @@ static int add_part(struct linear *l, enum weight_type type, const struct matrix
         outputs += matrices[i].rows;
     assert(l->outputs % PANEL == 0);
     size_t size = packed_bytes(type, (int)outputs, l->inputs);
-    *part = (struct packed){.type = type, .outputs = (int)outputs, .data = mem_alloc(size)};
+    *part =
+        (struct packed){.type = type, .outputs = (int)outputs, .data = mem_map(size), .size = size};
     l->outputs += (int)outputs;
     struct pack_job job = {.part = part, .matrices = matrices, .n = n, .failed = !part->data};
     part->panel_bytes = size / ((outputs + PANEL - 1) / PANEL);
@@ -306,7 +307,7 @@ int linear_random(struct linear *linear, enum weight_type type, int outputs, int
     float c = sqrtf(3.0f / (float)inputs);
     for (; linear->n_parts < n_parts; linear->n_parts++) {
         struct packed *part = &linear->parts[linear->n_parts];
-        *part = (struct packed){type, each, size / (size_t)(each / PANEL), mem_alloc(size)};
+        *part = (struct packed){type, each, size / (size_t)(each / PANEL), mem_map(size), size};
         if (!part->data)
             return err_set(err, ERR_MEMORY, "%zu MiB for random weights could not be had",
                            size >> 20);

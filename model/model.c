@@ -227,6 +227,8 @@ int model_open(struct model *m, const char *path, int weights, int positions, st
     m->weights = weights;
     if (!rc)
         rc = load(m, positions, team, err);
+    if (!rc)
+        source_rest(&m->source);
     if (rc)
         model_release(m);
     return rc;

@@ -99,10 +99,10 @@ static void add_columns(struct logprobs *logprobs, const struct engine_token *to
     number(&logprobs->values, token->logprob);
     buf_puts(&logprobs->tops, comma);
     add_top(logprobs, token);
-    buf_printf(&logprobs->offsets, "%s%zu", comma, logprobs->position.characters);
     const char *bytes =
         echoed ? bytes_of(logprobs, token->token, &len)
                : tokenizer_bytes(logprobs->tokenizer, logprobs->before, token->token, &len);
+    buf_printf(&logprobs->offsets, "%s%zu", comma, utf8_place(&logprobs->position, bytes, len));
     utf8_add(&logprobs->position, bytes, len, NULL);
 }
 

@@ -1,6 +1,8 @@
 /* UTF-8 in pieces: see utf8.h. The byte ranges are table 3-7 of the Unicode standard. */
 #include "server/utf8.h"
 
+#include <stdbool.h>
+
 static void finish(struct utf8 *utf8, const char *bytes, size_t len, struct buf *out)
 {
     utf8->characters++;
@@ -24,11 +26,22 @@ static void begin(struct utf8 *utf8, unsigned char byte, struct buf *out)
         utf8->need = byte < 0xE0 ? 1 : byte < 0xF0 ? 2 : 3;
 }
 
+static bool goes_on(const struct utf8 *utf8, unsigned char byte)
+{
+    return utf8->need && byte >= utf8->low && byte <= utf8->high;
+}
+
+size_t utf8_place(const struct utf8 *utf8, const char *bytes, size_t len)
+{
+    bool broken = utf8->need && len && !goes_on(utf8, (unsigned char)bytes[0]);
+    return utf8->characters + broken;
+}
+
 void utf8_add(struct utf8 *utf8, const char *bytes, size_t len, struct buf *out)
 {
     for (size_t i = 0; i < len; i++) {
         unsigned char byte = (unsigned char)bytes[i];
-        if (utf8->need && (byte < utf8->low || byte > utf8->high))
+        if (utf8->need && !goes_on(utf8, byte))
             utf8_end(utf8, out);
         if (!utf8->need) {
             begin(utf8, byte, out);

@@ -20,6 +20,9 @@ struct utf8 {
 /* Reads len bytes. Finished characters, repaired, are appended to `out` unless it is NULL. */
 void utf8_add(struct utf8 *utf8, const char *bytes, size_t len, struct buf *out);
 
+/* The number of the character that these bytes, read next, begin or go on with. */
+size_t utf8_place(const struct utf8 *utf8, const char *bytes, size_t len);
+
 /* The text is over: an unfinished character becomes U+FFFD. */
 void utf8_end(struct utf8 *utf8, struct buf *out);
 

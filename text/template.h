@@ -22,7 +22,8 @@ void template_free(struct template *template); /* NULL is allowed */
 /* What a template sees. Borrowed. */
 struct template_input {
     const json_t *messages; /* array of objects */
-    const json_t *tools;    /* array, or NULL: undefined in the template */
+    const json_t *tools;    /* array, or NULL: undefined in the template, unless extra has them (as
+                               null: none, which is what transformers passes) */
     const json_t *extra;    /* object whose fields are further variables, or NULL */
     bool add_generation_prompt;
     const char *bos_token, *eos_token; /* written out; NULL: empty */

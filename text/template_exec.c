@@ -409,7 +409,8 @@ void exec_template(struct run *r, const struct template *t)
         return;
     json_object_foreach((json_t *)in->extra, key, item)
         define(r, scope, key, value_from_json(r, item));
-    define(r, scope, "messages", value_from_json(r, in->messages));
+    if (in->messages)
+        define(r, scope, "messages", value_from_json(r, in->messages));
     if (in->tools)
         define(r, scope, "tools", value_from_json(r, in->tools));
     define(r, scope, "add_generation_prompt", BOOL(in->add_generation_prompt));

@@ -184,21 +184,22 @@ static struct node *target(struct parser *p, bool attributes)
 
 /* ---- statements ---- */
 
-/* Unknown filters and tests are not forgiven here. */
-static void settle_unknown(struct parser *p)
+/* Unknown filters and tests are not forgiven from here on. */
+static void refuse_unknown(struct parser *p)
 {
     if (p->unknown)
         parser_fail(p, p->unknown_line, "there is no filter or test \"%s\"", p->unknown);
 }
 
-/* A body that is a scope of its own: up to one of `ends`, which is left standing. */
+/* A body that is a scope of its own, up to one of `ends`, which is left standing: where a branch
+ * around it would be forgiven for unknown filters, it is not. */
 static struct node *scope(struct parser *p, const char *const *ends)
 {
     const char *before = p->unknown;
     int line = p->unknown_line;
     p->unknown = NULL;
     struct node *first = body(p, ends);
-    settle_unknown(p);
+    refuse_unknown(p);
     p->unknown = before;
     p->unknown_line = line;
     return first;
@@ -445,8 +446,11 @@ static struct node *body(struct parser *p, const char *const *ends)
         }
     }
     p->depth--;
-    if (ends && !p->rc && p->at->kind == LEX_END)
-        parser_fail(p, p->at->line, "\"%s\" was expected, not the end of the template", ends[0]);
+    if (ends && !p->rc && p->at->kind == LEX_END) {
+        while (ends[1])
+            ends++;
+        parser_fail(p, p->at->line, "\"%s\" was expected, not the end of the template", *ends);
+    }
     return first;
 }
 
@@ -458,7 +462,7 @@ int parse_tree(struct template *t, const struct lexeme *lexemes, struct err *err
     struct parser p = {.t = t, .at = lexemes, .end = end, .err = err};
     t->body = body(&p, NULL);
     if (!p.rc)
-        settle_unknown(&p);
+        refuse_unknown(&p);
     t->loop = template_name(t, "loop", 4);
     return p.rc;
 }

@@ -116,6 +116,8 @@ struct value value_item(struct run *r, struct value v, struct value key);
 struct value value_path(struct run *r, struct value v, struct value path); /* "a.b.0" of filters */
 struct value value_range(struct run *r, struct value v, const struct value part[3]); /* v[a:b:c] */
 struct value value_call(struct run *r, struct value f, const struct args *args);
+/* Fails for undefined values: all that can be done with them is to test, print and iterate. */
+bool value_defined(struct run *r, struct value v);
 struct value value_undefined(struct run *r, const char *name, const char *owner);
 struct value value_concat(struct run *r, struct value a, struct value b);
 struct value value_escape(struct run *r, struct value v); /* for HTML */
@@ -128,7 +130,12 @@ struct value text_strip(struct run *r, struct value text, struct value chars, bo
 struct value text_replace(struct run *r, struct value text, struct value old, struct value new,
                           struct value count);
 struct value text_lines(struct run *r, struct value text, bool keep_ends);
+/* The next place of `what` in s from `at` on; s->len when there is none. */
+size_t text_find(struct run *r, const struct marked *s, size_t at, const struct marked *what);
 struct value text_join(struct run *r, struct value between, struct value items, bool any);
+
+/* A dictionary's keys and values as tuples, in a seq of that kind. */
+struct value dict_pairs(struct run *r, const struct dict *dict, enum value_kind kind);
 
 /* "%d" % x, and "{}".format(x). */
 struct value format_percent(struct run *r, struct value format, struct value arguments);

@@ -1,5 +1,5 @@
-/* Filters on sequences and dictionaries, and the methods of lists and dictionaries. Where Jinja
- * computes items as they are asked for, they are computed at once here. */
+/* Filters on sequences and dictionaries. Where Jinja computes items as they are asked for, they are
+ * computed at once here. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,7 +78,7 @@ static struct value pair(struct run *r, struct value a, struct value b)
     return tuple;
 }
 
-static struct value pairs(struct run *r, const struct dict *dict, enum value_kind kind)
+struct value dict_pairs(struct run *r, const struct dict *dict, enum value_kind kind)
 {
     struct value list = value_seq(r, kind, dict->n);
     for (size_t i = 0; i < dict->n && run_step(r, 1); i++)
@@ -92,7 +92,7 @@ static struct value items(struct run *r, const struct call *call)
         return value_seq(r, VALUE_ITERATOR, 0);
     if (call->self.kind != VALUE_DICT)
         return run_fail(r, "items takes a dict, not a %s", value_type(call->self));
-    return pairs(r, call->self.dict, VALUE_ITERATOR);
+    return dict_pairs(r, call->self.dict, VALUE_ITERATOR);
 }
 
 /* ---- order ---- */
@@ -172,7 +172,7 @@ static struct value dictsort(struct run *r, const struct call *call)
     bool by_value = value_is(call->a[1], "value");
     if (call->a[1].kind != VALUE_ABSENT && !by_value && !value_is(call->a[1], "key"))
         return run_fail(r, "dictsort sorts by \"key\" or by \"value\"");
-    return sorted(r, pairs(r, call->self.dict, VALUE_LIST), INT(by_value), call->a[0],
+    return sorted(r, dict_pairs(r, call->self.dict, VALUE_LIST), INT(by_value), call->a[0],
                   value_truth(r, call->a[2]));
 }
 
@@ -367,91 +367,4 @@ const struct builtin seq_filters[] = {
     {"selectattr", selectattr, {0}, 0, true},
     {"rejectattr", rejectattr, {0}, 0, true},
     {0},
-};
-
-/* ---- methods of dictionaries and lists ---- */
-
-static struct value get(struct run *r, const struct call *call)
-{
-    if (!value_hashable(call->a[0]))
-        return run_fail(r, "a %s cannot be a key", value_type(call->a[0]));
-    const struct value *found = dict_find(r, call->self.dict, call->a[0]);
-    return found ? *found : call->a[1].kind == VALUE_ABSENT ? NONE : call->a[1];
-}
-
-static struct value view(struct run *r, const struct dict *dict, enum value_kind kind)
-{
-    struct value seq = value_seq(r, kind, 0);
-    if (r->rc)
-        return NONE;
-    seq.seq->items = kind == VALUE_KEYS ? dict->keys : dict->values;
-    seq.seq->n = seq.seq->room = dict->n;
-    return seq;
-}
-
-static struct value keys(struct run *r, const struct call *call)
-{
-    return view(r, call->self.dict, VALUE_KEYS);
-}
-
-static struct value values(struct run *r, const struct call *call)
-{
-    return view(r, call->self.dict, VALUE_VALUES);
-}
-
-static struct value items_method(struct run *r, const struct call *call)
-{
-    return pairs(r, call->self.dict, VALUE_ITEMS);
-}
-
-static struct value copy_method(struct run *r, const struct call *call)
-{
-    (void)r;
-    return call->self;
-}
-
-static struct value count(struct run *r, const struct call *call)
-{
-    int64_t n = 0;
-    for (size_t i = 0; i < call->self.seq->n && !r->rc; i++)
-        n += value_equal(r, call->self.seq->items[i], call->a[0]);
-    return INT(n);
-}
-
-static struct value index_method(struct run *r, const struct call *call)
-{
-    for (size_t i = 0; i < call->self.seq->n && !r->rc; i++)
-        if (value_equal(r, call->self.seq->items[i], call->a[0]))
-            return INT((int64_t)i);
-    return run_fail(r, "index found no such item");
-}
-
-/* What would change them is there, but the sandbox hides it. */
-const struct builtin dict_methods[] = {
-    {"get", get, {"key", "default"}, 1, false},
-    {"items", items_method, {0}, 0, false},
-    {"keys", keys, {0}, 0, false},
-    {"values", values, {0}, 0, false},
-    {"copy", copy_method, {0}, 0, false},
-    {"clear", NULL, {0}, 0, false},
-    {"pop", NULL, {0}, 0, false},
-    {"popitem", NULL, {0}, 0, false},
-    {"setdefault", NULL, {0}, 0, false},
-    {"update", NULL, {0}, 0, false},
-    {0},
-};
-
-const struct builtin tuple_methods[] = {
-    {"count", count, {"value"}, 1, false},
-    {"index", index_method, {"value"}, 1, false},
-    {0},
-};
-
-const struct builtin list_methods[] = {
-    {"count", count, {"value"}, 1, false}, {"index", index_method, {"value"}, 1, false},
-    {"copy", copy_method, {0}, 0, false},  {"append", NULL, {0}, 0, false},
-    {"clear", NULL, {0}, 0, false},        {"extend", NULL, {0}, 0, false},
-    {"insert", NULL, {0}, 0, false},       {"pop", NULL, {0}, 0, false},
-    {"remove", NULL, {0}, 0, false},       {"reverse", NULL, {0}, 0, false},
-    {"sort", NULL, {0}, 0, false},         {0},
 };

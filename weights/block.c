@@ -141,12 +141,14 @@ static void read_q4_k(enum weight_type type, const uint8_t *bytes, struct code_b
     b->d = half(bytes);
     b->n = half(bytes + 2);
     scales_6(bytes + 4, b);
-    for (int i = 0; i < 256; i++) {
-        int code = low[i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15;
-        if (type == WEIGHT_Q5_K)
-            code |= (high[i % 32] >> i / 32 & 1) << 4;
-        b->codes[i] = (uint8_t)code;
-    }
+    for (int j = 0; j < 4; j++)
+        for (int i = 0; i < 32; i++) {
+            b->codes[64 * j + i] = low[32 * j + i] & 15;
+            b->codes[64 * j + 32 + i] = low[32 * j + i] >> 4;
+        }
+    for (int j = 0; j < 8 && type == WEIGHT_Q5_K; j++)
+        for (int i = 0; i < 32; i++)
+            b->codes[32 * j + i] |= (uint8_t)((high[i] >> j & 1) << 4);
 }
 
 /* 128 bytes of lower and 64 of upper bits, 16 scales, d. Each half of 128 inputs: input i in byte
@@ -155,11 +157,16 @@ static void read_q6_k(const uint8_t *bytes, struct code_block *b)
 {
     memcpy(b->scale, bytes + 192, 16);
     b->d = half(bytes + 208);
-    for (int i = 0; i < 256; i++) {
-        const uint8_t *low = bytes + i / 128 * 64, *high = bytes + 128 + i / 128 * 32;
-        int at = i % 128;
-        b->codes[i] = (uint8_t)((low[at % 64] >> (at / 64 * 4) & 15) |
-                                (high[at % 32] >> (at / 32 * 2) & 3) << 4);
+    for (int h = 0; h < 2; h++) {
+        const uint8_t *low = bytes + 64 * h, *high = bytes + 128 + 32 * h;
+        uint8_t *codes = b->codes + 128 * h;
+        for (int i = 0; i < 64; i++) {
+            codes[i] = low[i] & 15;
+            codes[64 + i] = low[i] >> 4;
+        }
+        for (int j = 0; j < 4; j++)
+            for (int i = 0; i < 32; i++)
+                codes[32 * j + i] |= (uint8_t)((high[i] >> 2 * j & 3) << 4);
     }
 }
 

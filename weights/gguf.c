@@ -1,13 +1,8 @@
 /* GGUF files: see gguf.h. */
 #include "weights/gguf.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/mem.h"
 #include "weights/block.h"
@@ -321,24 +316,16 @@ int gguf_parse(struct gguf *g, const void *bytes, size_t size, const char *where
 
 int gguf_open(struct gguf *g, const char *path, struct err *err)
 {
-    struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct mapping mapping;
     *g = (struct gguf){0};
-    if (fd < 0 || fstat(fd, &st)) {
-        int rc = err_set(err, ERR_IO, "%s: %s", path, strerror(errno));
-        if (fd >= 0)
-            close(fd);
+    int rc = mapping_open(&mapping, path, err);
+    if (rc)
         return rc;
-    }
-    size_t size = (size_t)st.st_size;
-    void *map = size ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0) : NULL;
-    close(fd);
-    if (map == MAP_FAILED)
-        return err_set(err, ERR_IO, "%s could not be mapped: %s", path, strerror(errno));
-    int rc = gguf_parse(g, map ? map : "", size, path, err);
-    if (rc && map)
-        munmap(map, size);
-    g->mapped = !rc && map;
+    rc = gguf_parse(g, mapping.bytes ? (const void *)mapping.bytes : "", mapping.size, path, err);
+    if (rc)
+        mapping_release(&mapping);
+    else
+        g->mapping = mapping;
     return rc;
 }
 
@@ -349,8 +336,7 @@ void gguf_release(struct gguf *g)
     free(g->tensors);
     free(g->values);
     free(g->path);
-    if (g->mapped)
-        munmap((void *)(uintptr_t)g->map, g->map_size);
+    mapping_release(&g->mapping);
     *g = (struct gguf){0};
 }
 

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "weights/mapping.h"
 
 #define GGUF_DIMS_MAX 4
 
@@ -56,7 +57,7 @@ struct gguf {
     char *path; /* for error sentences */
     const unsigned char *map;
     size_t map_size;
-    bool mapped; /* by gguf_open */
+    struct mapping mapping; /* gguf_open's */
     struct gguf_value *values;
     size_t n_values;
     struct gguf_tensor *tensors; /* sorted by name */

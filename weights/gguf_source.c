@@ -316,6 +316,11 @@ static int chat_template(const struct source *source, struct buf *out, struct er
 
 /* ---- life ---- */
 
+static void rest(const struct source *source)
+{
+    mapping_rest(&((const struct gguf_model *)source->data)->gguf.mapping);
+}
+
 static void release(struct source *source)
 {
     struct gguf_model *m = source->data;
@@ -324,7 +329,7 @@ static void release(struct source *source)
     free(m);
 }
 
-static const struct source_type type = {find, vocab, chat_template, release};
+static const struct source_type type = {find, vocab, chat_template, rest, release};
 
 static struct gguf_model *begin(struct source *source, struct err *err)
 {

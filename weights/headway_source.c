@@ -34,6 +34,11 @@ static int chat_template(const struct source *source, struct buf *out, struct er
     return template_files_read(out, source->path, err);
 }
 
+static void rest(const struct source *source)
+{
+    mapping_rest(&((const struct safetensors *)source->data)->mapping);
+}
+
 static void release(struct source *source)
 {
     if (source->data)
@@ -41,7 +46,7 @@ static void release(struct source *source)
     free(source->data);
 }
 
-static const struct source_type type = {find, vocab, chat_template, release};
+static const struct source_type type = {find, vocab, chat_template, rest, release};
 
 int headway_source_open(struct source *source, struct err *err)
 {

@@ -153,6 +153,13 @@ static int chat_template(const struct source *source, struct buf *out, struct er
 
 /* ---- life ---- */
 
+static void rest(const struct source *source)
+{
+    const struct hf_folder *m = source->data;
+    for (size_t i = 0; i < m->shards.n_files; i++)
+        mapping_rest(&m->shards.files[i].mapping);
+}
+
 static void release(struct source *source)
 {
     struct hf_folder *m = source->data;
@@ -161,7 +168,7 @@ static void release(struct source *source)
     free(m);
 }
 
-static const struct source_type type = {find, vocab, chat_template, release};
+static const struct source_type type = {find, vocab, chat_template, rest, release};
 
 int hf_source_open(struct source *source, struct err *err)
 {

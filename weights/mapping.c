@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -41,4 +42,10 @@ void mapping_release(struct mapping *mapping)
     if (mapping->bytes)
         munmap((void *)mapping->bytes, mapping->size);
     *mapping = (struct mapping){0};
+}
+
+void mapping_rest(const struct mapping *mapping)
+{
+    if (mapping->bytes)
+        madvise((void *)(uintptr_t)mapping->bytes, mapping->size, MADV_DONTNEED);
 }

@@ -14,5 +14,8 @@ struct mapping {
 /* Regular files only (a link to one is fine). ERR_IO names the path. */
 int mapping_open(struct mapping *mapping, const char *path, struct err *err);
 void mapping_release(struct mapping *mapping);
+/* Most of it will not be read again soon: its pages may leave memory, and come back when they are
+ * read. */
+void mapping_rest(const struct mapping *mapping);
 
 #endif

@@ -152,3 +152,8 @@ int source_template(const struct source *source, struct buf *out, struct err *er
 {
     return source->type->chat_template(source, out, err);
 }
+
+void source_rest(const struct source *source)
+{
+    source->type->rest(source);
+}

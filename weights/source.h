@@ -59,6 +59,7 @@ struct source_type {
                 const size_t *shape, struct matrix *matrix, struct err *err);
     int (*vocab)(const struct source *source, struct vocab *vocab, struct err *err);
     int (*chat_template)(const struct source *source, struct buf *out, struct err *err);
+    void (*rest)(const struct source *source);
     void (*release)(struct source *source);
 };
 
@@ -78,6 +79,9 @@ void source_release(struct source *source);
  * names the tensor, what was expected and what was found. The matrix points into the source. */
 int source_find(const struct source *source, const struct place *place, int n_dims,
                 const size_t *shape, struct matrix *matrix, struct err *err);
+
+/* Most tensors have been read and will not be again: their pages may leave memory. */
+void source_rest(const struct source *source);
 
 /* The model's tokens, into a zeroed vocab. ERR_INVALID, ERR_IO, ERR_MEMORY. */
 int source_vocab(const struct source *source, struct vocab *vocab, struct err *err);

@@ -1,4 +1,4 @@
-"""Starts headway-server and talks to it. For test_server.py and soak.py; standard library only."""
+"""Starts headway-server and talks to it. For the tests beside it and soak.py; standard library only."""
 import http.client
 import json
 import os
@@ -101,20 +101,31 @@ class Server:
         status, _, data = self.request("GET", path)
         return status, data.decode()
 
-    def complete(self, **fields):
-        """A whole completion, as an object."""
-        status, _, data = self.request("POST", "/v1/completions", fields)
+    def post(self, path, **fields):
+        """What a POST gives, as an object."""
+        status, _, data = self.request("POST", path, fields)
         if status != 200:
             raise AssertionError(f"{status}: {data.decode()}")
         return json.loads(data)
 
-    def stream(self, **fields):
+    def complete(self, **fields):
+        """A whole completion, as an object."""
+        return self.post("/v1/completions", **fields)
+
+    def chat(self, messages, **fields):
+        """A whole chat completion; a string is the user's one message."""
+        return self.post("/v1/chat/completions", messages=as_messages(messages), **fields)
+
+    def stream(self, path="/v1/completions", **fields):
         """A streamed completion: the list of its events, the last one "[DONE]"."""
-        status, headers, data = self.request("POST", "/v1/completions", {**fields, "stream": True})
+        status, headers, data = self.request("POST", path, {**fields, "stream": True})
         if status != 200:
             raise AssertionError(f"{status}: {data.decode()}")
         assert headers["Content-Type"].startswith("text/event-stream"), headers
         return parse_events(data.decode())
+
+    def chat_stream(self, messages, **fields):
+        return self.stream("/v1/chat/completions", messages=as_messages(messages), **fields)
 
     def open_stream(self, receive_buffer=None, **fields):
         """Sends a streaming request on a bare socket and leaves the reading to the caller."""
@@ -145,6 +156,10 @@ class Server:
         """Bytes of memory in use."""
         with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def as_messages(messages):
+    return [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
 
 
 def post_bytes(fields, path="/v1/completions"):

@@ -7,8 +7,8 @@ build/tests/parity/tokenize_main, and for smollm2 and qwen2 the models' GGUF fil
     make build/tests/parity/tokenize_main
     python3 tests/parity/compare_tokenizers.py --models ~/.cache/headway-models
 
-Random texts, and real ones from files of this machine. Each vocabulary is read twice: from a
-tokenizer.json, and from a list of what a GGUF file holds.
+Random texts, and real ones from files of this machine. Each vocabulary is read in several ways: from
+a tokenizer.json, from a list of what a GGUF file holds, and a model's from its GGUF file.
 """
 
 import argparse
@@ -173,7 +173,7 @@ def compare(name, kind, path, reference, texts, parse_special=False, add_special
     total += len(bad)
     size = sum(map(len, encoded)) / 1e6
     print(
-        f"{name:24} {kind:4} special {int(parse_special)}: {len(texts)} texts, {size:.1f} MB, "
+        f"{name:24} {kind:5} special {int(parse_special)}: {len(texts)} texts, {size:.1f} MB, "
         f"{len(bad)} differences ({note}; reference {theirs:.1f} s)",
         flush=True,
     )
@@ -333,10 +333,11 @@ def folder_of(root, name):
     return path
 
 
-def both_ways(name, folder, tokenizer, texts):
+def all_ways(name, folder, tokenizer, texts, model=None):
+    ways = [("json", folder + "/tokenizer.json"), ("list", folder + "/list")]
     for special in (False, True):
-        for kind, path in (("json", "/tokenizer.json"), ("list", "/list")):
-            compare(name, kind, folder + path, hugging_face(tokenizer, special), texts, special)
+        for kind, path in ways + ([("model", model)] if model else []):
+            compare(name, kind, path, hugging_face(tokenizer, special), texts, special)
 
 
 def run_models(options, root, real):
@@ -345,21 +346,21 @@ def run_models(options, root, real):
             name = os.path.basename(path)[:12]
             folder = folder_of(root, name)
             tokenizer, specials = from_gguf(path, folder)
-            both_ways(name, folder, tokenizer, list(random_texts(options.texts, 1, specials)))
+            all_ways(name, folder, tokenizer, list(random_texts(options.texts, options.seed, specials)), path)
             compare(name + " real", "json", folder + "/tokenizer.json", hugging_face(tokenizer, False), real)
             compare(name + " real", "list", folder + "/list", hugging_face(tokenizer, False), real)
 
 
 def run_trained(options, root, real, sample):
-    texts = list(random_texts(options.texts // 4, 2, ["<|end|>"]))
+    texts = list(random_texts(options.texts // 4, options.seed + 1, ["<|end|>"]))
     for pre in EXPRESSIONS:
         folder = folder_of(root, pre)
         tokenizer = trained(pre, folder, sample)
-        both_ways(pre, folder, tokenizer, texts)
+        all_ways(pre, folder, tokenizer, texts)
         compare(pre + " real", "json", folder + "/tokenizer.json", hugging_face(tokenizer, False), real[: len(real) // 10])
     folder = folder_of(root, "flags")
     tokenizer, specials = flags_of_added_tokens(folder, sample)
-    texts = list(random_texts(options.texts // 4, 3, specials * 3 + ["e\u0301l!", "e\u0301l", " ", "x"]))
+    texts = list(random_texts(options.texts // 4, options.seed + 2, specials * 3 + ["e\u0301l!", "e\u0301l", " ", "x"]))
     for special in (False, True):
         compare("added tokens", "json", folder + "/tokenizer.json", hugging_face(tokenizer, special), texts, special)
 
@@ -367,9 +368,8 @@ def run_trained(options, root, real, sample):
 def run_sentencepiece(options, root, real, sample):
     folder = folder_of(root, "sentencepiece")
     sp, tokens = sentencepiece_model(folder, sample)
-    texts = [t for t in random_texts(options.texts // 4, 4, ["<s>", "</s>", "<0x0A>"]) if "\0" not in t]
-    plain = [t for t in texts]
-    compare("sentencepiece", "list", folder + "/list", lambda ts: [sp.encode(t) for t in ts], plain)
+    texts = [t for t in random_texts(options.texts // 4, options.seed + 3, ["<s>", "</s>", "<0x0A>"]) if "\0" not in t]
+    compare("sentencepiece", "list", folder + "/list", lambda ts: [sp.encode(t) for t in ts], texts)
     compare("sentencepiece real", "list", folder + "/list", lambda ts: [sp.encode(t) for t in ts], [t for t in real[: len(real) // 5] if "\0" not in t])
     for name, change in (("legacy", legacy), ("first", metaspace("first", False)), ("always split", metaspace("always", True)), ("never", metaspace("never", False))):
         tokenizer, path = llama_json(tokens, folder, name.replace(" ", ""), change)
@@ -381,6 +381,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=os.path.expanduser("~/.cache/headway-models"))
     parser.add_argument("--texts", type=int, default=100000)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--real", type=float, default=10, help="megabytes of real text")
     parser.add_argument("--only", choices=["models", "trained", "sentencepiece"])
     options = parser.parse_args()

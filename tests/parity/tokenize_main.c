@@ -3,6 +3,7 @@
  *
  *   tokenize_main json FILE    a tokenizer.json
  *   tokenize_main list FILE    what a GGUF file has, as compare_tokenizers.py writes it
+ *   tokenize_main model PATH   a model
  *
  * In:  32-bit flags (1 parse special tokens, 2 add bos and eos), 32-bit length, bytes; and so on.
  * Out: 32-bit count, 32-bit ids. The seconds that encoding took go to standard error. */
@@ -14,6 +15,7 @@
 #include "text/pretokenizer.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_json.h"
+#include "weights/source.h"
 
 static void stop(const char *what)
 {
@@ -111,6 +113,15 @@ static void read_list(struct vocab *vocab, const char *path)
     fclose(f);
 }
 
+static void read_model(struct vocab *vocab, const char *path)
+{
+    struct source source;
+    struct err err = {0};
+    if (source_open(&source, path, &err) || source_vocab(&source, vocab, &err))
+        stop(err.text);
+    source_release(&source);
+}
+
 int main(int argc, char **argv)
 {
     struct vocab vocab = {0};
@@ -119,13 +130,15 @@ int main(int argc, char **argv)
     double seconds = 0, start = clock_seconds();
     uint32_t flags;
     if (argc != 3)
-        stop("usage: tokenize_main json|list FILE");
+        stop("usage: tokenize_main json|list|model PATH");
     if (!strcmp(argv[1], "json")) {
         size_t len;
         char *text = read_file(argv[2], &len);
         if (tokenizer_json_parse(&vocab, text, len, argv[2], &err))
             stop(err.text);
         free(text);
+    } else if (!strcmp(argv[1], "model")) {
+        read_model(&vocab, argv[2]);
     } else {
         read_list(&vocab, argv[2]);
     }

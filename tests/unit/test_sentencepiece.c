@@ -25,6 +25,8 @@ static void vocabulary(struct vocab *vocab, bool prefix)
     for (const char *c = "abcthe"; *c; c++)
         add_token(vocab, (char[]){*c, 0}, TOKEN_TEXT, -100);
     add_token(vocab, "▁", TOKEN_TEXT, -100);
+    add_token(vocab, "tc", TOKEN_TEXT, -50);
+    add_token(vocab, "ct", TOKEN_TEXT, -50);
     add_token(vocab, "<added>", TOKEN_ADDED, 0);
 }
 
@@ -37,6 +39,8 @@ static void merges_by_score(void **state)
     assert_encodes(t, "the the", &plain, " the| the");
     assert_encodes(t, "abc", &plain, " |abc");
     assert_encodes(t, "bc", &plain, " |bc");
+    assert_encodes(t, "ctc", &plain, " |ct|c"); /* of one score: the leftmost */
+    assert_encodes(t, "tct", &plain, " t|ct");
     assert_encodes(t, "  the", &plain, "  | the");
     assert_encodes(t, "x\n", &plain, " |x|\n");
     assert_encodes(t, "é", &plain, " |\xc3|\xa9");
@@ -60,6 +64,8 @@ static void the_first_space_is_no_text(void **state)
     assert_int_equal(len, 3);
     assert_memory_equal(tokenizer_bytes(t, 1, tokens.ids[0], &len), "the", 3);
     assert_memory_equal(tokenizer_bytes(t, tokens.ids[0], tokens.ids[0], &len), " the", 4);
+    tokenizer_bytes(t, tokenizer_special(t, "<added>", 7), tokens.ids[0], &len);
+    assert_int_equal(len, 3);
     tokenizer_bytes(t, -1, 1, &len);
     assert_int_equal(len, 0);
     free(tokens.ids);

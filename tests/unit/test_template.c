@@ -258,7 +258,7 @@ static void errors_name_their_line(void **state)
 {
     (void)state;
     assert_fails("a\n{{ 1 +\n }}", "line 3 of the chat template: an expression was expected");
-    assert_fails("\n{% if x %}\n\n", "line 3 of the chat template: \"elif\" was expected");
+    assert_fails("\n{% if x %}\n\n", "line 3 of the chat template: \"endif\" was expected");
     assert_fails("{% nosuch %}", "line 1 of the chat template: the tag \"nosuch\"");
     assert_fails("\n\n{{ 'x'|nosuch }}", "line 3 of the chat template: there is no filter or test");
     assert_fails("{% if 1 %}\n{{ 'x'|nosuch }}{% endif %}", "line 2");

@@ -1,5 +1,5 @@
-/* server/text_api.c and logprobs.c: tokens of texts, texts of tokens, and tokens with their places in
- * a text, for vocabularies whose tokens are parts of characters. */
+/* server/text_api.c and logprobs.c: tokens of texts, texts of tokens, and tokens with their places
+ * in a text, for vocabularies whose tokens are parts of characters. */
 #include <math.h>
 
 #include "server/logprobs.h"
@@ -138,6 +138,27 @@ static void test_offsets(void **state)
     logprobs_release(&l);
 }
 
+/* A character that is never finished is one (U+FFFD) of its own. */
+static void test_offsets_behind_broken_characters(void **state)
+{
+    struct logprobs l;
+    (void)state;
+    logprobs_init(&l, model.tokenizer, false, CHAT_BOS);
+    add(&l, 195, -1, -1, false);
+    add(&l, 'a', -1, -1, false);
+    add(&l, 0xe2, -1, -1, false);
+    add(&l, CHAT_END, -1, -1, false);
+    add(&l, 0x82, -1, -1, false);
+    add(&l, 195, -1, -1, false);
+    assert_written(&l,
+                   "{\"tokens\":[\"bytes:\\\\xc3\",\"a\",\"bytes:\\\\xe2\",\"<|im_end|>\","
+                   "\"bytes:\\\\x82\",\"bytes:\\\\xc3\"],\"token_logprobs\":[-1,-1,-1,-1,-1,-1],"
+                   "\"top_logprobs\":[{\"bytes:\\\\xc3\":-1},{\"a\":-1},{\"bytes:\\\\xe2\":-1},"
+                   "{\"<|im_end|>\":-1},{\"bytes:\\\\x82\":-1},{\"bytes:\\\\xc3\":-1}],"
+                   "\"text_offset\":[0,1,2,2,2,3]}");
+    logprobs_release(&l);
+}
+
 /* An echoed prompt shows its control tokens, an answer does not. */
 static void test_offsets_behind_an_echo(void **state)
 {
@@ -197,6 +218,7 @@ int main(void)
         cmocka_unit_test(test_detokenize),
         cmocka_unit_test(test_apply_template),
         cmocka_unit_test(test_offsets),
+        cmocka_unit_test(test_offsets_behind_broken_characters),
         cmocka_unit_test(test_offsets_behind_an_echo),
         cmocka_unit_test(test_chat_shape),
         cmocka_unit_test(test_first_word_of_sentencepiece),

@@ -227,6 +227,21 @@ static void any_bytes_come_back(void **state)
     }
 }
 
+/* Bytes that are no UTF-8 and stand together are one piece, apart from what is. */
+static void wrong_bytes_are_a_piece(void **state)
+{
+    (void)state;
+    static const char *const merges[][2] = {{"ÿ", "ÿ"}, {"ÿ", "a"}, {NULL, NULL}};
+    struct vocab vocab;
+    byte_level_vocab(&vocab, "gpt-2", merges);
+    struct tokenizer *t = make(&vocab);
+    assert_encodes(t,
+                   "\xff\xff\xff"
+                   "a",
+                   &plain, "\xff\xff|\xff|a");
+    tokenizer_free(t);
+}
+
 /* ---- special tokens ---- */
 
 static void specials_leftmost_longest(void **state)
@@ -287,6 +302,9 @@ static void literal_where_text_is_normalised(void **state)
     assert_encodes(t, "<n><m>e\xcc\x81<n>", &o, "<|n|>|<m>|\xc3|\xa9|<n>");
     range = (struct text_range){6, 9};
     assert_encodes(t, "<n><m><n><n>", &o, "<n>|<m>|<|n|>|<n>");
+    range = (struct text_range){12, 15}; /* U+0958 grows to six bytes */
+    assert_encodes(t, "\xe0\xa5\x98\xe0\xa5\x98<n><m>abc", &o,
+                   "\xe0|\xa4|\x95|\xe0|\xa4|\xbc|\xe0|\xa4|\x95|\xe0|\xa4|\xbc|<n>|<m>|a|b|c");
     tokenizer_free(t);
 }
 
@@ -445,6 +463,7 @@ int main(void)
         cmocka_unit_test(white_space_is_unicodes),
         cmocka_unit_test(qwen_normalises),
         cmocka_unit_test(any_bytes_come_back),
+        cmocka_unit_test(wrong_bytes_are_a_piece),
         cmocka_unit_test(specials_leftmost_longest),
         cmocka_unit_test(literal_text_is_text),
         cmocka_unit_test(literal_where_text_is_normalised),

@@ -135,6 +135,16 @@ static void refuses_wrong_numbers(void **state)
     refuses(TINY("\"a\":0", "[[\"a\"]]", ""), "'model.merges' 0");
 }
 
+/* A token of the model keeps its id, whatever the list of added tokens says. */
+static void added_tokens_of_the_model(void **state)
+{
+    (void)state;
+    struct tokenizer *t = load(TINY("\"a\":0,\"b\":1", "[]", "{\"id\":5,\"content\":\"a\"}"));
+    assert_int_equal(tokenizer_special(t, "a", 1), 0);
+    assert_encodes(t, "ab", &plain, "a|b");
+    tokenizer_free(t);
+}
+
 #define POST(before, behind)                                                                       \
     "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[" before                      \
     "{\"Sequence\":{\"id\":\"A\",\"type_id\":0}}" behind                                           \
@@ -245,9 +255,13 @@ static void config_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(byte_level_file), cmocka_unit_test(pieces_as_the_file_says),
-        cmocka_unit_test(refuses_by_name), cmocka_unit_test(refuses_wrong_numbers),
-        cmocka_unit_test(post_processors), cmocka_unit_test(llama_files),
+        cmocka_unit_test(byte_level_file),
+        cmocka_unit_test(pieces_as_the_file_says),
+        cmocka_unit_test(refuses_by_name),
+        cmocka_unit_test(refuses_wrong_numbers),
+        cmocka_unit_test(added_tokens_of_the_model),
+        cmocka_unit_test(post_processors),
+        cmocka_unit_test(llama_files),
         cmocka_unit_test(config_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -87,7 +87,7 @@ static void normal_forms(void **state)
     normal("\xff"
            "e\xcc\x81\xcc",
            "\xff\xc3\xa9\xcc");                               /* what is no UTF-8 stays */
-    normal("a\xe0\xa3\x8a\xcc\x81", "a\xe0\xa3\x8a\xcc\x81"); /* U+08CA: Unicode 14 */
+    normal("a\xe0\xa3\x8f\xcc\x81", "a\xe0\xa3\x8f\xcc\x81"); /* U+08CF is of Unicode 14 */
 }
 
 /* Marks sorted by their classes, equals in order, for few of them and for many. */

@@ -1,0 +1,85 @@
+/* Bodies of chats and of completions: parsed or refused with a whole error object, and what becomes
+ * of them are tokens that the vocabulary has. The first byte chooses the kind. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/api.h"
+#include "server/text_api.h"
+
+static const char TEMPLATE[] =
+    "{% if tools %}{% for t in tools %}{{ t | tojson }}{% endfor %}{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}{{ m.name }}"
+    "{% for c in m.tool_calls or [] %}{{ c.function.name }}{{ c.function.arguments | tojson }}"
+    "{% endfor %}<|im_end|>\n{% endfor %}{{ mood }}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+static struct engine_info info = {.n_predict = 2, .context = 256};
+static struct api_model model = {.id = "demo", .info = &info};
+
+static void prepare(void)
+{
+    static struct tokenizer *tokenizer;
+    static struct template *template;
+    struct vocab vocab = {0};
+    struct err err;
+    if (model.template)
+        return;
+    if (vocab_bytes(&vocab, BYTE_TOKEN_END, BYTE_TOKEN_END, &err) ||
+        vocab_add(&vocab, "<|im_start|>", 12, TOKEN_CONTROL, 0, &err) ||
+        vocab_add(&vocab, "<|im_end|>", 10, TOKEN_CONTROL, 0, &err) ||
+        tokenizer_init(&tokenizer, &vocab, &err) ||
+        template_parse(&template, TEMPLATE, strlen(TEMPLATE), &err))
+        abort();
+    info.tokenizer = tokenizer;
+    info.vocab = tokenizer_vocab(tokenizer);
+    model.template = template;
+}
+
+static void check(const struct api_request *request)
+{
+    if (!request->n_prompts || request->n < 1)
+        abort();
+    for (size_t i = 0; i < request->n_prompts; i++) {
+        const struct api_prompt *prompt = &request->prompts[i];
+        if (!prompt->n_tokens || prompt->n_tokens >= (size_t)info.context)
+            abort();
+        for (size_t j = 0; j < prompt->n_tokens; j++)
+            if (prompt->tokens[j] < 0 || prompt->tokens[j] >= info.vocab)
+                abort();
+    }
+}
+
+/* Every response is JSON. */
+static void check_json(struct response *response)
+{
+    json_t *root = json_loadb(response->body.data, response->body.len, JSON_ALLOW_NUL, NULL);
+    if (!root || (response->status != 200 && !json_object_get(root, "error")))
+        abort();
+    json_decref(root);
+    response_release(response);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct api_request request;
+    struct response response = {0};
+    prepare();
+    if (!size || size > 8192)
+        return 0;
+    const char *body = (const char *)data + 1;
+    void (*others[])(const struct api_model *, const char *, size_t, struct response *) = {
+        text_api_tokenize, text_api_detokenize, text_api_apply_template};
+    if (data[0] % 5 > 1) {
+        others[data[0] % 5 - 2](&model, body, size - 1, &response);
+        check_json(&response);
+        return 0;
+    }
+    if (!api_parse(&request, data[0] % 5 ? API_CHAT : API_COMPLETION, &model, body, size - 1, 0,
+                   &response))
+        check(&request);
+    else
+        check_json(&response);
+    api_release(&request);
+    return 0;
+}
