@@ -207,6 +207,31 @@ static void on_every_path(const struct fixture *f, int weights, float *first)
     }
 }
 
+/* headway-convert's folder of the same model, its matrices as they are stored, gives the same bits.
+ */
+static void same_when_converted(const struct fixture *f, const float *stored)
+{
+    const char *build = getenv("BUILD");
+    char program[128], command[512];
+    struct folder folder;
+    struct reader r;
+    struct err err;
+    snprintf(program, sizeof program, "%s/headway-convert", build ? build : "build");
+    if (access(program, X_OK)) {
+        print_message("%s is not there: not tested\n", program);
+        return;
+    }
+    folder_make(&folder);
+    snprintf(command, sizeof command, "%s %s %s", program, f->path, folder.path);
+    assert_int_equal(system(command), 0);
+    assert_ok(kernels_init("auto", &err), err);
+    reader_init(&r, folder.path, WEIGHT_STORED, 2, f->length);
+    read_text(&r, f->tokens, 2);
+    assert_memory_equal(r.out, stored, f->n * sizeof *stored);
+    reader_release(&r);
+    folder_remove(&folder);
+}
+
 static void logits_are_those_of_the_reference(void **state)
 {
     struct fixture f;
@@ -217,6 +242,7 @@ static void logits_are_those_of_the_reference(void **state)
     double floats = difference(ours, f.logits, f.n);
     on_every_path(&f, WEIGHT_STORED, ours);
     double stored = difference(ours, f.stored, f.n), rounded = difference(ours, f.logits, f.n);
+    same_when_converted(&f, ours);
     int tipped = tipped_over(&f, ours);
     print_message("%s: as floats %.1e; as stored %.1e, %d positions tipped over, from floats "
                   "%.1e\n",
