@@ -33,8 +33,10 @@ static inline void half_draw(struct draws *d, unsigned char *to, double size)
 static inline void block_draw(struct draws *d, enum weight_type type, unsigned char *to)
 {
     const struct block_format *f = block_format(type);
-    for (int i = 0; i < f->bytes; i++)
-        to[i] = (unsigned char)draw_below(d, 256);
+    for (int i = 0; i < f->bytes; i += 8) {
+        uint64_t word = rng_mix(d->seed + d->at++);
+        memcpy(to + i, &word, (size_t)(f->bytes - i < 8 ? f->bytes - i : 8));
+    }
     int at = type == WEIGHT_Q2_K ? 80 : type == WEIGHT_Q3_K ? 108 : type == WEIGHT_Q6_K ? 208 : 0;
     half_draw(d, to + at, f->sub_group ? 2e-4 : 0.1 / (1 << f->code_bits));
     if (f->minimum)
@@ -105,33 +107,49 @@ static inline void drawn_weights(struct drawn *x)
     free(row);
 }
 
-/* half_split: 0, or what divides rows. own: q8 and q4 as headway's files have them, whose inputs
- * need not be whole groups. */
-static inline void drawn_make(struct drawn *x, struct draws *d, enum weight_type type, size_t rows,
-                              size_t inputs, int half_split, bool own)
+/* A file's bytes alone, without their meaning. */
+static inline void drawn_bytes(struct drawn *x, struct draws *d, enum weight_type type, size_t rows,
+                               size_t inputs)
 {
-    *x = (struct drawn){
-        .m = {.name = "w", .type = type, .rows = rows, .inputs = inputs, .half_split = half_split}};
-    bool quantised = block_format(type)->inputs > 1;
-    size_t groups = (size_t)quant_groups((int)inputs);
-    size_t row = own ? quant_row_bytes(type, inputs) : matrix_row_bytes(&x->m);
-    x->bytes = malloc(rows * row + 1);
+    *x = (struct drawn){.m = {.name = "w", .type = type, .rows = rows, .inputs = inputs}};
+    const struct block_format *f = block_format(type);
+    size_t size = rows * matrix_row_bytes(&x->m);
+    x->bytes = malloc(size + 1);
     assert_non_null(x->bytes);
     x->m.data = x->bytes + 1;
-    for (size_t i = 0; own && i < rows * row; i++)
-        x->bytes[i + 1] = (unsigned char)(1 + draw_below(d, 255));
-    for (size_t i = 0; !own && i < rows * row; i += (size_t)block_format(type)->bytes)
-        if (quantised)
+    for (size_t i = 0; i < size; i += (size_t)f->bytes)
+        if (f->inputs > 1)
             block_draw(d, type, x->bytes + 1 + i);
         else
             number_draw(d, type, x->bytes + 1 + i);
-    if (own) {
-        x->scales = malloc(rows * groups * 2);
-        assert_non_null(x->scales);
-        for (size_t i = 0; i < rows * groups; i++)
-            half_draw(d, x->scales + 2 * i, type == WEIGHT_Q8 ? 4e-4 : 6e-3);
-        x->m.scales = x->scales;
-    }
+}
+
+/* q8 and q4 as headway's files have them, whose inputs need not be whole groups. */
+static inline void drawn_own(struct drawn *x, struct draws *d, enum weight_type type, size_t rows,
+                             size_t inputs)
+{
+    *x = (struct drawn){.m = {.name = "w", .type = type, .rows = rows, .inputs = inputs}};
+    size_t groups = (size_t)quant_groups((int)inputs), size = rows * quant_row_bytes(type, inputs);
+    x->bytes = malloc(size + 1);
+    x->scales = malloc(rows * groups * 2);
+    assert_true(x->bytes && x->scales);
+    x->m.data = x->bytes + 1;
+    x->m.scales = x->scales;
+    for (size_t i = 0; i < size; i++)
+        x->bytes[i + 1] = (unsigned char)(1 + draw_below(d, 255));
+    for (size_t i = 0; i < rows * groups; i++)
+        half_draw(d, x->scales + 2 * i, type == WEIGHT_Q8 ? 4e-4 : 6e-3);
+}
+
+/* half_split: 0, or what divides rows. own: drawn_own. */
+static inline void drawn_make(struct drawn *x, struct draws *d, enum weight_type type, size_t rows,
+                              size_t inputs, int half_split, bool own)
+{
+    if (own)
+        drawn_own(x, d, type, rows, inputs);
+    else
+        drawn_bytes(x, d, type, rows, inputs);
+    x->m.half_split = half_split;
     drawn_weights(x);
 }
 

@@ -4,7 +4,8 @@
  * those of plain decoding, alone, on one thread.
  *
  * Models: for each kind of heads tiny ones that are trained here for a moment on a small language,
- * so that drafts are sometimes right and sometimes wrong; and the demo model. */
+ * so that drafts are sometimes right and sometimes wrong; the demo model; GGUF models of random
+ * weights, and a public one where it is there. */
 #include "tests/unit/unit.h"
 
 #include "base/clock.h"
@@ -12,6 +13,7 @@
 #include "engine/request.h"
 #include "engine/scheduler.h"
 #include "model/gemm.h"
+#include "tests/unit/gguf_model.h"
 #include "train/checkpoint.h"
 #include "train/trainer.h"
 
@@ -325,7 +327,7 @@ static void run_batch(struct scheduler *s, struct dice *d, const struct example 
 
 /* Against the same requests alone. */
 static void batch_case(struct scheduler *plain, struct scheduler *s, struct dice *d,
-                       const char *isa, struct totals *t)
+                       const char *isa, bool no_generic, struct totals *t)
 {
     static struct example e[SLOTS];
     static struct answer want[SLOTS], got[SLOTS];
@@ -343,7 +345,7 @@ static void batch_case(struct scheduler *plain, struct scheduler *s, struct dice
     /* Not every processor has every path; those it has give the same bits. The generic one is slow.
      */
     if (!isa)
-        isa = isas[roll(d, 12) == 0 ? 0 : 1 + roll(d, ISAS - 1)];
+        isa = isas[!no_generic && roll(d, 12) == 0 ? 0 : 1 + roll(d, ISAS - 1)];
     if (kernels_init(isa, NULL))
         assert_int_equal(kernels_init("auto", NULL), 0);
     uint64_t preemptions = s->preemptions, shared = s->shared_pages;
@@ -413,7 +415,9 @@ static int drafts_case(struct scheduler *fresh, struct scheduler *s, struct dice
  * little more than one sequence. */
 struct setting {
     const char *folder, *weights, *isa; /* isa: NULL for any */
+    const char *name;                   /* NULL: the kind of heads */
     bool no_heads;                      /* only look-up drafts */
+    bool no_generic;                    /* the path that is too slow for a large model */
     int draft_vocabulary;               /* heads draft that many tokens only; 0 = all */
     double seconds;
 };
@@ -457,7 +461,7 @@ static void property(const struct setting *set, uint64_t seed)
         while (t.cases < wanted * (i + 1) / 2 &&
                !time_is_up(start, set->seconds / 2, t.cases - i * CASES_LEAST / 2))
             batch_case(&rigs[PLAIN].s, &rigs[roll(&d, 2) ? SMALL : ONE + roll(&d, 2)].s, &d,
-                       set->isa, &t);
+                       set->isa, set->no_generic, &t);
         assert_ok(kernels_init("auto", &err), err);
         for (int j = 0; j < 2 + t.cases / 40 && !set->no_heads; j++)
             drafts += drafts_case(&rigs[PLAIN].s, &rigs[ONE + roll(&d, 3)].s, &d);
@@ -466,9 +470,9 @@ static void property(const struct setting *set, uint64_t seed)
     }
     printf("%s, %s weights, %s kernels: %d cases identical, %llu tokens, of which %llu were "
            "accepted drafts; %llu preemptions, %llu shared pages; %d drafts as fresh ones\n",
-           kind, set->weights, set->isa ? set->isa : "all", t.cases, (unsigned long long)t.tokens,
-           (unsigned long long)t.accepted, (unsigned long long)t.preemptions,
-           (unsigned long long)t.shared, drafts);
+           set->name ? set->name : kind, set->weights, set->isa ? set->isa : "all", t.cases,
+           (unsigned long long)t.tokens, (unsigned long long)t.accepted,
+           (unsigned long long)t.preemptions, (unsigned long long)t.shared, drafts);
     assert_true(t.cases >= CASES_LEAST || t.cases >= wanted);
     assert_true(drafts > 0 || t.cases < 100 || set->no_heads); /* else nothing was tested */
     assert_true((t.preemptions > 0 && t.shared > 0) || t.cases < 900);
@@ -663,6 +667,58 @@ static void test_types(void **state)
     folder_remove(&folder);
 }
 
+/* Models of GGUF files as they are: every architecture, mixtures of types, vocabularies of real
+ * sizes; without heads, so that drafts come from look-up. */
+static void test_public_shapes(void **state)
+{
+    static const struct gguf_shape shapes[] = {
+        {"llama", 64, 2, 4, 2, 16, 96, 49152, WEIGHT_Q8, WEIGHT_TYPES, WEIGHT_Q4_1, WEIGHT_Q4_1,
+         WEIGHT_Q4_1, WEIGHT_Q4_1, WEIGHT_Q4_1, WEIGHT_Q4_1, WEIGHT_Q4_1},
+        {"qwen2", 32, 2, 2, 1, 32, 64, 151936, WEIGHT_Q5_0, WEIGHT_Q8, WEIGHT_Q5_0, WEIGHT_Q5_0,
+         WEIGHT_Q8, WEIGHT_Q5_1, WEIGHT_Q4, WEIGHT_Q5_1, WEIGHT_F16},
+        {"qwen3", 256, 1, 2, 1, 48, 256, 49152, WEIGHT_Q4_K, WEIGHT_Q6_K, WEIGHT_Q4_K, WEIGHT_Q5_K,
+         WEIGHT_Q6_K, WEIGHT_Q8, WEIGHT_Q2_K, WEIGHT_Q3_K, WEIGHT_Q6_K}};
+    static const char *const names[] = {"random llama", "random qwen2", "random qwen3"};
+    struct folder folder;
+    (void)state;
+    folder_make(&folder);
+    for (int i = 0; i < 3; i++) {
+        const char *path = folder_file(&folder, "random.gguf");
+        gguf_model_write(path, &shapes[i], (uint64_t)(i + 1));
+        property(&(struct setting){.folder = path,
+                                   .name = names[i],
+                                   .weights = "stored",
+                                   .no_heads = true,
+                                   .seconds = 2 * SETTING_SECONDS},
+                 (uint64_t)(60 + i));
+    }
+    folder_remove(&folder);
+}
+
+/* A public model, where somebody has fetched it: HEADWAY_MODELS says where. */
+static void test_public_model(void **state)
+{
+    const char *folder = getenv("HEADWAY_MODELS"), *home = getenv("HOME");
+    char path[512];
+    (void)state;
+    snprintf(path, sizeof path, "%s%s/smollm2-135m-instruct-q4_1.gguf",
+             folder ? folder
+             : home ? home
+                    : ".",
+             folder ? "" : "/.cache/headway-models");
+    if (access(path, R_OK)) {
+        printf("%s is not there: not tested\n", path);
+        skip();
+    }
+    property(&(struct setting){.folder = path,
+                               .name = "SmolLM2 135M",
+                               .weights = "stored",
+                               .no_heads = true,
+                               .no_generic = true,
+                               .seconds = 4 * SETTING_SECONDS},
+             70);
+}
+
 static void test_long_text(void **state)
 {
     static const enum head_kind kinds[] = {HEAD_PARALLEL, HEAD_LINEAR};
@@ -696,9 +752,12 @@ int main(void)
 {
 #define TEST(id, name, tensors) cmocka_unit_test_prestate(test_kind, &kinds[HEAD_##id]),
     static enum head_kind kinds[HEAD_KINDS];
-    const struct CMUnitTest tests[] = {
-        HEAD_KIND_TABLE(TEST) cmocka_unit_test(test_demo), cmocka_unit_test(test_types),
-        cmocka_unit_test(test_large_vocabulary), cmocka_unit_test(test_long_text)};
+    const struct CMUnitTest tests[] = {HEAD_KIND_TABLE(TEST) cmocka_unit_test(test_demo),
+                                       cmocka_unit_test(test_types),
+                                       cmocka_unit_test(test_large_vocabulary),
+                                       cmocka_unit_test(test_public_shapes),
+                                       cmocka_unit_test(test_public_model),
+                                       cmocka_unit_test(test_long_text)};
 #undef TEST
     for (int i = 0; i < HEAD_KINDS; i++)
         kinds[i] = (enum head_kind)i;

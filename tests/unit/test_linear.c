@@ -231,6 +231,47 @@ static void vectors_come_in_the_order_of_rows(void **state)
     }
 }
 
+/* What is asked for ahead is the beginning of what the lane will read, and no more. */
+static void prefetch_stays_within_the_weights(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        struct draws d = {seed, 0};
+        struct linear l;
+        struct drawn x[3];
+        struct matrix m[3];
+        struct err err;
+        int n = 1 + draw_below(&d, 3), lanes = 1 + draw_below(&d, 5);
+        for (int i = 0; i < n; i++) {
+            drawn_make(&x[i], &d, (enum weight_type)draw_below(&d, WEIGHT_Q2_K),
+                       16 * (size_t)(1 + draw_below(&d, 4)), 32, 0, false);
+            m[i] = x[i].m;
+        }
+        assert_ok(linear_pack(&l, WEIGHT_STORED, m, n, NULL, &err), err);
+        for (int i = 0; i < lanes; i++) {
+            struct lane lane = {.id = i, .n = lanes};
+            size_t most = (size_t)draw_below(&d, 5000);
+            struct prefetch p = linear_prefetch(&lane, &l, most);
+            int begin, end, part = 0;
+            lane_share(&lane, l.outputs / PANEL, 1, &begin, &end);
+            if (begin == end) {
+                assert_ptr_equal(p.at, p.end);
+                continue;
+            }
+            for (; begin >= l.parts[part].outputs / PANEL; part++)
+                begin -= l.parts[part].outputs / PANEL;
+            const char *data = l.parts[part].data;
+            assert_ptr_equal(p.at, data + (size_t)begin * l.parts[part].panel_bytes);
+            assert_true(p.end >= p.at && (size_t)(p.end - p.at) <= most);
+            assert_true(p.end <=
+                        data + (size_t)(l.parts[part].outputs / PANEL) * l.parts[part].panel_bytes);
+        }
+        linear_release(&l);
+        for (int i = 0; i < n; i++)
+            drawn_free(&x[i]);
+    }
+}
+
 static int choose(void **state)
 {
     (void)state;
@@ -246,6 +287,7 @@ int main(void)
         cmocka_unit_test(lanes_and_company_change_nothing),
         cmocka_unit_test(plain_products_are_right),
         cmocka_unit_test(random_weights_have_their_deviation),
+        cmocka_unit_test(prefetch_stays_within_the_weights),
         cmocka_unit_test(vectors_come_in_the_order_of_rows),
     };
     return cmocka_run_group_tests_name("linear", tests, choose, NULL);
