@@ -55,7 +55,7 @@ static int read_tokens(const struct gguf *g, struct vocab *vocab, struct err *er
             rc = err_set(err, ERR_INVALID, "%s: token %zu is of type %.0f, which GGUF has not",
                          g->path, i, kind);
         else
-            rc = vocab_add(vocab, text, len, kinds[(int)kind], score, err);
+            rc = vocab_add(vocab, text, len, kind_of(kinds[(int)kind], text, len), score, err);
     }
     return rc;
 }
