@@ -45,7 +45,7 @@ without = $(filter-out $2,$(wildcard $1))
 BASE    := $(call objects,$(wildcard base/*.c))
 TEXT    := $(call objects,$(wildcard text/*.c))
 WEIGHTS := $(call objects,$(wildcard weights/*.c))
-MODEL   := $(call objects,$(call without,model/*.c model/kernels/*.c,\
+TRUNK   := $(call objects,$(call without,model/*.c model/kernels/*.c,\
              %_grad.c model/gemm% model/kernels/grad_%))
 HEADS   := $(call objects,$(call without,heads/*.c,%_grad.c))
 GRAD    := $(call objects,$(wildcard model/*_grad.c model/gemm*.c model/kernels/grad_*.c \
@@ -53,7 +53,7 @@ GRAD    := $(call objects,$(wildcard model/*_grad.c model/gemm*.c model/kernels/
 ENGINE  := $(call objects,$(wildcard engine/*.c))
 SERVER  := $(call objects,$(call without,server/*.c,server/main.c))
 TRAIN   := $(call objects,$(call without,train/*.c,train/main.c))
-SERVING := $(BASE) $(TEXT) $(WEIGHTS) $(MODEL) $(HEADS) $(ENGINE)
+SERVING := $(BASE) $(TEXT) $(WEIGHTS) $(TRUNK) $(HEADS) $(ENGINE)
 EVERY   := $(SERVING) $(GRAD) $(TRAIN) $(SERVER)
 BENCH   := $(call objects,$(wildcard tools/bench_*.c))
 CONVERT := $(call objects,$(wildcard tools/convert_*.c))
@@ -108,7 +108,7 @@ link = $(CC) $(LDFLAGS) $(filter %.o %.a,$^) -o $@
 
 $(BUILD)/headway-server: $(BUILD)/server/main.o $(SERVER) $(SERVING)
 	$(link) -lmicrohttpd $(TEXT_LIBS) -luv -lm -lpthread
-$(BUILD)/headway-train: $(BUILD)/train/main.o $(TRAIN) $(BASE) $(TEXT) $(WEIGHTS) $(MODEL) $(HEADS) $(GRAD)
+$(BUILD)/headway-train: $(BUILD)/train/main.o $(TRAIN) $(BASE) $(TEXT) $(WEIGHTS) $(TRUNK) $(HEADS) $(GRAD)
 	$(link) $(SGEMM) $(TEXT_LIBS) -lm -lpthread
 $(BUILD)/headway-bench: $(BUILD)/tools/bench.o $(BENCH) $(SERVING)
 	$(link) $(TEXT_LIBS) -lm -lpthread
@@ -126,8 +126,9 @@ $(TESTS): %: %.o $(BUILD)/every.a
 # What tests/parity/compare_tokenizers.py asks; no test by itself.
 $(BUILD)/tests/parity/tokenize_main: $(BUILD)/tests/parity/tokenize_main.o $(WEIGHTS) $(TEXT) $(BASE)
 	$(link) $(TEXT_LIBS) -lm -lpthread
-$(FUZZERS): %: %.o $(BUILD)/every.a
-	$(link) -fsanitize=fuzzer $(TEST_LIBS)
+# Parsers of files and texts are all below the model: its kernels take minutes to compile here.
+$(FUZZERS): %: %.o $(WEIGHTS) $(TEXT) $(BASE)
+	$(link) -fsanitize=fuzzer $(TEXT_LIBS) -lm
 
 # What a model says of given tokens, for a reference; no test by itself.
 $(BUILD)/tests/parity/logits_main: $(BUILD)/tests/parity/logits_main.o $(SERVING)

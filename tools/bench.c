@@ -24,7 +24,7 @@ static const char about[] = "headway-bench measures speculative decoding on a mo
                             "tree:n, lookup:n or both:n for n drafts of a tree from heads, of "
                             "look-up, of both, auto, chain:auto;\n"
                             "the default is every chain, and auto.\n\n"
-                            "With --shape it measures passes of a model of random weights "
+                            "With --passes, or with --shape on random weights, it measures passes "
                             "instead: what several rows cost\n"
                             "relative to one, and which part of the bandwidth of the memory and "
                             "of the processor's arithmetic\n"
@@ -37,7 +37,7 @@ struct options {
         *held_out, *modes;
     double temperature;
     int tokens, threads, repeat, limit, prompt, windows, vocab;
-    bool sampler;
+    bool sampler, passes;
 };
 
 struct bench {
@@ -85,7 +85,8 @@ static int run_quality(struct bench *b, json_t *json, struct err *err)
 
 static int run_shape(const struct options *o, json_t *json, struct err *err)
 {
-    struct shape_options s = {.shape = o->shape,
+    struct shape_options s = {.model = o->model,
+                              .shape = o->shape ? o->shape : "model",
                               .type = o->type,
                               .kv = o->kv,
                               .isa = o->isa,
@@ -122,7 +123,7 @@ int main(int argc, char **argv)
                             .vocab = 151936}};
     struct options *o = &b.o;
     const struct opt table[] = {
-        {"model", OPT_STRING, &o->model, 0, 0, 0, "folder of the model"},
+        {"model", OPT_STRING, &o->model, 0, 0, 0, "folder or file of the model"},
         {"prompts", OPT_STRING, &o->prompts, 0, 0, 0, "prompts, see above"},
         {"limit", OPT_INT, &o->limit, 0, 1e6, 0, "prompts of each kind that are used; 0 = all"},
         {"modes", OPT_STRING, &o->modes, 0, 0, 0, "ways to draft, see above"},
@@ -132,16 +133,17 @@ int main(int argc, char **argv)
          "text whose bits per byte to measure instead of speed"},
         {"windows", OPT_INT, &o->windows, 1, 1e6, 0, "stretches of it, a context long each"},
         {"shape", OPT_CHOICE, &o->shape, 0, 0, SHAPE_NAMES, "passes of random weights instead"},
-        {"rows", OPT_STRING, &o->rows, 0, 0, 0, "of a pass, per sequence; with --shape"},
-        {"context", OPT_STRING, &o->context, 0, 0, 0, "positions before the rows; with --shape"},
+        {"passes", OPT_FLAG, &o->passes, 0, 0, 0, "passes of the model instead of decoding"},
+        {"rows", OPT_STRING, &o->rows, 0, 0, 0, "of a pass, per sequence"},
+        {"context", OPT_STRING, &o->context, 0, 0, 0, "positions before the rows of a pass"},
         {"prompt", OPT_INT, &o->prompt, 0, CONTEXT_MAX, 0,
-         "tokens of a prompt to read, 0 = none; with --shape"},
+         "tokens of a prompt to read beside passes, 0 = none"},
         {"sampler", OPT_FLAG, &o->sampler, 0, 0, 0, "choices of tokens instead"},
         {"vocab", OPT_INT, &o->vocab, 2, 1e7, 0, "tokens to choose from; with --sampler"},
         {"batch", OPT_STRING, &o->batch, 0, 0, 0,
-         "sequences at a time (default 1, with --shape 1,4,16)"},
+         "sequences at a time (default 1, of passes 1,4,16)"},
         {"repeat", OPT_INT, &o->repeat, 0, REPEAT_MAX, 0,
-         "rounds; medians and extremes are over them; 0 = 3, with --shape 5, with "
+         "rounds; medians and extremes are over them; 0 = 3, of passes 5, with "
          "--sampler 31"},
         {"threads", OPT_INT, &o->threads, 0, TEAM_MAX, 0, "0 = all"},
         {"isa", OPT_CHOICE, &o->isa, 0, 0, "auto|generic|avx2|avx512|vnni|amx", "kernels"},
@@ -156,14 +158,14 @@ int main(int argc, char **argv)
         return 0;
     if (!rc && (o->model != NULL) + (o->shape != NULL) + o->sampler != 1)
         rc = err_set(&err, ERR_INVALID,
-                     "give either --model FOLDER, to measure speculation, or --shape, to time "
+                     "give either --model PATH, to measure speculation, or --shape, to time "
                      "passes of random weights, or --sampler, to time choices of tokens");
     if (!o->repeat)
-        o->repeat = o->shape ? 5 : o->sampler ? 31 : 3;
+        o->repeat = o->shape || o->passes ? 5 : o->sampler ? 31 : 3;
     json_t *json = json_object();
     if (!rc && o->sampler)
         rc = sampler_measure(o->vocab, o->threads, o->isa, o->repeat, &err);
-    else if (!rc && o->shape)
+    else if (!rc && (o->shape || o->passes))
         rc = run_shape(o, json, &err);
     else if (!rc && o->held_out)
         rc = run_quality(&b, json, &err);

@@ -99,7 +99,7 @@ double peak_bandwidth(struct team *team, const struct area *areas, int n)
 struct instruction {
     const char *name;
     const char *isas; /* names of the kernels that multiply with it */
-    bool quantised;   /* weights of q8 and q4, or of the other types */
+    bool quantised;   /* quantised weights, or the other types */
     void (*run)(size_t rounds);
     double operations; /* of one round */
 };
@@ -187,7 +187,7 @@ static const struct instruction instructions[] = {
 static const struct instruction *find(enum weight_type type)
 {
     const struct instruction *i = instructions;
-    while (i->name && !(i->quantised == (type == WEIGHT_Q8 || type == WEIGHT_Q4) &&
+    while (i->name && !(i->quantised == (type >= WEIGHT_Q8) &&
                         strstr(i->isas, kernels.name)))
         i++;
     return i;

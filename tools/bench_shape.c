@@ -131,10 +131,26 @@ static int positions(const struct shape_options *o)
     return most > o->prompt ? most : o->prompt;
 }
 
-static int load(struct shape_bench *b, struct err *err)
+static int load_model(struct shape_bench *b, int type, struct err *err)
 {
     const struct shape_options *o = b->o;
     struct config config = {0};
+    b->type = type == WEIGHT_STORED ? "stored" : weight_type_name((enum weight_type)type);
+    if (o->model)
+        return model_open(&b->model, o->model, type, positions(o), &b->team, err);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        if (!strcmp(o->shape, shapes[i].name))
+            config = shapes[i].config;
+    type = type == WEIGHT_STORED ? WEIGHT_Q8 : type;
+    b->type = weight_type_name((enum weight_type)type);
+    int rc = config_check(&config, err);
+    return rc ? rc : model_random(&b->model, &config, (enum weight_type)type, positions(o), 1, err);
+}
+
+static int load(struct shape_bench *b, struct err *err)
+{
+    const struct shape_options *o = b->o;
+    const struct config *config = &b->model.config;
     int type, rc = kernels_init(o->isa, err);
     if (!rc)
         rc = weight_type_parse(o->type, &type, err);
@@ -142,18 +158,11 @@ static int load(struct shape_bench *b, struct err *err)
         rc = kv_type_parse(o->kv, &b->kv_type, err);
     if (rc)
         return rc;
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        if (!strcmp(o->shape, shapes[i].name))
-            config = shapes[i].config;
-    type = type == WEIGHT_STORED ? WEIGHT_Q8 : type;
-    b->type = weight_type_name((enum weight_type)type);
-    if ((rc = config_check(&config, err)) ||
-        (rc = model_random(&b->model, &config, (enum weight_type)type, positions(o), 1, err)) ||
-        (rc = list_weights(b, err)) || (rc = team_init(&b->team, o->threads, err)) ||
+    if ((rc = team_init(&b->team, o->threads, err)) || (rc = load_model(b, type, err)) ||
+        (rc = list_weights(b, err)) ||
         (rc = team_reserve(&b->team, model_lane_bytes(&b->model), err)))
         return rc;
-    b->head = head_type(config.kind);
-    b->kv_bytes = kv_position_bytes(&config, b->model.n_blocks, b->kv_type);
+    b->kv_bytes = kv_position_bytes(config, b->model.n_blocks, b->kv_type);
     take(b);
     if ((rc = arena_init(&b->arena, err)))
         return rc;

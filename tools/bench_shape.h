@@ -1,4 +1,4 @@
-/* Times passes of a model of random weights: how much more a pass over several rows costs than one
+/* Times passes of a model, its own or random weights: how much more a pass over several rows costs than one
  * over a single row, and how near it comes to what memory and processor give (bench_peak.h). A pass
  * is what the engine does to verify: trunk, next-token head, and logits for all rows. For bench.c.
  */
@@ -13,8 +13,9 @@
 #define SHAPE_ROWS_MOST 256 /* of a pass: cells with more are skipped; a prompt's chunk */
 
 struct shape_options {
+    const char *model;   /* whose passes are timed, or NULL for random weights: */
     const char *shape;   /* one of SHAPE_NAMES */
-    const char *type;    /* of the weights; "stored" is q8 */
+    const char *type;    /* of the weights; "stored" is q8 for random ones */
     const char *kv;      /* type of keys and values, as kv_type_parse */
     const char *isa;     /* as kernels_init */
     int threads;         /* 0 = all */

@@ -14,6 +14,22 @@ int gguf_get_token(const struct gguf *g, const char *key, int *token, struct err
     return rc;
 }
 
+/* Some files list the marks between messages as user-defined, which would make them marks in
+ * anyone's text: what looks like one is control. */
+static enum token_kind kind_of(enum token_kind kind, const char *text, size_t len)
+{
+    static const char *const marks[] = {"</s>",   "<s>",     "<start_of_turn>", "<end_of_turn>",
+                                        "[INST]", "[/INST]", "<eos>",           "<bos>"};
+    if (kind != TOKEN_ADDED)
+        return kind;
+    if (len > 4 && !memcmp(text, "<|", 2) && !memcmp(text + len - 2, "|>", 2))
+        return TOKEN_CONTROL;
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
+        if (strlen(marks[i]) == len && !memcmp(marks[i], text, len))
+            return TOKEN_CONTROL;
+    return kind;
+}
+
 static int read_tokens(const struct gguf *g, struct vocab *vocab, struct err *err)
 {
     /* llama.cpp's numbers, from 0: undefined, normal, unknown, control, user-defined, unused, byte

@@ -18,7 +18,8 @@ try:
 except ImportError:
     openai = None
 
-SMOLLM2 = sorted(pathlib.Path("~/.cache/headway-models").expanduser().glob("smollm2*.gguf"))
+MODELS = pathlib.Path(os.environ.get("HEADWAY_MODELS", "~/.cache/headway-models")).expanduser()
+SMOLLM2 = sorted(MODELS.glob("smollm2*.gguf"))
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 # A text by which a model of random weights is not soon at its end.
 LONG = {"max_tokens": 40, "ignore_eos": True}
@@ -404,7 +405,7 @@ class Servers(Tiny):
                          messages=[{"role": "user", "content": "x"}])
 
 
-@unittest.skipUnless(SMOLLM2, "SmolLM2 is not in ~/.cache/headway-models")
+@unittest.skipUnless(SMOLLM2, f"SmolLM2 is not in {MODELS}: tools/fetch_model.py smollm2")
 class SmolLM2(unittest.TestCase):
     """A public model that has learnt its template."""
 

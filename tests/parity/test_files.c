@@ -166,7 +166,8 @@ static void check_folder(const char *name)
         }
     }
     worst /= largest(must, heads * (size_t)n * vocab);
-    print_message("%s: %zu heads, largest difference over largest logit %.1e\n", name, heads, worst);
+    print_message("%s: %zu heads, largest difference over largest logit %.1e\n", name, heads,
+                  worst);
     assert_true(worst < 5e-6);
     free(must);
     reader_release(&r);
@@ -175,8 +176,9 @@ static void check_folder(const char *name)
 
 static void logits_are_those_of_the_reference(void **state)
 {
-    static const char *const names[] = {"llama",     "llama-tied", "mistral",     "qwen2",  "qwen3",
-                                        "mtp-llama", "meta",       "meta-single", "meta-f32"};
+    static const char *const names[] = {"llama", "llama-tied",  "mistral",
+                                        "qwen2", "qwen3",       "mtp-llama",
+                                        "meta",  "meta-single", "meta-f32"};
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         check_folder(names[i]);
