@@ -68,6 +68,11 @@ int model_over(struct model *m, const struct config *config, float *values, floa
                struct err *err)
 {
     int rc = allocate(m, config, err);
+    if (!rc && (config->qkv_bias || config->qk_norm || config->rope_factors || config->head_norms ||
+                config->next_is_trunk))
+        rc = err_set(err, ERR_INVALID,
+                     "a model with biases, norms of its queries, factors of its rotation, norms of "
+                     "its heads, or without a next-token head cannot be trained yet");
     if (!rc)
         rc = rope_init(m, config->context, NULL, err);
     if (rc) {

@@ -215,12 +215,33 @@ static void a_model_lies_over_the_list(void **state)
     }
 }
 
+/* Gradients know nothing of these. */
+static void what_is_served_only_is_not_trained(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 5; i++) {
+        struct config c = random_config(3);
+        struct model m;
+        struct err err;
+        float none;
+        *(i == 0   ? &c.qkv_bias
+          : i == 1 ? &c.qk_norm
+          : i == 2 ? &c.rope_factors
+          : i == 3 ? &c.head_norms
+                   : &c.next_is_trunk) = true;
+        assert_int_equal(model_over(&m, &c, &none, &none, &err), ERR_INVALID);
+        assert_says(err, "cannot be trained");
+        assert_null(m.blocks);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lists_are_sound),
         cmocka_unit_test(the_largest_names_fit),
         cmocka_unit_test(a_model_lies_over_the_list),
+        cmocka_unit_test(what_is_served_only_is_not_trained),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
