@@ -69,10 +69,11 @@ static void strings(struct gguf_maker *m, const char *key, const char *const *te
 
 static void tokens(struct gguf_maker *m, const struct change *c)
 {
-    static const char *const texts[TOKENS] = {"a",  "b",  "c",     "ab",     "\xc4\xa0",
-                                              "bc", "ca", "<end>", "<turn>", "<odd>"};
+    static const char *const texts[TOKENS] = {"a",  "b",  "c",     "ab",       "\xc4\xa0",
+                                              "bc", "ca", "<end>", "<|turn|>", "<odd>"};
     static const char *const merges[] = {"a b", "b c", "c a"};
-    static const int32_t types[TOKENS] = {1, 1, 1, 1, 1, 1, 1, 3, 3, 4};
+    /* A mark between messages is control, though some files call it user-defined. */
+    static const int32_t types[TOKENS] = {1, 1, 1, 1, 1, 1, 1, 3, 4, 4};
     if (wanted(c, "tokenizer.ggml.model"))
         maker_string(m, "tokenizer.ggml.model", "gpt2");
     if (wanted(c, "tokenizer.ggml.pre"))
