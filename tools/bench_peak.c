@@ -187,8 +187,7 @@ static const struct instruction instructions[] = {
 static const struct instruction *find(enum weight_type type)
 {
     const struct instruction *i = instructions;
-    while (i->name && !(i->quantised == (type >= WEIGHT_Q8) &&
-                        strstr(i->isas, kernels.name)))
+    while (i->name && !(i->quantised == (type >= WEIGHT_Q8) && strstr(i->isas, kernels.name)))
         i++;
     return i;
 }

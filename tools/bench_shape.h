@@ -1,6 +1,7 @@
-/* Times passes of a model, its own or random weights: how much more a pass over several rows costs than one
- * over a single row, and how near it comes to what memory and processor give (bench_peak.h). A pass
- * is what the engine does to verify: trunk, next-token head, and logits for all rows. For bench.c.
+/* Times passes of a model, its own or random weights: how much more a pass over several rows costs
+ * than one over a single row, and how near it comes to what memory and processor give
+ * (bench_peak.h). A pass is what the engine does to verify: trunk, next-token head, and logits for
+ * all rows. For bench.c.
  */
 #ifndef TOOLS_BENCH_SHAPE_H
 #define TOOLS_BENCH_SHAPE_H

@@ -69,8 +69,8 @@ class Convert(unittest.TestCase):
 
     def test_options(self):
         out = self.folder / "out"
-        self.refused([CONVERT, MODEL, out], "--type")
-        self.refused([CONVERT, MODEL, "--type", "q8"], "two folders")
+        self.refused([CONVERT, MODEL, "--type", "q8"], "a model and the folder")
+        self.refused([CONVERT, MODEL], "a model and the folder")
         self.refused([CONVERT, MODEL, MODEL, "--type", "q8"], "same folder")
         self.refused([CONVERT, MODEL, out, "--type", "q5"], "--type", "q5")
         self.refused([CONVERT, self.folder / "none", out, "--type", "q8"], "none")
