@@ -23,8 +23,9 @@ V16_INLINE v64u group_codes(const enum weight_type type, const uint8_t *group, i
 }
 
 /* Memory answers late: lines are asked for this many bytes before they are needed, one with each
- * step of the arithmetic, so that it never has to answer many at once. */
-#define PREFETCH_DISTANCE 2240
+ * step of the arithmetic, so that it never has to answer many at once. One panel alone passes by
+ * faster than several. */
+#define PREFETCH_DISTANCE(P) ((P) == 1 ? 6720 : 2240)
 
 /* dot += products of vectors first..last-1 (of 8) of one group with codes of R rows from `row` on.
  * ahead: whether to ask for the group's lines further on. */
@@ -41,7 +42,7 @@ V16_INLINE void group_dots(const enum weight_type type, const struct quant_pair 
         for (int p = 0; p < P; p++) {
             const uint8_t *at = group + (size_t)p * panel_bytes;
             if (ahead && j < lines)
-                v16_prefetch(at + PREFETCH_DISTANCE + j * 64);
+                v16_prefetch(at + PREFETCH_DISTANCE(P) + j * 64);
             w[p] = group_codes(type, at, v % 4, v / 4);
         }
         for (int r = 0; r < R; r++) {
@@ -162,7 +163,7 @@ V16_INLINE void unit_prefetch(const enum weight_type type, const uint8_t *unit, 
     const size_t codes = (quant_is_block(type) ? 8 : 2) * quant_group_bytes(type);
     for (int p = 0; p < P; p++)
         for (size_t at = codes; at < quant_unit_bytes(type); at += 64)
-            v16_prefetch(unit + (size_t)p * panel_bytes + at + PREFETCH_DISTANCE);
+            v16_prefetch(unit + (size_t)p * panel_bytes + at + PREFETCH_DISTANCE(P));
 }
 
 /* ---- tiles ---- */
@@ -284,7 +285,8 @@ typedef void quant_tile_fn(const struct quant_pair *x, int pairs, const uint8_t 
     }
 #endif
 
-/* QUANT_PANELS panels at a time, or one; they stay in the cache while all rows pass over them. */
+/* QUANT_PANELS panels at a time, or one; they stay in the cache while all rows pass over them. A
+ * single row reads memory and little else: one stream of it is faster than several. */
 #define LINEAR_QUANT(name, type)                                                                   \
     QUANT_TILES(1, name, type)                                                                     \
     QUANT_TILES(2, name, type)                                                                     \
@@ -301,7 +303,7 @@ typedef void quant_tile_fn(const struct quant_pair *x, int pairs, const uint8_t 
     {                                                                                              \
         size_t panel_bytes = quant_panel_bytes(type, pairs * 2 * GROUP);                           \
         for (int p = first, n; p < last; p += n) {                                                 \
-            n = last - p < QUANT_PANELS ? 1 : QUANT_PANELS;                                        \
+            n = rows == 1 || last - p < QUANT_PANELS ? 1 : QUANT_PANELS;                           \
             const uint8_t *panel = (const uint8_t *)w + (size_t)p * panel_bytes;                   \
             for (int r = 0; r < rows; r += QUANT_BLOCK) {                                          \
                 size_t at = (size_t)r * y_stride + (size_t)p * PANEL;                              \
