@@ -181,10 +181,13 @@ static void announce(const struct app *app, const char *host, int port)
 {
     const struct engine_info *info = app->info;
     const char *left = strchr(host, ':') ? "[" : "", *right = *left ? "]" : "";
-    printf("headway %s: model %s, %s, %d prediction heads, %.1f M parameters, %s kernels, "
-           "%d threads, http://%s%s%s:%d\n",
-           HEADWAY_VERSION, app->model.id, info->kind, info->n_predict,
-           (double)info->parameters / 1e6, info->isa, info->threads, left, host, right, port);
+    char heads[64] = "no heads that draft";
+    if (info->n_predict > 1)
+        snprintf(heads, sizeof heads, "%s, %d prediction heads", info->kind, info->n_predict);
+    printf("headway %s: model %s, %s, %.1f M parameters, %s kernels, %d threads, "
+           "http://%s%s%s:%d\n",
+           HEADWAY_VERSION, app->model.id, heads, (double)info->parameters / 1e6, info->isa,
+           info->threads, left, host, right, port);
     printf("curl http://%s%s%s:%d/v1/%s -H 'Content-Type: application/json' -d '{%s}'\n", left,
            host, right, port, app->model.template ? "chat/completions" : "completions",
            app->model.template
