@@ -160,7 +160,9 @@ LONG  := $(filter %/test_exact %/test_model_grad %/test_parity tests/e2e/test_se
 ALONE := tests/e2e/test_bench.sh tests/e2e/test_soak.sh
 
 build-tests: $(TESTS)
+# Some tests also use a real model, if it can be had.
 test: all build-tests | $(DEPS)
+	@tools/fetch_model.py smollm2 >/dev/null || true
 	@BUILD=$(BUILD) TEST_TIMEOUT=$(TEST_TIMEOUT) RUNNER="$(RUNNER)" tests/run.sh \
 	    $(LONG) $(filter-out $(LONG) $(ALONE),$(TESTS) $(SCRIPTS)) alone $(ALONE)
 
@@ -176,7 +178,7 @@ fuzz: $(FUZZERS)
 PACKAGES := gcc libc6-dev libmicrohttpd-dev libjansson-dev libuv1-dev libpcre2-dev \
             libutf8proc-dev libcmocka-dev \
             $(if $(findstring dnnl,$(SGEMM)),libdnnl-dev,libopenblas-dev) python3 curl \
-            clang-format $(if $(filter smollm2 qwen-%,$(MODEL)),python3-pip) \
+            clang-format $(if $(filter test deps,$(MAKECMDGOALS))$(filter smollm2 qwen-%,$(MODEL)),python3-pip) \
             $(if $(findstring clang,$(CC)),clang libclang-rt-dev)
 deps: $(BUILD)/deps.stamp
 $(BUILD)/deps.stamp:
