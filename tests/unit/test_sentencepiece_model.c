@@ -43,9 +43,7 @@ static void put_piece(struct buf *b, const char *text, float score, unsigned typ
 /* Llama 2's shape, small: <unk>, <s>, </s>, 256 bytes, then pieces. */
 static struct buf model(unsigned kind, bool squeeze)
 {
-    static const char *const pieces[] = {"\xe2\x96\x81", "a", "b", "ab",
-                                         "\xe2\x96\x81"
-                                         "ab"};
+    static const char *const pieces[] = {"\342\226\201", "a", "b", "ab", "\342\226\201ab"};
     struct buf b = {0}, trainer = {0}, normalizer = {0};
     char byte[8];
     put_piece(&b, "<unk>", 0, 2);
