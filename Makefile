@@ -30,7 +30,7 @@ BUILD := build$(if $(filter fuzz,$(MAKECMDGOALS)),-fuzz,$(variant))
 PORT ?= 8080
 MODEL ?= demo
 FUZZ_SECONDS ?= 30
-TEST_TIMEOUT ?= $(if $(SAN),1200,600)
+TEST_TIMEOUT ?= $(if $(SAN),1800,600)
 
 CFLAGS := -std=c11 -D_GNU_SOURCE -g -Wall -Wextra -I. -MMD -MP -fno-math-errno -ffp-contract=off \
           $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all,-O3) \
