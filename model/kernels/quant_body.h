@@ -6,50 +6,154 @@
 #include "model/kernels/kernels.h"
 #include "model/kernels/v16.h"
 
-/* Vector j + 4h of a group: inputs 4 (j + 4h) .. + 3 of 16 channels. */
-V16_INLINE v64u group_codes(const enum weight_type type, const uint8_t *group, int j, int h)
+/* Bits of a code in memory. */
+V16_INLINE int code_bits(const enum weight_type type)
 {
-    const uint8_t *high = group + GROUP * PANEL / 2;
-    switch (quant_group_bytes(type) * 8 / (GROUP * PANEL)) {
-    case 8:
-        return v64u_load(group + 64 * (j + 4 * h));
-    case 5:
-        return v64u_load_5(group + 64 * j, h, high + 8 * (j + 4 * h));
-    case 6:
-        return v64u_load_6(group + 64 * j, h, high + 64 * h, 2 * j);
-    default:
-        return v64u_load_nibbles(group + 64 * j, h);
-    }
+    return (int)quant_group_bytes(type) * 8 / (GROUP * PANEL);
 }
+
+/* Vector j + 4h of a group: inputs 4 (j + 4h) .. + 3 of 16 channels. */
+#define GROUP_CODES(v64, type, group, j, h)                                                        \
+    const uint8_t *low = (group) + 64 * (j), *high = (group) + GROUP * PANEL / 2;                  \
+    return code_bits(type) == 5   ? v64##_load_5(low, h, high + 8 * ((j) + 4 * (h)))               \
+           : code_bits(type) == 6 ? v64##_load_6(low, h, high + 64 * (h), 2 * (j))                 \
+                                  : v64##_load_nibbles(low, h);
 
 /* Memory answers late: lines are asked for this many bytes before they are needed, one with each
  * step of the arithmetic, so that it never has to answer many at once. One panel alone passes by
  * faster than several. */
 #define PREFETCH_DISTANCE(P) ((P) == 1 ? 6720 : 2240)
 
-/* dot += products of vectors first..last-1 (of 8) of one group with codes of R rows from `row` on.
- * ahead: whether to ask for the group's lines further on. */
-V16_INLINE void group_dots(const enum weight_type type, const struct quant_pair *x, int row, int i,
-                           const uint8_t *group, size_t panel_bytes, v16i *dot, const int R,
-                           const int P, const int first, const int last, const bool ahead)
+/* Which vector a step takes: low and high halves of the same bytes follow each other. */
+V16_INLINE int vector_of(int step, const int steps)
 {
-    const int lines = (int)quant_group_bytes(type) / 64;
+    return steps == 8 ? step / 2 + step % 2 * 4 : step;
+}
+
+/* With each step of a group one of its lines further on. */
+V16_INLINE void group_prefetch(const enum weight_type type, const uint8_t *group, int step,
+                               const int P, const bool ahead)
+{
+    if (ahead && step < (int)quant_group_bytes(type) / 64)
+        v16_prefetch(group + PREFETCH_DISTANCE(P) + step * 64);
+}
+
+/* The whole-number scales, or minima, of two groups: 16 pairs of 16 bits. */
+V16_INLINE v16i load_subs(const uint8_t *subs, int two)
+{
+    return v16i_load_pairs_i8((const int8_t *)subs + two * 2 * PANEL);
+}
+
+/* What all functions for one group work on: its codes (of the first panel), the rows' codes, and
+ * which of the group's 8 vectors. */
+struct group_work {
+    const struct quant_pair *x;
+    int row, i;           /* first row; half of the pair */
+    const uint8_t *codes; /* weights */
+    size_t panel_bytes;
+    const uint8_t *subs; /* of a block: scales of its groups, of which `sub` counts here; or NULL */
+    int sub;
+    bool ahead; /* ask for the group's lines further on */
+};
+
+#if V16_NARROW
+V16_INLINE v64n narrow_codes(const enum weight_type type, const uint8_t *group, int j,
+                             int h){GROUP_CODES(v64n, type, group, j, h)}
+
+/* group_dots for codes of at most 6 bits. In 16 bits there is room for the pairs of products of
+ * 2^15 / (2 * 127 * largest code) steps. */
+V16_INLINE void narrow_dots(const enum weight_type type, const struct group_work *g, v16i *total,
+                            const int R, const int P, const int first, const int last)
+{
+    const int room = code_bits(type) == 4 ? 8 : code_bits(type) == 5 ? 4 : 2;
+    const int run = room < last - first ? room : last - first;
+    v16i times[QUANT_PANELS];
+    for (int p = 0; p < P; p++)
+        times[p] =
+            g->subs ? v16i_pair_twice(load_subs(g->subs + (size_t)p * g->panel_bytes, g->sub / 2),
+                                      g->sub % 2)
+                    : v16i_set(0x10001);
+#pragma GCC unroll 4
+    for (int begin = first; begin < last; begin += run) {
+        v16n part[QUANT_ROWS_AT_ONCE * QUANT_PANELS];
+        for (int d = 0; d < R * P; d++)
+            part[d] = v16i_set(0);
 #pragma GCC unroll 8
-    for (int j = first; j < last; j++) {
+        for (int s = 0; s < run; s++) {
+            const int step = begin + s, v = vector_of(step, last - first);
+            v64n w[QUANT_PANELS];
+            for (int p = 0; p < P; p++) {
+                const uint8_t *at = g->codes + (size_t)p * g->panel_bytes;
+                group_prefetch(type, at, step, P, g->ahead);
+                w[p] = narrow_codes(type, at, v % 4, v / 4);
+            }
+            for (int r = 0; r < R; r++)
+                for (int p = 0; p < P; p++)
+                    part[r * P + p] = v16n_dot(part[r * P + p], w[p],
+                                               g->x->codes[g->row + r] + g->i * GROUP + 4 * v);
+        }
+        for (int r = 0; r < R; r++)
+            for (int p = 0; p < P; p++)
+                total[r * P + p] = v16n_madd(total[r * P + p], part[r * P + p], times[p]);
+    }
+}
+#endif
+
+V16_INLINE v64u wide_codes(const enum weight_type type, const uint8_t *group, int j, int h)
+{
+#if !V16_NARROW
+    if (code_bits(type) < 8) {
+        GROUP_CODES(v64u, type, group, j, h)
+    }
+#endif
+    (void)type;
+    return v64u_load(group + 64 * (j + 4 * h));
+}
+
+/* dot += products of vectors first..last-1 (of 8) of one group with codes of R rows. */
+V16_INLINE void wide_dots(const enum weight_type type, const struct group_work *g, v16i *dot,
+                          const int R, const int P, const int first, const int last)
+{
+#pragma GCC unroll 8
+    for (int step = first; step < last; step++) {
         v64u w[QUANT_PANELS];
-        /* Low and high halves of the same bytes follow each other. */
-        const int v = last - first == 8 ? j / 2 + j % 2 * 4 : j;
+        const int v = vector_of(step, last - first);
         for (int p = 0; p < P; p++) {
-            const uint8_t *at = group + (size_t)p * panel_bytes;
-            if (ahead && j < lines)
-                v16_prefetch(at + PREFETCH_DISTANCE(P) + j * 64);
-            w[p] = group_codes(type, at, v % 4, v / 4);
+            const uint8_t *at = g->codes + (size_t)p * g->panel_bytes;
+            group_prefetch(type, at, step, P, g->ahead);
+            w[p] = wide_codes(type, at, v % 4, v / 4);
         }
         for (int r = 0; r < R; r++) {
-            v4s four = v4s_load(x->codes[row + r] + i * GROUP + 4 * v);
+            v4s four = v4s_load(g->x->codes[g->row + r] + g->i * GROUP + 4 * v);
             for (int p = 0; p < P; p++)
                 dot[r * P + p] = v16i_dot(dot[r * P + p], w[p], four);
         }
+    }
+}
+
+/* total += the same products, of a block times the scale of their sub-group. */
+V16_INLINE void group_dots(const enum weight_type type, const struct group_work *g, v16i *total,
+                           const int R, const int P, const int first, const int last)
+{
+#if V16_NARROW
+    if (code_bits(type) < 8) {
+        narrow_dots(type, g, total, R, P, first, last);
+        return;
+    }
+#endif
+    if (!g->subs) {
+        wide_dots(type, g, total, R, P, first, last);
+        return;
+    }
+    v16i dot[QUANT_ROWS_AT_ONCE * QUANT_PANELS];
+    for (int d = 0; d < R * P; d++)
+        dot[d] = v16i_set(0);
+    wide_dots(type, g, dot, R, P, first, last);
+    for (int p = 0; p < P; p++) {
+        v16i two = load_subs(g->subs + (size_t)p * g->panel_bytes, g->sub / 2);
+        v16i scale = g->sub % 2 ? v16i_pair_second(two) : v16i_pair_first(two);
+        for (int r = 0; r < R; r++)
+            total[r * P + p] = v16i_add(total[r * P + p], v16i_mul(dot[r * P + p], scale));
     }
 }
 
@@ -66,8 +170,9 @@ V16_INLINE void group_add(const enum weight_type type, const struct quant_pair *
     for (int r = 0; r < R; r++)
         for (int p = 0; p < P; p++)
             dot[r * P + p] = v16i_set(quant_has_minimum(type) ? 0 : x->of[row + r].offset[i]);
-    group_dots(type, x, row, i, pair + (size_t)i * group_bytes, panel_bytes, dot, R, P, 0, 8,
-               ahead);
+    const struct group_work g = {x,           row,  i, pair + (size_t)i * group_bytes,
+                                 panel_bytes, NULL, 0, ahead};
+    group_dots(type, &g, dot, R, P, 0, 8);
     for (int p = 0; p < P; p++) {
         v16 channel = v16_load_f16((const uint16_t *)(scales + (size_t)p * panel_bytes));
         for (int r = 0; r < R; r++) {
@@ -85,12 +190,6 @@ V16_INLINE void group_add(const enum weight_type type, const struct quant_pair *
 
 /* ---- blocks ---- */
 
-/* The whole-number scales, or minima, of two groups: 16 pairs of 16 bits. */
-V16_INLINE v16i load_subs(const uint8_t *subs, int two)
-{
-    return v16i_load_pairs_i8((const int8_t *)subs + two * 2 * PANEL);
-}
-
 /* Group i of pair `pair` of a block: total += dot * s, for each of its sub-groups. */
 V16_INLINE void block_group(const enum weight_type type, const struct quant_pair *x, int row,
                             int pair, int i, const uint8_t *block, size_t panel_bytes, v16i *total,
@@ -101,18 +200,10 @@ V16_INLINE void block_group(const enum weight_type type, const struct quant_pair
     const uint8_t *scales = block + 8 * group_bytes;
 #pragma GCC unroll 2
     for (int s = 0; s < subs; s++) {
-        v16i dot[QUANT_ROWS_AT_ONCE * QUANT_PANELS];
-        for (int d = 0; d < R * P; d++)
-            dot[d] = v16i_set(0);
-        group_dots(type, x + pair, row, i, block + (size_t)group * group_bytes, panel_bytes, dot, R,
-                   P, s * 8 / subs, (s + 1) * 8 / subs, ahead);
-        int sub = group * subs + s;
-        for (int p = 0; p < P; p++) {
-            v16i two = load_subs(scales + (size_t)p * panel_bytes, sub / 2);
-            v16i scale = sub % 2 ? v16i_pair_second(two) : v16i_pair_first(two);
-            for (int r = 0; r < R; r++)
-                total[r * P + p] = v16i_add(total[r * P + p], v16i_mul(dot[r * P + p], scale));
-        }
+        const struct group_work g = {
+            x + pair,         row,  i, block + (size_t)group * group_bytes, panel_bytes, scales,
+            group * subs + s, ahead};
+        group_dots(type, &g, total, R, P, s * 8 / subs, (s + 1) * 8 / subs);
     }
 }
 

@@ -26,6 +26,15 @@
  *   v64u_load_nibbles   the low (0) or the high halves (1) of 64 bytes
  *   v64u_load_5(p, h, bits)      the same, and above each the bit of its index
  *   v64u_load_6(p, h, q, s)      the same, and above each bits s and s + 1 of its byte at q
+ *
+ * Where V16_NARROW is 1 these three are v64n_load_*, for codes of at most six bits, whose products
+ * with four signed bytes are quicker to add up in 16 bits:
+ *
+ *   v16n_dot(s, w, x)   lane i: a pair of 16 bits: s plus w[4 i] x[0] + w[4 i + 1] x[1], and plus
+ *                       w[4 i + 2] x[2] + w[4 i + 3] x[3]; nothing may overflow
+ *   v16n_madd(s, n, m)  lane i: s + both of n's pair, each times that of the pair m
+ *   v16i_pair_twice(x, k)        the first (0) or the second (1) of each pair, twice
+ *
  *   v16i_dot(s, w, x)   lane i: s + the sum over j of w[4 i + j] x[j]
  *   v16_prefetch           a hint that the cache line at p will be read; v16_prefetch_far: not so
  * soon */
@@ -33,6 +42,10 @@
 #define MODEL_KERNELS_V16_H
 
 #include "model/kernels/kernels.h"
+
+#ifndef V16_NARROW
+#define V16_NARROW 0
+#endif
 
 /* Asks for the next few lines of what is to come. */
 V16_INLINE void prefetch_lines(struct prefetch *prefetch, int lines)

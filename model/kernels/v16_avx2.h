@@ -284,11 +284,6 @@ V16_INLINE __m256i v32_nibbles(const uint8_t *p, int high)
     return _mm256_and_si256(high ? _mm256_srli_epi16(bytes, 4) : bytes, _mm256_set1_epi8(15));
 }
 
-V16_INLINE v64u v64u_load_nibbles(const uint8_t *p, int high)
-{
-    return v64u_split(v32_nibbles(p, high), v32_nibbles(p + 32, high));
-}
-
 /* 16 in each of 32 bytes whose bit is set. */
 V16_INLINE __m256i v32_fifth(const uint8_t *bits)
 {
@@ -302,12 +297,6 @@ V16_INLINE __m256i v32_fifth(const uint8_t *bits)
     return _mm256_and_si256(set, _mm256_set1_epi8(16));
 }
 
-V16_INLINE v64u v64u_load_5(const uint8_t *p, int high, const uint8_t *bits)
-{
-    return v64u_split(_mm256_or_si256(v32_nibbles(p, high), v32_fifth(bits)),
-                      _mm256_or_si256(v32_nibbles(p + 32, high), v32_fifth(bits + 4)));
-}
-
 V16_INLINE __m256i v32_upper_two(const uint8_t *q, int shift)
 {
     __m256i two = _mm256_loadu_si256((const __m256i *)q);
@@ -315,10 +304,57 @@ V16_INLINE __m256i v32_upper_two(const uint8_t *q, int shift)
     return _mm256_and_si256(two, _mm256_set1_epi8(48));
 }
 
-V16_INLINE v64u v64u_load_6(const uint8_t *p, int high, const uint8_t *q, int shift)
+#define V16_NARROW 1
+
+typedef struct {
+    __m256i a, b;
+} v64n;
+
+V16_INLINE v64n v64n_load_nibbles(const uint8_t *p, int high)
 {
-    return v64u_split(_mm256_or_si256(v32_nibbles(p, high), v32_upper_two(q, shift)),
-                      _mm256_or_si256(v32_nibbles(p + 32, high), v32_upper_two(q + 32, shift)));
+    return (v64n){v32_nibbles(p, high), v32_nibbles(p + 32, high)};
+}
+
+V16_INLINE v64n v64n_load_5(const uint8_t *p, int high, const uint8_t *bits)
+{
+    return (v64n){_mm256_or_si256(v32_nibbles(p, high), v32_fifth(bits)),
+                  _mm256_or_si256(v32_nibbles(p + 32, high), v32_fifth(bits + 4))};
+}
+
+V16_INLINE v64n v64n_load_6(const uint8_t *p, int high, const uint8_t *q, int shift)
+{
+    return (v64n){_mm256_or_si256(v32_nibbles(p, high), v32_upper_two(q, shift)),
+                  _mm256_or_si256(v32_nibbles(p + 32, high), v32_upper_two(q + 32, shift))};
+}
+
+typedef v16i v16n;
+
+V16_INLINE v16n v16n_dot(v16n sum, v64n w, const int8_t *x)
+{
+    int32_t four;
+    __builtin_memcpy(&four, x, sizeof four);
+    __m256i bytes = _mm256_set1_epi32(four);
+    return (v16n){_mm256_add_epi16(sum.a, _mm256_maddubs_epi16(w.a, bytes)),
+                  _mm256_add_epi16(sum.b, _mm256_maddubs_epi16(w.b, bytes))};
+}
+
+V16_INLINE v16i v16n_madd(v16i sum, v16n x, v16i pairs)
+{
+    return (v16i){_mm256_add_epi32(sum.a, _mm256_madd_epi16(x.a, pairs.a)),
+                  _mm256_add_epi32(sum.b, _mm256_madd_epi16(x.b, pairs.b))};
+}
+
+V16_INLINE __m256i v8i_twice(__m256i x, int second)
+{
+    return second ? _mm256_or_si256(_mm256_srli_epi32(x, 16),
+                                    _mm256_slli_epi32(_mm256_srli_epi32(x, 16), 16))
+                  : _mm256_or_si256(_mm256_slli_epi32(x, 16),
+                                    _mm256_srli_epi32(_mm256_slli_epi32(x, 16), 16));
+}
+
+V16_INLINE v16i v16i_pair_twice(v16i x, int second)
+{
+    return (v16i){v8i_twice(x.a, second), v8i_twice(x.b, second)};
 }
 
 typedef struct {

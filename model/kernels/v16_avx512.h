@@ -312,19 +312,43 @@ V16_INLINE v64u v64u_load(const uint8_t *p)
     return v64u_split(_mm512_loadu_si512(p));
 }
 
-V16_INLINE v64u v64u_load_nibbles(const uint8_t *p, int high)
+#define V16_NARROW 1
+
+typedef __m512i v64n;
+
+V16_INLINE v64n v64n_load_nibbles(const uint8_t *p, int high)
 {
-    return v64u_split(v64_nibbles(p, high));
+    return v64_nibbles(p, high);
 }
 
-V16_INLINE v64u v64u_load_5(const uint8_t *p, int high, const uint8_t *bits)
+V16_INLINE v64n v64n_load_5(const uint8_t *p, int high, const uint8_t *bits)
 {
-    return v64u_split(v64_codes_5(p, high, bits));
+    return v64_codes_5(p, high, bits);
 }
 
-V16_INLINE v64u v64u_load_6(const uint8_t *p, int high, const uint8_t *q, int shift)
+V16_INLINE v64n v64n_load_6(const uint8_t *p, int high, const uint8_t *q, int shift)
 {
-    return v64u_split(v64_codes_6(p, high, q, shift));
+    return v64_codes_6(p, high, q, shift);
+}
+
+typedef v16i v16n;
+
+V16_INLINE v16n v16n_dot(v16n sum, v64n w, const int8_t *x)
+{
+    int32_t four;
+    __builtin_memcpy(&four, x, sizeof four);
+    return _mm512_add_epi16(sum, _mm512_maddubs_epi16(w, _mm512_set1_epi32(four)));
+}
+
+V16_INLINE v16i v16n_madd(v16i sum, v16n x, v16i pairs)
+{
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(x, pairs));
+}
+
+V16_INLINE v16i v16i_pair_twice(v16i x, int second)
+{
+    return second ? _mm512_mask_blend_epi16(0x55555555, x, _mm512_srli_epi32(x, 16))
+                  : _mm512_mask_blend_epi16(0xaaaaaaaa, x, _mm512_slli_epi32(x, 16));
 }
 
 typedef struct {
