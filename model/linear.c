@@ -33,7 +33,8 @@ static bool quantised(enum weight_type type)
 
 /* ---- a lane's scratch: quantised rows, then rows of one unit of linear_swiglu ---- */
 
-#define UNIT_PANELS 4 /* of the gate, and as many of what it lets through: the kernels' tiles */
+/* Of the gate, and as many of what it lets through: whole tiles of all kernels. */
+#define UNIT_PANELS 8
 #define UNIT_WIDTH (UNIT_PANELS * PANEL)
 #define UNIT_STRIDE (2 * UNIT_WIDTH)
 #define GROUP_PANELS (GROUP / PANEL)

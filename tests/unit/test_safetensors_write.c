@@ -138,7 +138,8 @@ static void bf16_is_rounded_to_nearest_even(void **state)
     memcpy(bits, special, sizeof special);
     for (size_t i = 1000; i < 2000; i++)
         bits[i] = (bits[i] & 0xffff0000) | 0x8000; /* ties */
-    struct tensor_out out = {"x", DTYPE_BF16, 1, {N}, bits, 1};
+    struct tensor_out out = {
+        .name = "x", .dtype = DTYPE_BF16, .n_dims = 1, .shape = {N}, .data = bits, .f32_source = 1};
     folder_make(&folder);
     const char *path = folder_file(&folder, "x.safetensors");
     assert_ok(safetensors_write(path, &out, 1, NULL, &err), err);
@@ -154,14 +155,21 @@ static void bf16_is_rounded_to_nearest_even(void **state)
     free(bits);
 }
 
+static struct tensor_out four_floats(const char *name, const float x[4])
+{
+    return (struct tensor_out){
+        .name = name, .dtype = DTYPE_F32, .n_dims = 1, .shape = {4}, .data = x};
+}
+
 static void writer_refuses(void **state)
 {
     (void)state;
     float x[4] = {0};
-    struct tensor_out pair[2] = {{"a", DTYPE_F32, 1, {4}, x, 0}, {"a", DTYPE_F32, 1, {4}, x, 0}};
-    struct tensor_out huge = {"b", DTYPE_F32, 2, {1ull << 62, 4}, x, 0};
-    struct tensor_out half = {"c", DTYPE_F16, 1, {4}, x, 1};
-    struct tensor_out name = {"\xff", DTYPE_F32, 1, {4}, x, 0};
+    struct tensor_out pair[2] = {four_floats("a", x), four_floats("a", x)};
+    struct tensor_out huge = four_floats("b", x), half = four_floats("c", x);
+    struct tensor_out name = four_floats("\xff", x);
+    huge.n_dims = 2, huge.shape[0] = 1ull << 62, huge.shape[1] = 4;
+    half.dtype = DTYPE_F16, half.f32_source = 1;
     struct folder folder;
     struct err err;
     folder_make(&folder);
@@ -187,7 +195,7 @@ static void writer_leaves_the_old_file(void **state)
 {
     (void)state;
     float x[4] = {1, 2, 3, 4};
-    struct tensor_out out = {"a", DTYPE_F32, 1, {4}, x, 0};
+    struct tensor_out out = four_floats("a", x);
     struct folder folder;
     struct safetensors st;
     struct err err;
