@@ -1,4 +1,4 @@
-/* Aligned blocks and arenas. */
+/* Aligned blocks, regions and arenas. */
 #include "base/mem.h"
 
 #include <assert.h>
@@ -32,31 +32,62 @@ void *mem_alloc(size_t size)
     return block;
 }
 
-static size_t whole_pages(size_t size)
+/* Zeroes of the system's, which take no memory before they are written, in huge pages as far as
+ * there are any: passes are several percent faster. NULL when there is no memory. */
+static char *map_huge(size_t size, void **map, size_t *mapped)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    return (size + page - 1) / page * page;
-}
-
-void *mem_map(size_t size)
-{
-    size = whole_pages(size);
-    char *map = mmap(NULL, size + HUGE_PAGE, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (map == MAP_FAILED)
+    *mapped = size + HUGE_PAGE;
+    *map = mmap(NULL, *mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                -1, 0);
+    if (*map == MAP_FAILED)
+        *map = NULL;
+    if (!*map)
         return NULL;
-    size_t before = -(uintptr_t)map % HUGE_PAGE;
-    if (before)
-        munmap(map, before);
-    munmap(map + before + size, HUGE_PAGE - before);
-    madvise(map + before, size, MADV_HUGEPAGE); /* a hint: failure costs speed only */
-    return map + before;
+    char *base = (char *)*map + -(uintptr_t)*map % HUGE_PAGE;
+    madvise(base, size, MADV_HUGEPAGE); /* a hint: failure costs speed only */
+    return base;
 }
 
-void mem_unmap(void *block, size_t size)
+/* At the beginning of the memory that it describes. */
+struct region_chunk {
+    struct region_chunk *before;
+    size_t used, size;
+    void *map;
+    size_t mapped;
+};
+
+static size_t whole_lines(size_t size)
 {
-    if (block)
-        munmap(block, whole_pages(size));
+    return (size + MEM_ALIGN - 1) & ~(size_t)(MEM_ALIGN - 1);
+}
+
+void *region_take(struct region *region, size_t size)
+{
+    struct region_chunk *c = region->last;
+    size_t head = whole_lines(sizeof *c);
+    if (size > SIZE_MAX / 2)
+        return NULL;
+    size = whole_lines(size);
+    if (!c || c->size - c->used < size) {
+        size_t all = head + size > 16 * HUGE_PAGE ? head + size : 16 * HUGE_PAGE, mapped;
+        void *map;
+        c = (struct region_chunk *)(void *)map_huge(all, &map, &mapped);
+        if (!c)
+            return NULL;
+        *c = (struct region_chunk){region->last, head, all, map, mapped};
+        region->last = c;
+    }
+    c->used += size;
+    return (char *)c + c->used - size;
+}
+
+void region_release(struct region *region)
+{
+    for (struct region_chunk *c = region->last, *before; c; c = before) {
+        before = c->before;
+        munmap(c->map, c->mapped);
+    }
+    region->last = NULL;
 }
 
 size_t mem_available(void)
@@ -76,18 +107,8 @@ int arena_init(struct arena *arena, struct err *err)
 {
     arena->size = arena->used;
     arena->used = 0;
-    /* Zeroes of the system's, which take no memory before they are written: an arena is sized for
-     * the most that can happen at a time. In huge pages, as far as there are any: passes are
-     * several percent faster. */
-    arena->mapped = arena->size + HUGE_PAGE;
-    arena->map = mmap(NULL, arena->mapped, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (arena->map == MAP_FAILED)
-        arena->map = NULL;
-    if (arena->map) {
-        arena->base = (char *)arena->map + -(uintptr_t)arena->map % HUGE_PAGE;
-        madvise(arena->base, arena->size, MADV_HUGEPAGE); /* a hint: failure costs speed only */
-    }
+    /* Sized for the most that can happen at a time. */
+    arena->base = map_huge(arena->size, &arena->map, &arena->mapped);
     if (!arena->base)
         return err_set(err, ERR_MEMORY,
                        "%zu MiB of memory could not be had: use a smaller model, batch or context",

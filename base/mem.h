@@ -19,10 +19,16 @@ bool size_add(size_t a, size_t b, size_t *sum);
  * with free(). NULL when memory ran out or size is 0. */
 void *mem_alloc(size_t size);
 
-/* The same straight from the system, for large blocks: their zeroes cost nothing before they are
- * used, and whoever writes first gets the memory. Freed with mem_unmap. */
-void *mem_map(size_t size);
-void mem_unmap(void *block, size_t size); /* NULL is allowed */
+/* Blocks for as long as their owner lives, in huge pages where the system has them: small ones
+ * share. Begin with a zeroed one. */
+struct region {
+    struct region_chunk *last;
+};
+
+/* A zeroed block aligned to MEM_ALIGN. It takes memory only where it is used, and whoever writes
+ * first gets that. NULL when memory ran out. */
+void *region_take(struct region *region, size_t size);
+void region_release(struct region *region);
 
 /* Bytes that the system could give without swapping (MemAvailable), SIZE_MAX where it doesn't say.
  * Limits of a container are not seen. */

@@ -1,8 +1,6 @@
 /* Products of weight matrices with rows. Packing them is linear_pack.c. */
 #include "model/linear.h"
 
-#include "base/mem.h"
-
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,13 +15,6 @@ static int panels_of(int outputs)
 size_t linear_stride(const struct linear *linear)
 {
     return (size_t)panels_of(linear->outputs) * PANEL;
-}
-
-void linear_release(struct linear *linear)
-{
-    for (int i = 0; i < linear->n_parts; i++)
-        mem_unmap(linear->parts[i].data, linear->parts[i].size);
-    memset(linear, 0, sizeof *linear);
 }
 
 static bool quantised(enum weight_type type)

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/mem.h"
 #include "model/kernels/kernels.h"
 #include "model/team.h"
 #include "weights/matrix.h"
@@ -17,8 +18,7 @@ struct packed {
     enum weight_type type;
     int outputs;        /* a multiple of PANEL, but for the last part */
     size_t panel_bytes; /* of the PANEL outputs of a panel */
-    void *data;         /* panels (kernels.h), owned: mem_map's */
-    size_t size;        /* as mapped */
+    void *data;         /* panels (kernels.h), in the region that they were packed into */
 };
 
 #define LINEAR_PARTS 3
@@ -39,20 +39,19 @@ extern linear_dense_fn *linear_dense;
 
 /* Packs n matrices of equal `inputs`, stacked along their outputs: into weights of that type, or,
  * with WEIGHT_STORED, each as it is, codes and scales unchanged. Only the last may have outputs
- * that are no multiple of PANEL. A team shares the work; NULL: the calling thread does it.
- * ERR_MEMORY. */
+ * that are no multiple of PANEL. The packed weights are the region's. A team shares the work; NULL:
+ * the calling thread does it. ERR_MEMORY. */
 int linear_pack(struct linear *linear, int type, const struct matrix *matrices, int n,
-                struct team *team, struct err *err);
+                struct region *region, struct team *team, struct err *err);
 /* Packs two matrices of one shape (F, inputs), gate and up, F a multiple of PANEL, each as a part
  * of its own: for linear_swiglu. ERR_MEMORY. */
 int linear_pack_gated(struct linear *linear, int type, const struct matrix *matrices,
-                      struct team *team, struct err *err);
+                      struct region *region, struct team *team, struct err *err);
 /* Random weights of mean 0 and a standard deviation of 1 / sqrt(inputs), made in their packed form
  * (headway-bench), in n_parts parts of equal size. inputs: a multiple of GROUP, outputs: of PANEL
  * for each part. type: f32, bf16, q8 or q4. ERR_MEMORY. */
 int linear_random(struct linear *linear, enum weight_type type, int outputs, int inputs,
-                  int n_parts, uint64_t seed, struct err *err);
-void linear_release(struct linear *linear);
+                  int n_parts, uint64_t seed, struct region *region, struct err *err);
 
 /* Bytes of the packed weights; of so many, in that type. */
 size_t linear_bytes(const struct linear *linear);

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/mem.h"
 #include "base/rng.h"
 #include "model/linear.h"
 #include "weights/bf16.h"
@@ -195,7 +194,7 @@ static void pack_panels(struct lane *lane, void *arg)
 
 /* Adds n matrices of one type in memory as one part. */
 static int add_part(struct linear *l, enum weight_type type, const struct matrix *matrices, int n,
-                    struct team *team, struct err *err)
+                    struct region *region, struct team *team, struct err *err)
 {
     struct packed *part = &l->parts[l->n_parts++];
     size_t outputs = 0;
@@ -204,7 +203,7 @@ static int add_part(struct linear *l, enum weight_type type, const struct matrix
     assert(l->outputs % PANEL == 0);
     size_t size = packed_bytes(type, (int)outputs, l->inputs);
     *part =
-        (struct packed){.type = type, .outputs = (int)outputs, .data = mem_map(size), .size = size};
+        (struct packed){.type = type, .outputs = (int)outputs, .data = region_take(region, size)};
     l->outputs += (int)outputs;
     struct pack_job job = {.part = part, .matrices = matrices, .n = n, .failed = !part->data};
     part->panel_bytes = size / ((outputs + PANEL - 1) / PANEL);
@@ -225,14 +224,14 @@ static enum weight_type type_in_memory(int type, const struct matrix *m)
 }
 
 int linear_pack(struct linear *linear, int type, const struct matrix *matrices, int n,
-                struct team *team, struct err *err)
+                struct region *region, struct team *team, struct err *err)
 {
     *linear = (struct linear){.inputs = (int)matrices[0].inputs};
     for (int i = 0, last; i < n; i = last) {
         enum weight_type this = type_in_memory(type, &matrices[i]);
         for (last = i + 1; last < n && type_in_memory(type, &matrices[last]) == this;)
             last++;
-        int rc = add_part(linear, this, matrices + i, last - i, team, err);
+        int rc = add_part(linear, this, matrices + i, last - i, region, team, err);
         if (rc)
             return rc;
     }
@@ -240,13 +239,14 @@ int linear_pack(struct linear *linear, int type, const struct matrix *matrices, 
 }
 
 int linear_pack_gated(struct linear *linear, int type, const struct matrix *matrices,
-                      struct team *team, struct err *err)
+                      struct region *region, struct team *team, struct err *err)
 {
     assert(matrices[0].rows % PANEL == 0 && matrices[0].rows == matrices[1].rows);
     *linear = (struct linear){.inputs = (int)matrices[0].inputs};
     int rc = 0;
     for (int i = 0; i < 2 && !rc; i++)
-        rc = add_part(linear, type_in_memory(type, &matrices[i]), matrices + i, 1, team, err);
+        rc = add_part(linear, type_in_memory(type, &matrices[i]), matrices + i, 1, region, team,
+                      err);
     return rc;
 }
 
@@ -297,7 +297,7 @@ static void random_quant(enum weight_type type, char *pair, size_t size, float c
 }
 
 int linear_random(struct linear *linear, enum weight_type type, int outputs, int inputs,
-                  int n_parts, uint64_t seed, struct err *err)
+                  int n_parts, uint64_t seed, struct region *region, struct err *err)
 {
     int each = outputs / n_parts;
     assert(inputs % GROUP == 0 && each % PANEL == 0 && outputs % n_parts == 0);
@@ -307,7 +307,8 @@ int linear_random(struct linear *linear, enum weight_type type, int outputs, int
     float c = sqrtf(3.0f / (float)inputs);
     for (; linear->n_parts < n_parts; linear->n_parts++) {
         struct packed *part = &linear->parts[linear->n_parts];
-        *part = (struct packed){type, each, size / (size_t)(each / PANEL), mem_map(size), size};
+        *part =
+            (struct packed){type, each, size / (size_t)(each / PANEL), region_take(region, size)};
         if (!part->data)
             return err_set(err, ERR_MEMORY, "%zu MiB for random weights could not be had",
                            size >> 20);

@@ -15,8 +15,8 @@ static int rope_init(struct model *m, int positions, const float *factors, struc
     int k = m->config.head_dim;
     size_t n = (size_t)positions * (size_t)k * sizeof(float);
     m->positions = positions;
-    m->rope_cos = mem_alloc(n);
-    m->rope_sin = mem_alloc(n);
+    m->rope_cos = region_take(&m->memory, n);
+    m->rope_sin = region_take(&m->memory, n);
     if (!m->rope_cos || !m->rope_sin)
         return err_set(err, ERR_MEMORY, "no memory for %d rotary positions", positions);
     for (int p = 0; p < positions; p++)
@@ -109,7 +109,6 @@ int model_over(struct model *m, const struct config *config, float *values, floa
 struct loading {
     struct model *model;
     struct team *team;
-    float *next; /* free place in model->vectors */
 };
 
 static int find(const struct model *m, int index, struct matrix *matrix, struct err *err)
@@ -128,21 +127,29 @@ static int pack(struct loading *l, int first, int n, bool gated, struct linear *
         if (rc)
             return rc;
     }
-    return gated ? linear_pack_gated(linear, l->model->weights, matrices, l->team, err)
-                 : linear_pack(linear, l->model->weights, matrices, n, l->team, err);
+    return gated ? linear_pack_gated(linear, l->model->weights, matrices, &l->model->memory,
+                                     l->team, err)
+                 : linear_pack(linear, l->model->weights, matrices, n, &l->model->memory, l->team,
+                               err);
 }
 
-/* Copies n consecutive vectors of the list to the next free place, one behind the other. */
+/* Copies n consecutive vectors of the list, one behind the other. */
 static int vectors(struct loading *l, int first, int n, const float **out, struct err *err)
 {
-    *out = l->next;
-    for (int i = 0; i < n; i++) {
+    const struct param *p = &l->model->params.list[first];
+    size_t count = 0;
+    for (int i = 0; i < n; i++)
+        count += p[i].count;
+    float *to = region_take(&l->model->memory, count * sizeof *to);
+    *out = to;
+    if (!to)
+        return err_set(err, ERR_MEMORY, "no memory for %s", p->name);
+    for (int i = 0; i < n; to += p[i++].count) {
         struct matrix matrix;
         int rc = find(l->model, first + i, &matrix, err);
         if (rc)
             return rc;
-        matrix_row(&matrix, 0, l->next);
-        l->next += matrix.inputs;
+        matrix_row(&matrix, 0, to);
     }
     return 0;
 }
@@ -168,15 +175,6 @@ static int load_block(struct loading *l, int i, struct err *err)
     return rc;
 }
 
-static int take_vectors(struct model *m, struct err *err)
-{
-    size_t n = 0;
-    for (int i = 0; i < m->params.n; i++)
-        n += m->params.list[i].n_dims == 1 ? m->params.list[i].count : 0;
-    m->vectors = mem_alloc(n * sizeof(float));
-    return m->vectors ? 0 : err_set(err, ERR_MEMORY, "no memory for the norms");
-}
-
 static int load_rope(struct loading *l, int positions, struct err *err)
 {
     struct model *m = l->model;
@@ -196,10 +194,8 @@ static int load(struct model *m, int positions, struct team *team, struct err *e
 {
     const struct config *c = &m->config;
     const struct params *p = &m->params;
-    int rc = take_vectors(m, err);
-    struct loading l = {m, team, m->vectors};
-    if (!rc)
-        rc = load_rope(&l, positions, err);
+    struct loading l = {m, team};
+    int rc = load_rope(&l, positions, err);
     if (!rc)
         rc = find(m, p->embed, &m->embed, err);
     for (int i = 0; i < m->n_blocks && !rc; i++)
@@ -249,10 +245,10 @@ static int random_block(struct model *m, int i, enum weight_type type, uint64_t 
     int rc, queries = c->n_heads * c->head_dim, qkv = queries + 2 * c->n_kv_heads * c->head_dim;
     uint64_t at = seed + 4 * (uint64_t)i;
     b->attn_norm = b->ffn_norm = m->norm;
-    if ((rc = linear_random(&b->wqkv, type, qkv, c->dim, 1, at, err)) ||
-        (rc = linear_random(&b->wo, type, c->dim, queries, 1, at + 1, err)) ||
-        (rc = linear_random(&b->w13, type, 2 * c->hidden, c->dim, 2, at + 2, err)) ||
-        (rc = linear_random(&b->w2, type, c->dim, c->hidden, 1, at + 3, err)))
+    if ((rc = linear_random(&b->wqkv, type, qkv, c->dim, 1, at, &m->memory, err)) ||
+        (rc = linear_random(&b->wo, type, c->dim, queries, 1, at + 1, &m->memory, err)) ||
+        (rc = linear_random(&b->w13, type, 2 * c->hidden, c->dim, 2, at + 2, &m->memory, err)) ||
+        (rc = linear_random(&b->w2, type, c->dim, c->hidden, 1, at + 3, &m->memory, err)))
         return rc;
     return 0;
 }
@@ -261,26 +257,27 @@ static int random_weights(struct model *m, enum weight_type type, uint64_t seed,
 {
     const struct config *c = &m->config;
     bool own = head_kind_tensors(c->kind) == HEAD_UNEMBEDDING;
+    struct linear embed = {0};
     int rc = 0;
-    m->vectors = mem_alloc((size_t)c->dim * sizeof(float));
-    if (!m->vectors)
+    float *norm = region_take(&m->memory, (size_t)c->dim * sizeof *norm);
+    if (!norm)
         return err_set(err, ERR_MEMORY, "no memory for the norms");
     for (int i = 0; i < c->dim; i++)
-        m->vectors[i] = 1;
-    m->norm = m->vectors;
+        norm[i] = 1;
+    m->norm = norm;
     for (int i = 0; i < m->n_blocks && !rc; i++)
         rc = random_block(m, i, type, seed, err);
     seed += 4 * (uint64_t)m->n_blocks;
     for (int i = 0; m->head_linear && i < c->n_predict && !rc; i++)
         rc = linear_random(&m->head_linear[i], type, own ? c->vocab : c->dim, c->dim, 1, seed++,
-                           err);
+                           &m->memory, err);
     if (!rc && !own)
-        rc = linear_random(&m->output, type, c->vocab, c->dim, 1, seed++, err);
+        rc = linear_random(&m->output, type, c->vocab, c->dim, 1, seed++, &m->memory, err);
     if (!rc)
-        rc = linear_random(&m->random_embed, WEIGHT_BF16, c->vocab, c->dim, 1, seed, err);
+        rc = linear_random(&embed, WEIGHT_BF16, c->vocab, c->dim, 1, seed, &m->memory, err);
     m->embed = (struct matrix){.name = "random",
                                .type = WEIGHT_BF16,
-                               .data = m->random_embed.parts[0].data,
+                               .data = embed.parts[0].data,
                                .rows = (size_t)c->vocab,
                                .inputs = (size_t)c->dim};
     return rc;
@@ -320,24 +317,11 @@ int model_random(struct model *m, const struct config *config, enum weight_type 
 
 void model_release(struct model *m)
 {
-    for (int i = 0; m->blocks && i < m->n_blocks; i++) {
-        linear_release(&m->blocks[i].wqkv);
-        linear_release(&m->blocks[i].wo);
-        linear_release(&m->blocks[i].w13);
-        linear_release(&m->blocks[i].w2);
-    }
-    for (int i = 0; m->head_linear && i < m->config.n_predict; i++)
-        linear_release(&m->head_linear[i]);
-    linear_release(&m->output);
-    linear_release(&m->draft_output);
+    region_release(&m->memory);
     free(m->draft_ids);
-    linear_release(&m->random_embed);
     free(m->blocks);
     free(m->head_linear);
     free(m->head_norms);
-    free(m->vectors);
-    free(m->rope_cos);
-    free(m->rope_sin);
     params_release(&m->params);
     source_release(&m->source);
     memset(m, 0, sizeof *m);
@@ -440,7 +424,7 @@ int model_draft_vocabulary(struct model *m, const int32_t *ids, int n, struct er
     }
     m->n_draft_ids = n;
     if (!rc)
-        rc = linear_pack(&m->draft_output, m->weights, &some, 1, NULL, err);
+        rc = linear_pack(&m->draft_output, m->weights, &some, 1, &m->memory, NULL, err);
     free(rows);
     return rc;
 }

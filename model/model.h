@@ -66,9 +66,8 @@ struct model {
     int n_draft_ids;
     float *rope_cos, *rope_sin; /* (positions, K): each cosine twice; -sin, +sin */
     int positions;
-    int weights;                /* enum weight_type or WEIGHT_STORED */
-    float *vectors;             /* owned copies of norm weights and biases (serving) */
-    struct linear random_embed; /* model_random's embedding: in which order is all one */
+    int weights;          /* enum weight_type or WEIGHT_STORED */
+    struct region memory; /* of packed weights, vectors and angles */
 };
 
 /* Loads a model for serving from whatever source_open reads. weights: the type that matrices get

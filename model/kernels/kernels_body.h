@@ -63,14 +63,18 @@ V16_INLINE void tile(const float *x, size_t x_stride, int inputs, const void *w,
         }
 }
 
-/* One panel group for R rows: as many panels as fit, then one by one. */
+/* Panels for R rows: as many at a time as fit, then half as many, then one by one, for a sum by
+ * itself waits for every product. */
+#define TILES(R, P, weights)                                                                       \
+    for (; panel + (P) <= last; panel += (P))                                                      \
+        tile(x, x_stride, inputs, w, panel, residual, y, y_stride, R, P, weights);
+#define PART_OF_TILE(R, n) ((TILE_PANELS(R) + (n)-1) / (n))
 #define TILE_CASE(R, weights)                                                                      \
     case R:                                                                                        \
-        for (; panel + TILE_PANELS(R) <= last; panel += TILE_PANELS(R))                            \
-            tile(x, x_stride, inputs, w, panel, residual, y, y_stride, R, TILE_PANELS(R),          \
-                 weights);                                                                         \
-        for (; panel < last; panel++)                                                              \
-            tile(x, x_stride, inputs, w, panel, residual, y, y_stride, R, 1, weights);             \
+        TILES(R, TILE_PANELS(R), weights)                                                          \
+        TILES(R, PART_OF_TILE(R, 2), weights)                                                      \
+        TILES(R, PART_OF_TILE(R, 4), weights)                                                      \
+        TILES(R, 1, weights)                                                                       \
         break;
 
 #define LINEAR(name, weights)                                                                      \

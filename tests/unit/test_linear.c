@@ -54,6 +54,7 @@ static void stack_free(struct stack *s)
 
 struct product {
     struct linear l;
+    struct region memory;
     int rows;
     size_t x_stride, y_stride;
     enum { NONE, APART, IN_PLACE } residual;
@@ -117,7 +118,7 @@ static void packed_products_are_right(void **state)
         struct stack s;
         struct err err;
         stack_draw(&s, &d);
-        assert_ok(linear_pack(&p.l, s.type, s.list, s.n, NULL, &err), err);
+        assert_ok(linear_pack(&p.l, s.type, s.list, s.n, &p.memory, NULL, &err), err);
         assert_int_equal(p.l.outputs, s.outputs);
         assert_int_equal(p.l.n_parts, 1);
         assert_int_equal(linear_stride(&p.l), (s.outputs + 15) / 16 * 16);
@@ -128,8 +129,7 @@ static void packed_products_are_right(void **state)
             for (size_t o = (size_t)s.outputs; o < linear_stride(&p.l); o++)
                 assert_true(p.y[r * p.y_stride + o] ==
                             (p.residual == NONE ? 0 : p.r[r * p.y_stride + o]));
-        linear_release(&p.l);
-        assert_null(p.l.parts[0].data);
+        region_release(&p.memory);
         stack_free(&s);
     }
 }
@@ -144,7 +144,7 @@ static void lanes_and_company_change_nothing(void **state)
         struct stack s;
         struct err err;
         stack_draw(&s, &d);
-        assert_ok(linear_pack(&p.l, s.type, s.list, s.n, NULL, &err), err);
+        assert_ok(linear_pack(&p.l, s.type, s.list, s.n, &p.memory, NULL, &err), err);
         product_draw(&p, &d, s.inputs);
         product_run(&p, 1);
         memcpy(alone, p.y, sizeof alone);
@@ -157,7 +157,7 @@ static void lanes_and_company_change_nothing(void **state)
             product_run(&p, 1);
             assert_true(same_bits(alone, p.y, (size_t)rows * p.y_stride));
         }
-        linear_release(&p.l);
+        region_release(&p.memory);
         stack_free(&s);
     }
 }
@@ -187,6 +187,7 @@ static void random_weights_have_their_deviation(void **state)
     (void)state;
     struct err err;
     struct linear l;
+    struct region memory = {0};
     struct team team;
     for (int r = 0; r < ROWS; r++)
         x[r * INPUTS + r * 4 + r % 4] = 1;
@@ -195,7 +196,7 @@ static void random_weights_have_their_deviation(void **state)
     static const enum weight_type types[] = {WEIGHT_F32, WEIGHT_BF16, WEIGHT_Q8, WEIGHT_Q4};
     for (int i = 0; i < 4; i++) {
         double sum = 0, squares = 0, n = ROWS * OUTPUTS;
-        assert_ok(linear_random(&l, types[i], OUTPUTS, INPUTS, 2, 1, &err), err);
+        assert_ok(linear_random(&l, types[i], OUTPUTS, INPUTS, 2, 1, &memory, &err), err);
         linear_forward(&team.lanes[0], &l, x, INPUTS, ROWS, NULL, y, OUTPUTS);
         for (int i = 0; i < ROWS * OUTPUTS; i++) {
             sum += y[i];
@@ -203,8 +204,8 @@ static void random_weights_have_their_deviation(void **state)
         }
         assert_true(fabs(sum / n * sqrt(INPUTS)) < 0.03); /* four deviations */
         assert_true(fabs(sqrt(squares / n * INPUTS) - 1) < 0.03);
-        linear_release(&l);
     }
+    region_release(&memory);
     team_release(&team);
 }
 
@@ -238,6 +239,7 @@ static void prefetch_stays_within_the_weights(void **state)
     for (uint64_t seed = 1; seed <= 60; seed++) {
         struct draws d = {seed, 0};
         struct linear l;
+        struct region memory = {0};
         struct drawn x[3];
         struct matrix m[3];
         struct err err;
@@ -247,7 +249,7 @@ static void prefetch_stays_within_the_weights(void **state)
                        16 * (size_t)(1 + draw_below(&d, 4)), 32, 0, false);
             m[i] = x[i].m;
         }
-        assert_ok(linear_pack(&l, WEIGHT_STORED, m, n, NULL, &err), err);
+        assert_ok(linear_pack(&l, WEIGHT_STORED, m, n, &memory, NULL, &err), err);
         for (int i = 0; i < lanes; i++) {
             struct lane lane = {.id = i, .n = lanes};
             size_t most = (size_t)draw_below(&d, 5000);
@@ -266,7 +268,7 @@ static void prefetch_stays_within_the_weights(void **state)
             assert_true(p.end <=
                         data + (size_t)(l.parts[part].outputs / PANEL) * l.parts[part].panel_bytes);
         }
-        linear_release(&l);
+        region_release(&memory);
         for (int i = 0; i < n; i++)
             drawn_free(&x[i]);
     }

@@ -1,4 +1,5 @@
-/* Checked sizes against 128-bit arithmetic, aligned zeroed blocks, arenas in two passes. */
+/* Checked sizes against 128-bit arithmetic, aligned zeroed blocks, regions, arenas in two passes.
+ */
 #include "base/mem.h"
 #include "base/rng.h"
 #include "tests/unit/unit.h"
@@ -34,6 +35,33 @@ static void blocks_are_aligned_and_zero(void **state)
         free(block);
     }
     assert_null(mem_alloc(0));
+}
+
+static void region_blocks_do_not_touch(void **state)
+{
+    (void)state;
+    enum { BLOCKS = 200 };
+    static unsigned char *blocks[BLOCKS];
+    static size_t sizes[BLOCKS];
+    struct region region = {0};
+    for (uint64_t i = 0; i < BLOCKS; i++) {
+        sizes[i] = 1 + rng_below(3, 0, i, i % 40 ? 1 << 19 : 40 << 20);
+        blocks[i] = region_take(&region, sizes[i]);
+        assert_non_null(blocks[i]);
+        assert_int_equal((uintptr_t)blocks[i] % MEM_ALIGN, 0);
+        for (size_t k = 0; k < sizes[i]; k++)
+            if (blocks[i][k])
+                fail();
+        memset(blocks[i], (int)i + 1, sizes[i]);
+    }
+    for (int i = 0; i < BLOCKS; i++)
+        for (size_t k = 0; k < sizes[i]; k++)
+            if (blocks[i][k] != (unsigned char)(i + 1))
+                fail();
+    assert_null(region_take(&region, SIZE_MAX - 3));
+    region_release(&region);
+    assert_null(region.last);
+    region_release(&region);
 }
 
 static void arena_pieces_do_not_touch(void **state)
@@ -72,6 +100,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes_match_wide_arithmetic),
         cmocka_unit_test(blocks_are_aligned_and_zero),
+        cmocka_unit_test(region_blocks_do_not_touch),
         cmocka_unit_test(arena_pieces_do_not_touch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

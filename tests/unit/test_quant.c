@@ -209,6 +209,7 @@ static void what_is_no_number_stays_visible(void **state)
 
 struct product {
     struct linear l;
+    struct region memory;
     struct drawn part[LINEAR_PARTS];
     int n, type; /* matrices, and what they are packed as */
     int rows, outputs, inputs;
@@ -243,7 +244,7 @@ static void parts_draw(struct product *p, struct draws *d)
     }
     static const int types[] = {WEIGHT_F32, WEIGHT_BF16, WEIGHT_Q8, WEIGHT_Q4};
     p->type = draw_below(d, 4) ? WEIGHT_STORED : types[draw_below(d, 4)];
-    assert_ok(linear_pack(&p->l, p->type, matrices, p->n, NULL, &err), err);
+    assert_ok(linear_pack(&p->l, p->type, matrices, p->n, &p->memory, NULL, &err), err);
 }
 
 static void product_draw(struct product *p, struct draws *d)
@@ -264,7 +265,7 @@ static void product_draw(struct product *p, struct draws *d)
 
 static void product_free(struct product *p)
 {
-    linear_release(&p->l);
+    region_release(&p->memory);
     for (int i = 0; i < p->n; i++)
         drawn_free(&p->part[i]);
     free(p->w);
@@ -473,14 +474,13 @@ static void packing_lane_by_lane_is_the_same(void **state)
         product_draw(&p, &d);
         for (int i = 0; i < p.n; i++)
             matrices[i] = p.part[i].m;
-        assert_ok(linear_pack(&shared, p.type, matrices, p.n, &team, &err), err);
+        assert_ok(linear_pack(&shared, p.type, matrices, p.n, &p.memory, &team, &err), err);
         assert_int_equal(shared.n_parts, p.l.n_parts);
         for (int i = 0; i < shared.n_parts; i++) {
             const struct packed *one = &p.l.parts[i], *other = &shared.parts[i];
             assert_memory_equal(one->data, other->data,
                                 packed_bytes(one->type, one->outputs, p.inputs));
         }
-        linear_release(&shared);
         product_free(&p);
     }
     team_release(&team);

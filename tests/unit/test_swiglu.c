@@ -13,6 +13,7 @@ struct network {
     int dim, hidden, rows;
     struct drawn file[3]; /* gate, up (hidden, dim); down (dim, hidden) */
     struct linear gated, gate, up, down;
+    struct region memory;
     float x[ROWS_MOST * DIM_MOST], y[ROWS_MOST * DIM_MOST];
     char act[ROWS_MOST * HIDDEN_MOST * 4 + 65536];
 };
@@ -51,19 +52,16 @@ static void network_draw(struct network *n, struct draws *d)
         drawn_make(&n->file[i], d, type, (size_t)rows, (size_t)inputs, 0, false);
         m[i] = n->file[i].m;
     }
-    assert_ok(linear_pack_gated(&n->gated, as, m, NULL, &err), err);
-    assert_ok(linear_pack(&n->gate, as, &m[0], 1, NULL, &err), err);
-    assert_ok(linear_pack(&n->up, as, &m[1], 1, NULL, &err), err);
-    assert_ok(linear_pack(&n->down, as, &m[2], 1, NULL, &err), err);
+    assert_ok(linear_pack_gated(&n->gated, as, m, &n->memory, NULL, &err), err);
+    assert_ok(linear_pack(&n->gate, as, &m[0], 1, &n->memory, NULL, &err), err);
+    assert_ok(linear_pack(&n->up, as, &m[1], 1, &n->memory, NULL, &err), err);
+    assert_ok(linear_pack(&n->down, as, &m[2], 1, &n->memory, NULL, &err), err);
     draw_normals(d, 1, n->x, ROWS_MOST * DIM_MOST);
 }
 
 static void network_free(struct network *n)
 {
-    linear_release(&n->gated);
-    linear_release(&n->gate);
-    linear_release(&n->up);
-    linear_release(&n->down);
+    region_release(&n->memory);
     for (int i = 0; i < 3; i++)
         drawn_free(&n->file[i]);
 }
