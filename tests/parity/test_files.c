@@ -4,101 +4,45 @@
 #include <math.h>
 
 #include "base/rng.h"
-#include "heads/heads.h"
-#include "model/kv.h"
-#include "tests/unit/unit.h"
+#include "tests/parity/reader.h"
 #include "weights/safetensors.h"
 
 #define FOLDER "tests/data/files/"
 
-struct reader {
-    struct model model;
-    struct team team;
-    struct arena arena;
-    struct kv_pool pool;
-    struct kv kv;
-    struct block_acts acts;
-    struct head_work work;
-    struct row *rows;
-    int32_t *tokens;
-    int *all;
-    int length, first, n, head;
-    float *z, *kept, *h, *normed, *logits;
+struct files {
+    struct reader reader;
+    int head;
 };
-
-static void take(struct reader *r)
-{
-    const struct config *c = &r->model.config;
-    size_t n = (size_t)r->length, width = n * (size_t)c->dim * (size_t)head_states(c);
-    block_acts_take(&r->acts, &r->arena, c, r->length, false);
-    head_work_take(&r->work, &r->arena, c, r->length);
-    r->rows = arena_take(&r->arena, n, sizeof *r->rows);
-    r->tokens = arena_take(&r->arena, n, sizeof *r->tokens);
-    r->all = arena_take(&r->arena, n, sizeof *r->all);
-    r->z = arena_take(&r->arena, width, sizeof(float));
-    r->kept = arena_take(&r->arena, width, sizeof(float));
-    r->h = arena_take(&r->arena, width, sizeof(float));
-    r->normed = arena_take(&r->arena, width, sizeof(float));
-    r->logits = arena_take(&r->arena, n * model_logits_stride(&r->model), sizeof(float));
-}
-
-static void reader_init(struct reader *r, const char *folder, int length)
-{
-    struct err err;
-    memset(r, 0, sizeof *r);
-    r->length = length;
-    assert_ok(team_init(&r->team, 2, &err), err);
-    assert_ok(model_open(&r->model, folder, WEIGHT_STORED, length, &r->team, &err), err);
-    assert_ok(team_reserve(&r->team, model_lane_bytes(&r->model), &err), err);
-    take(r);
-    assert_ok(arena_init(&r->arena, &err), err);
-    take(r);
-    assert_ok(kv_pool_init(&r->pool, &r->model.config, r->model.n_blocks, kv_pages(length),
-                           WEIGHT_F32, &err),
-              err);
-    assert_ok(kv_init(&r->kv, &r->pool, length, &err), err);
-    assert_true(kv_reserve(&r->kv, length));
-}
-
-static void reader_release(struct reader *r)
-{
-    kv_release(&r->kv);
-    kv_pool_release(&r->pool);
-    arena_release(&r->arena);
-    model_release(&r->model);
-    team_release(&r->team);
-}
 
 static void trunk_lane(struct lane *lane, void *arg)
 {
-    struct reader *r = arg;
-    struct pass pass = {&r->model, r->rows, r->n, attend_cached, NULL};
-    trunk_forward(lane, &pass, &r->acts, r->tokens + r->first, r->z);
-    heads_verify(lane, &pass, &r->work, r->z, r->all, r->n, true, r->h);
-    model_logits(lane, &r->model, 0, 1, r->h, r->n, r->normed, r->logits);
+    struct files *f = arg;
+    reader_pass(&f->reader, lane, true);
 }
 
 static void head_lane(struct lane *lane, void *arg)
 {
-    struct reader *r = arg;
+    struct files *f = arg;
+    struct reader *r = &f->reader;
     struct pass pass = {&r->model, r->rows, r->n, attend_cached, NULL};
     head_type(r->model.config.kind)
-        ->draft(lane, &pass, &r->work, r->head, r->tokens + r->first, r->z, r->all, r->n,
-                r->head + 1 == r->model.config.n_predict, r->h);
-    model_logits(lane, &r->model, r->head, 1, r->h, r->n, r->normed, r->logits);
+        ->draft(lane, &pass, &r->work, f->head, r->tokens + r->first, r->z, r->some, r->n,
+                f->head + 1 == r->model.config.n_predict, r->h);
+    model_logits(lane, &r->model, f->head, 1, r->h, r->n, r->normed, r->logits);
 }
 
 /* The largest difference of a head's logits of this pass from what they must be, where that is
  * known: must (heads, positions, V). */
-static void compare(const struct reader *r, const int32_t *positions, int n_positions,
+static void compare(const struct files *f, const int32_t *positions, int n_positions,
                     const float *must, double *worst)
 {
+    const struct reader *r = &f->reader;
     size_t vocab = (size_t)r->model.config.vocab, stride = model_logits_stride(&r->model);
     for (int i = 0; i < n_positions; i++) {
         int row = positions[i] - r->first;
         if (row < 0 || row >= r->n)
             continue;
-        const float *want = must + ((size_t)r->head * (size_t)n_positions + (size_t)i) * vocab;
+        const float *want = must + ((size_t)f->head * (size_t)n_positions + (size_t)i) * vocab;
         const float *got = r->logits + (size_t)row * stride;
         for (size_t v = 0; v < vocab; v++) {
             double difference = fabs((double)got[v] - (double)want[v]);
@@ -132,7 +76,8 @@ static void check_folder(const char *name)
 {
     char folder[128], path[160];
     struct safetensors expected;
-    struct reader r;
+    struct files f;
+    struct reader *r = &f.reader;
     struct err err;
     int32_t positions[128];
     snprintf(folder, sizeof folder, FOLDER "%s", name);
@@ -141,28 +86,29 @@ static void check_folder(const char *name)
     const struct tensor *tokens = safetensors_find(&expected, "tokens");
     const struct tensor *logits = safetensors_find(&expected, "logits");
     assert_true(tokens && logits && tokens->shape[0] == 1);
-    reader_init(&r, folder, (int)tokens->shape[1]);
-    int n = read_positions(&expected, r.length, positions);
-    size_t heads = (size_t)r.model.config.n_predict, vocab = (size_t)r.model.config.vocab;
+    reader_init(r, folder, WEIGHT_STORED, 2, (int)tokens->shape[1]);
+    int n = read_positions(&expected, r->length, positions);
+    size_t heads = (size_t)r->model.config.n_predict, vocab = (size_t)r->model.config.vocab;
     assert_int_equal(logits->size, heads * (size_t)n * vocab * sizeof(float));
     float *must = malloc(logits->size);
     assert_non_null(must);
     memcpy(must, logits->data, logits->size);
-    memcpy(r.tokens, tokens->data, tokens->size);
+    memcpy(r->tokens, tokens->data, tokens->size);
     double worst = 0;
-    for (uint64_t pass = 0; r.first < r.length; r.first += r.n, pass++) {
-        r.n = 1 + (int)rng_below(3, 1, pass, 30);
-        r.n = r.length - r.first < r.n ? r.length - r.first : r.n;
-        for (int i = 0; i < r.n; i++) {
-            r.rows[i] = row_in_place(&r.kv, r.first + i);
-            r.all[i] = i;
+    for (uint64_t pass = 0; r->first < r->length; r->first += r->n, pass++) {
+        r->n = 1 + (int)rng_below(3, 1, pass, 30);
+        r->n = r->length - r->first < r->n ? r->length - r->first : r->n;
+        for (int i = 0; i < r->n; i++) {
+            r->rows[i] = row_in_place(&r->kv, r->first + i);
+            r->some[i] = i;
         }
-        r.head = 0;
-        team_run(&r.team, trunk_lane, &r);
-        compare(&r, positions, n, must, &worst);
-        for (r.head = 1; r.head < (int)heads; r.head++) {
-            team_run(&r.team, head_lane, &r);
-            compare(&r, positions, n, must, &worst);
+        r->n_out = r->n;
+        f.head = 0;
+        team_run(&r->team, trunk_lane, &f);
+        compare(&f, positions, n, must, &worst);
+        for (f.head = 1; f.head < (int)heads; f.head++) {
+            team_run(&r->team, head_lane, &f);
+            compare(&f, positions, n, must, &worst);
         }
     }
     worst /= largest(must, heads * (size_t)n * vocab);
@@ -170,7 +116,7 @@ static void check_folder(const char *name)
                   worst);
     assert_true(worst < 5e-6);
     free(must);
-    reader_release(&r);
+    reader_release(r);
     safetensors_release(&expected);
 }
 

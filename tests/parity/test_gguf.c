@@ -2,13 +2,10 @@
  * weight. Logits of a text that is read in passes of random lengths, with all weights as floats, to
  * the last bits, and as stored, where products see their rows rounded to 8 bits; these must also be
  * the same bits on every kernel path, for any number of lanes. */
-#include "tests/unit/unit.h"
-
 #include <math.h>
 
 #include "base/rng.h"
-#include "heads/heads.h"
-#include "model/kv.h"
+#include "tests/parity/reader.h"
 #include "weights/safetensors.h"
 
 #define FOLDER "tests/data/gguf/"
@@ -26,77 +23,14 @@
 static const char *const isas[] = {"generic", "avx2", "avx512", "vnni", "amx"};
 #define ISAS (sizeof isas / sizeof *isas)
 
-struct reader {
-    struct model model;
-    struct team team;
-    struct arena arena;
-    struct kv_pool pool;
-    struct kv kv;
-    struct block_acts acts;
-    struct head_work work;
-    struct row *rows;
-    int32_t *tokens;
-    int *some;
-    int length, first, n, n_out; /* rows of a pass, and those whose logits are asked for */
-    float *z, *h, *normed, *logits;
-    float *out; /* (length, V) */
-};
-
-static void take(struct reader *r)
-{
-    const struct config *c = &r->model.config;
-    size_t n = (size_t)r->length, width = n * (size_t)c->dim;
-    block_acts_take(&r->acts, &r->arena, c, r->length, false);
-    head_work_take(&r->work, &r->arena, c, r->length);
-    r->rows = arena_take(&r->arena, n, sizeof *r->rows);
-    r->tokens = arena_take(&r->arena, n, sizeof *r->tokens);
-    r->some = arena_take(&r->arena, n, sizeof *r->some);
-    r->z = arena_take(&r->arena, width, sizeof(float));
-    r->h = arena_take(&r->arena, width, sizeof(float));
-    r->normed = arena_take(&r->arena, width, sizeof(float));
-    r->logits = arena_take(&r->arena, n * model_logits_stride(&r->model), sizeof(float));
-    r->out = arena_take(&r->arena, n * (size_t)c->vocab, sizeof(float));
-}
-
-static void reader_init(struct reader *r, const char *path, int weights, int lanes, int length)
-{
-    struct err err;
-    memset(r, 0, sizeof *r);
-    r->length = length;
-    assert_ok(team_init(&r->team, lanes, &err), err);
-    assert_ok(model_open(&r->model, path, weights, length, &r->team, &err), err);
-    assert_ok(team_reserve(&r->team, model_lane_bytes(&r->model), &err), err);
-    take(r);
-    assert_ok(arena_init(&r->arena, &err), err);
-    take(r);
-    assert_ok(kv_pool_init(&r->pool, &r->model.config, r->model.n_blocks, kv_pages(length),
-                           WEIGHT_F32, &err),
-              err);
-    assert_ok(kv_init(&r->kv, &r->pool, length, &err), err);
-    assert_true(kv_reserve(&r->kv, length));
-}
-
-static void reader_release(struct reader *r)
-{
-    kv_release(&r->kv);
-    kv_pool_release(&r->pool);
-    arena_release(&r->arena);
-    model_release(&r->model);
-    team_release(&r->team);
-}
-
 static void pass_lane(struct lane *lane, void *arg)
 {
-    struct reader *r = arg;
-    struct pass pass = {&r->model, r->rows, r->n, attend_cached, NULL};
-    trunk_forward(lane, &pass, &r->acts, r->tokens + r->first, r->z);
-    heads_verify(lane, &pass, &r->work, r->z, r->some, r->n_out, false, r->h);
-    model_logits(lane, &r->model, 0, 1, r->h, r->n_out, r->normed, r->logits);
+    reader_pass(arg, lane, false);
 }
 
 /* The whole text, in passes that the seed cuts: the logits of all rows of each, or, with an odd
- * seed, of a third of them, into r->out. */
-static void read_text(struct reader *r, const int32_t *tokens, uint64_t seed)
+ * seed, of a third of them, into out, (length, V). */
+static void read_text(struct reader *r, const int32_t *tokens, uint64_t seed, float *out)
 {
     size_t vocab = (size_t)r->model.config.vocab, stride = model_logits_stride(&r->model);
     memcpy(r->tokens, tokens, (size_t)r->length * sizeof *tokens);
@@ -111,8 +45,8 @@ static void read_text(struct reader *r, const int32_t *tokens, uint64_t seed)
         }
         team_run(&r->team, pass_lane, r);
         for (size_t i = 0; i < (size_t)r->n_out; i++)
-            memcpy(r->out + (size_t)(r->first + r->some[i]) * vocab, r->logits + i * stride,
-                   vocab * sizeof *r->out);
+            memcpy(out + (size_t)(r->first + r->some[i]) * vocab, r->logits + i * stride,
+                   vocab * sizeof *out);
     }
 }
 
@@ -121,6 +55,7 @@ struct fixture {
     char path[96];
     int32_t *tokens;
     float *logits, *stored; /* (length, V) */
+    float *out;             /* and what is read */
     size_t n;               /* floats of either */
     int length;
 };
@@ -146,6 +81,8 @@ static void fixture_open(struct fixture *f, const char *name)
     f->logits = copy(f, "logits", &size);
     f->stored = copy(f, "stored", &size);
     f->n = size / sizeof *f->stored;
+    f->out = malloc(size);
+    assert_non_null(f->out);
 }
 
 static void fixture_release(struct fixture *f)
@@ -154,6 +91,7 @@ static void fixture_release(struct fixture *f)
     free(f->tokens);
     free(f->logits);
     free(f->stored);
+    free(f->out);
 }
 
 static double difference(const float *ours, const float *theirs, size_t n)
@@ -195,12 +133,13 @@ static void on_every_path(const struct fixture *f, int weights, float *first)
             continue;
         reader_init(&r, f->path, weights, 1 + (int)i % 3, f->length);
         assert_int_equal(f->n, (size_t)f->length * (size_t)r.model.config.vocab);
+        memset(f->out, 0, f->n * sizeof *f->out);
         for (uint64_t seed = 0; seed < 3; seed++) {
-            read_text(&r, f->tokens, seed);
+            read_text(&r, f->tokens, seed, f->out);
             if (!have_first)
-                memcpy(first, r.out, f->n * sizeof *first);
+                memcpy(first, f->out, f->n * sizeof *first);
             have_first = true;
-            if (memcmp(first, r.out, f->n * sizeof *first))
+            if (memcmp(first, f->out, f->n * sizeof *first))
                 fail_msg("%s, %s: other bits than generic in one pass", f->path, isas[i]);
         }
         reader_release(&r);
@@ -226,8 +165,8 @@ static void same_when_converted(const struct fixture *f, const float *stored)
     assert_int_equal(system(command), 0);
     assert_ok(kernels_init("auto", &err), err);
     reader_init(&r, folder.path, WEIGHT_STORED, 2, f->length);
-    read_text(&r, f->tokens, 2);
-    assert_memory_equal(r.out, stored, f->n * sizeof *stored);
+    read_text(&r, f->tokens, 2, f->out);
+    assert_memory_equal(f->out, stored, f->n * sizeof *stored);
     reader_release(&r);
     folder_remove(&folder);
 }
