@@ -78,6 +78,7 @@ ifeq ($(shell uname -m),x86_64)
 AVX2   := -mavx2 -mfma -mf16c
 AVX512 := $(AVX2) -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512
 isa = $(if $(filter %_avx2.c,$1),$(AVX2)) \
+      $(if $(filter %_avxvnni.c,$1),$(AVX2) -mavxvnni) \
       $(if $(filter %_avx512.c,$1),$(AVX512)) \
       $(if $(filter %_vnni.c,$1),$(AVX512) -mavx512vnni) \
       $(if $(filter %_amx.c,$1),$(AVX512) -mavx512vnni -mavx512bf16 -mamx-tile \

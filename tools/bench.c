@@ -146,7 +146,7 @@ int main(int argc, char **argv)
          "rounds; medians and extremes are over them; 0 = 3, of passes 5, with "
          "--sampler 31"},
         {"threads", OPT_INT, &o->threads, 0, TEAM_MAX, 0, "0 = all"},
-        {"isa", OPT_CHOICE, &o->isa, 0, 0, "auto|generic|avx2|avx512|vnni|amx", "kernels"},
+        {"isa", OPT_CHOICE, &o->isa, 0, 0, "auto|" KERNELS_CHOICES, "kernels"},
         {"type", OPT_CHOICE, &o->type, 0, 0, WEIGHT_TYPE_NAMES,
          "of the matrices in memory; with --shape, stored means q8"},
         {"kv", OPT_CHOICE, &o->kv, 0, 0, KV_TYPE_NAMES, "type of cached keys and values"},

@@ -99,7 +99,7 @@ double peak_bandwidth(struct team *team, const struct area *areas, int n)
 struct instruction {
     const char *name;
     const char *isas; /* names of the kernels that multiply with it */
-    bool quantised;   /* quantised weights, or the other types */
+    bool (*of)(enum weight_type type);
     void (*run)(size_t rounds);
     double operations; /* of one round */
 };
@@ -124,25 +124,46 @@ struct instruction {
 RUN_FMA(run_fma256, "avx2,fma", __m256, _mm256, SUMS_AVX2)
 RUN_FMA(run_fma512, "avx512f", __m512, _mm512, SUMS)
 
-/* In assembly, because GCC 12 copies the sums around when it is the intrinsic. */
-__attribute__((target("avx512f,avx512vnni"))) static void run_dpbusd(size_t rounds)
-{
-    __m512i s[SUMS], x = _mm512_set1_epi8(3), y = _mm512_set1_epi8((char)rounds);
-    for (int j = 0; j < SUMS; j++)
-        s[j] = _mm512_set1_epi32(j);
-    for (size_t i = 0; i < rounds; i++) {
-#pragma GCC unroll 16
-        for (int j = 0; j < SUMS; j++) {
-            __m512i sum = s[j];
-            __asm__("vpdpbusd %1, %2, %0" : "+v"(sum) : "v"(x), "v"(y));
-            s[j] = sum;
-        }
+/* Products of 16 or 8 bits, without the additions that they need besides. */
+#define RUN_MADD(name, op)                                                                         \
+    __attribute__((target("avx2"))) static void name(size_t rounds)                                \
+    {                                                                                              \
+        __m256i s[SUMS_AVX2], y = _mm256_set1_epi8((char)rounds);                                  \
+        for (int j = 0; j < SUMS_AVX2; j++)                                                        \
+            s[j] = _mm256_set1_epi32(j);                                                           \
+        for (size_t i = 0; i < rounds; i++) {                                                      \
+            _Pragma("GCC unroll 16") for (int j = 0; j < SUMS_AVX2; j++) s[j] = op(s[j], y);       \
+        }                                                                                          \
+        __m256i all = s[0];                                                                        \
+        for (int j = 1; j < SUMS_AVX2; j++)                                                        \
+            all = _mm256_add_epi32(all, s[j]);                                                     \
+        keep(&all);                                                                                \
     }
-    __m512i all = s[0];
-    for (int j = 1; j < SUMS; j++)
-        all = _mm512_add_epi32(all, s[j]);
-    keep(&all);
-}
+RUN_MADD(run_maddwd, _mm256_madd_epi16)
+RUN_MADD(run_maddubsw, _mm256_maddubs_epi16)
+
+/* In assembly, because GCC 12 copies the sums around when it is the intrinsic. */
+#define RUN_DPBUSD(name, features, vector, op, sums, instruction)                                  \
+    __attribute__((target(features))) static void name(size_t rounds)                              \
+    {                                                                                              \
+        vector s[sums], x = op##_set1_epi8(3), y = op##_set1_epi8((char)rounds);                   \
+        for (int j = 0; j < sums; j++)                                                             \
+            s[j] = op##_set1_epi32(j);                                                             \
+        for (size_t i = 0; i < rounds; i++) {                                                      \
+            _Pragma("GCC unroll 16") for (int j = 0; j < sums; j++)                                \
+            {                                                                                      \
+                vector sum = s[j];                                                                 \
+                __asm__(instruction " %1, %2, %0" : "+v"(sum) : "v"(x), "v"(y));                   \
+                s[j] = sum;                                                                        \
+            }                                                                                      \
+        }                                                                                          \
+        vector all = s[0];                                                                         \
+        for (int j = 1; j < sums; j++)                                                             \
+            all = op##_add_epi32(all, s[j]);                                                       \
+        keep(&all);                                                                                \
+    }
+RUN_DPBUSD(run_dpbusd256, "avx2,avxvnni", __m256i, _mm256, SUMS_AVX2, "%{vex%} vpdpbusd")
+RUN_DPBUSD(run_dpbusd512, "avx512f,avx512vnni", __m512i, _mm512, SUMS, "vpdpbusd")
 
 /* kernels_init has asked the system for the matrix unit. Tiles 0..3 are the sums. */
 __attribute__((target("amx-tile,amx-int8"))) static void run_tiles(size_t rounds)
@@ -174,20 +195,38 @@ __attribute__((target("amx-tile,amx-int8"))) static void run_tiles(size_t rounds
 }
 #endif
 
-/* A multiplication and an addition count as two. */
+static bool floats(enum weight_type type)
+{
+    return type < WEIGHT_Q8;
+}
+
+static bool codes(enum weight_type type)
+{
+    return type >= WEIGHT_Q8;
+}
+
+static bool bytes(enum weight_type type)
+{
+    return type == WEIGHT_Q8;
+}
+
+/* A multiplication and an addition count as two. Of several the first is the one. */
 static const struct instruction instructions[] = {
 #if defined(__x86_64__)
-    {"vfmadd", "avx2", false, run_fma256, SUMS_AVX2 * 8 * 2},
-    {"vfmadd", "avx512 vnni amx", false, run_fma512, SUMS * 16 * 2},
-    {"vpdpbusd", "vnni", true, run_dpbusd, SUMS * 64 * 2},
-    {"tdpbsud", "amx", true, run_tiles, 4 * 16 * 16 * 64 * 2},
+    {"vfmadd", "avx512 vnni amx", floats, run_fma512, SUMS * 16 * 2},
+    {"vfmadd", "avx2 avxvnni", floats, run_fma256, SUMS_AVX2 * 8 * 2},
+    {"tdpbsud", "amx", codes, run_tiles, 4 * 16 * 16 * 64 * 2},
+    {"vpdpbusd", "vnni", codes, run_dpbusd512, SUMS * 64 * 2},
+    {"vpdpbusd", "avxvnni", codes, run_dpbusd256, SUMS_AVX2 * 32 * 2},
+    {"vpmaddwd", "avx2", bytes, run_maddwd, SUMS_AVX2 * 16 * 2},
+    {"vpmaddubsw", "avx2", codes, run_maddubsw, SUMS_AVX2 * 32 * 2},
 #endif
-    {NULL, "", false, NULL, 0}};
+    {NULL, "", floats, NULL, 0}};
 
 static const struct instruction *find(enum weight_type type)
 {
     const struct instruction *i = instructions;
-    while (i->name && !(i->quantised == (type >= WEIGHT_Q8) && strstr(i->isas, kernels.name)))
+    while (i->name && !(i->of(type) && strstr(i->isas, kernels.name)))
         i++;
     return i;
 }

@@ -14,12 +14,26 @@ static bool always(void)
 }
 
 #if defined(__x86_64__)
+#include <cpuid.h>
+
 static bool has_avx2(void)
 {
     unsigned eax = 1, ebx, ecx = 0, edx;
     __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
     bool f16c = ecx >> 29 & 1; /* clang 14 does not know it by name */
     return f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+static bool has_avxvnni(void)
+{
+    unsigned eax, ebx, ecx, edx;
+    return has_avx2() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 4 & 1);
+}
+
+static void take_avxvnni(struct kernels *table)
+{
+    table->name = "avxvnni";
+    table->linear_quant = quant_avxvnni;
 }
 
 static bool has_avx512(void)
@@ -47,8 +61,11 @@ static const struct choice {
     void (*extend)(struct kernels *table);
 } choices[] = {
 #if defined(__x86_64__)
-    {"amx", &kernels_vnni, has_amx, amx_int8_take}, {"vnni", &kernels_vnni, has_vnni, NULL},
-    {"avx512", &kernels_avx512, has_avx512, NULL},  {"avx2", &kernels_avx2, has_avx2, NULL},
+    {"amx", &kernels_vnni, has_amx, amx_int8_take},
+    {"vnni", &kernels_vnni, has_vnni, NULL},
+    {"avx512", &kernels_avx512, has_avx512, NULL},
+    {"avxvnni", &kernels_avx2, has_avxvnni, take_avxvnni},
+    {"avx2", &kernels_avx2, has_avx2, NULL},
 #endif
     {"generic", &kernels_generic, always, NULL},
 };
@@ -73,6 +90,5 @@ int kernels_init(const char *isa, struct err *err)
         return 0;
     }
     return err_set(err, ERR_INVALID,
-                   "there are no kernels named '%s': use auto, generic, avx2, avx512, vnni or amx",
-                   isa);
+                   "there are no kernels named '%s': use one of auto|" KERNELS_CHOICES, isa);
 }

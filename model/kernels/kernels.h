@@ -224,7 +224,7 @@ static inline size_t attention_value_stride(int head_dim)
 typedef void rope_kernel(float *x, const float *cos, const float *sin, int n_heads, int head_dim);
 
 struct kernels {
-    const char *name;                         /* "generic", "avx2", "avx512", "vnni" */
+    const char *name;                         /* one of KERNELS_NAMES */
     linear_kernel *linear[WEIGHT_TYPES];      /* f32, bf16, f16 */
     linear_quant_kernel *const *linear_quant; /* by type, the others */
 
@@ -252,9 +252,13 @@ struct kernels {
 
 extern struct kernels kernels;
 extern linear_quant_kernel *const quant_generic[WEIGHT_TYPES],
-    *const quant_avx2[WEIGHT_TYPES], *const quant_avx512[WEIGHT_TYPES],
-                                         *const quant_vnni[WEIGHT_TYPES];
+    *const quant_avx2[WEIGHT_TYPES], *const quant_avxvnni[WEIGHT_TYPES],
+                                         *const quant_avx512[WEIGHT_TYPES],
+                                             *const quant_vnni[WEIGHT_TYPES];
 extern const struct kernels kernels_generic, kernels_avx2, kernels_avx512, kernels_vnni;
+
+#define KERNELS_NAMES "generic", "avx2", "avxvnni", "avx512", "vnni", "amx"
+#define KERNELS_CHOICES "generic|avx2|avxvnni|avx512|vnni|amx"
 
 /* Fills the table. isa: "auto" (or NULL) for the best that this processor has, or one by name.
  * ERR_INVALID when the name is unknown or the processor can't. */

@@ -261,23 +261,6 @@ V16_INLINE v16i v16i_dot_pairs(v16i sum, v16i w, const int16_t *x)
                   _mm256_add_epi32(sum.b, _mm256_madd_epi16(w.b, pair))};
 }
 
-typedef struct {
-    v16i even, odd; /* bytes 0, 2, 4, ... and 1, 3, 5, ... as 16 bits */
-} v64u;
-
-V16_INLINE v64u v64u_split(__m256i a, __m256i b)
-{
-    __m256i low = _mm256_set1_epi16(255);
-    return (v64u){{_mm256_and_si256(a, low), _mm256_and_si256(b, low)},
-                  {_mm256_srli_epi16(a, 8), _mm256_srli_epi16(b, 8)}};
-}
-
-V16_INLINE v64u v64u_load(const uint8_t *p)
-{
-    return v64u_split(_mm256_loadu_si256((const __m256i *)p),
-                      _mm256_loadu_si256((const __m256i *)(p + 32)));
-}
-
 V16_INLINE __m256i v32_nibbles(const uint8_t *p, int high)
 {
     __m256i bytes = _mm256_loadu_si256((const __m256i *)p);
@@ -304,28 +287,85 @@ V16_INLINE __m256i v32_upper_two(const uint8_t *q, int shift)
     return _mm256_and_si256(two, _mm256_set1_epi8(48));
 }
 
-#define V16_NARROW 1
-
 typedef struct {
     __m256i a, b;
-} v64n;
+} v64b;
 
-V16_INLINE v64n v64n_load_nibbles(const uint8_t *p, int high)
+V16_INLINE v64b v64b_load_nibbles(const uint8_t *p, int high)
 {
-    return (v64n){v32_nibbles(p, high), v32_nibbles(p + 32, high)};
+    return (v64b){v32_nibbles(p, high), v32_nibbles(p + 32, high)};
 }
 
-V16_INLINE v64n v64n_load_5(const uint8_t *p, int high, const uint8_t *bits)
+V16_INLINE v64b v64b_load_5(const uint8_t *p, int high, const uint8_t *bits)
 {
-    return (v64n){_mm256_or_si256(v32_nibbles(p, high), v32_fifth(bits)),
+    return (v64b){_mm256_or_si256(v32_nibbles(p, high), v32_fifth(bits)),
                   _mm256_or_si256(v32_nibbles(p + 32, high), v32_fifth(bits + 4))};
 }
 
-V16_INLINE v64n v64n_load_6(const uint8_t *p, int high, const uint8_t *q, int shift)
+V16_INLINE v64b v64b_load_6(const uint8_t *p, int high, const uint8_t *q, int shift)
 {
-    return (v64n){_mm256_or_si256(v32_nibbles(p, high), v32_upper_two(q, shift)),
+    return (v64b){_mm256_or_si256(v32_nibbles(p, high), v32_upper_two(q, shift)),
                   _mm256_or_si256(v32_nibbles(p + 32, high), v32_upper_two(q + 32, shift))};
 }
+
+#if defined(__AVXVNNI__)
+
+typedef v64b v64u;
+
+V16_INLINE v64u v64u_load(const uint8_t *p)
+{
+    v64u w = {_mm256_loadu_si256((const __m256i *)p),
+              _mm256_loadu_si256((const __m256i *)(p + 32))};
+    __asm__("" : "+x"(w.a), "+x"(w.b)); /* stay in their registers, not loaded for every row */
+    return w;
+}
+
+#define v64u_load_nibbles v64b_load_nibbles
+#define v64u_load_5 v64b_load_5
+#define v64u_load_6 v64b_load_6
+
+typedef __m256i v4s;
+
+V16_INLINE v4s v4s_load(const int8_t *p)
+{
+    int32_t four;
+    __builtin_memcpy(&four, p, sizeof four);
+    return _mm256_set1_epi32(four);
+}
+
+V16_INLINE v16i v16i_dot(v16i sum, v64u w, v4s x)
+{
+    /* Not the intrinsic: gcc 12 copies the sum before each. */
+    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum.a) : "x"(w.a), "x"(x));
+    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum.b) : "x"(w.b), "x"(x));
+    return sum;
+}
+
+#else
+
+typedef struct {
+    v16i even, odd; /* bytes 0, 2, 4, ... and 1, 3, 5, ... as 16 bits */
+} v64u;
+
+V16_INLINE v64u v64u_split(__m256i a, __m256i b)
+{
+    __m256i low = _mm256_set1_epi16(255);
+    return (v64u){{_mm256_and_si256(a, low), _mm256_and_si256(b, low)},
+                  {_mm256_srli_epi16(a, 8), _mm256_srli_epi16(b, 8)}};
+}
+
+V16_INLINE v64u v64u_load(const uint8_t *p)
+{
+    return v64u_split(_mm256_loadu_si256((const __m256i *)p),
+                      _mm256_loadu_si256((const __m256i *)(p + 32)));
+}
+
+#define V16_NARROW 1
+
+typedef v64b v64n;
+#define v64n_load_nibbles v64b_load_nibbles
+#define v64n_load_5 v64b_load_5
+#define v64n_load_6 v64b_load_6
 
 typedef v16i v16n;
 
@@ -377,6 +417,8 @@ V16_INLINE v16i v16i_dot(v16i sum, v64u w, v4s x)
         _mm256_add_epi32(_mm256_madd_epi16(w.even.b, x.even), _mm256_madd_epi16(w.odd.b, x.odd));
     return (v16i){_mm256_add_epi32(sum.a, a), _mm256_add_epi32(sum.b, b)};
 }
+
+#endif
 
 V16_INLINE void v16_prefetch(const void *p)
 {

@@ -20,7 +20,7 @@
 /* From the logits without rounding: what 8 bits cost in models as tiny as these, 1.6e-2. */
 #define ROUNDED_TOLERANCE 0.04
 
-static const char *const isas[] = {"generic", "avx2", "avx512", "vnni", "amx"};
+static const char *const isas[] = {KERNELS_NAMES};
 #define ISAS (sizeof isas / sizeof *isas)
 
 static void pass_lane(struct lane *lane, void *arg)

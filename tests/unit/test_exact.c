@@ -279,7 +279,7 @@ struct totals {
     uint64_t tokens, accepted, side, preemptions, shared;
 };
 
-static const char *const isas[] = {"generic", "avx2", "avx512", "vnni", "amx"};
+static const char *const isas[] = {KERNELS_NAMES};
 #define ISAS (int)(sizeof isas / sizeof *isas)
 
 /* A mate that goes away in the middle. */

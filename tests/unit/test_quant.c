@@ -6,7 +6,7 @@
 #include "tests/unit/unit.h"
 #include "weights/f16.h"
 
-static const char *const paths[] = {"generic", "avx2", "avx512", "vnni", "amx"};
+static const char *const paths[] = {KERNELS_NAMES};
 #define PATHS (sizeof paths / sizeof *paths)
 
 /* ---- half precision ---- */

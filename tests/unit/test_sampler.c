@@ -39,7 +39,7 @@ static float normal(struct dice *d)
 static struct team teams[LANES_MAX + 1];
 static struct sampler_work work;
 static struct arena arena;
-static const char *isas[] = {"generic", "avx2", "avx512", "vnni"};
+static const char *isas[] = {KERNELS_NAMES};
 
 static int open_all(void **state)
 {

@@ -101,7 +101,7 @@ static void run(struct network *n, int lanes, void (*fn)(struct lane *, void *))
 
 static void one_step_gives_the_bits_of_its_parts(void **state)
 {
-    static const char *const paths[] = {"generic", "avx2", "avx512", "vnni", "amx"};
+    static const char *const paths[] = {KERNELS_NAMES};
     static struct network n;
     static float parts[ROWS_MOST * DIM_MOST];
     struct err err;
