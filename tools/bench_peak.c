@@ -124,26 +124,9 @@ struct instruction {
 RUN_FMA(run_fma256, "avx2,fma", __m256, _mm256, SUMS_AVX2)
 RUN_FMA(run_fma512, "avx512f", __m512, _mm512, SUMS)
 
-/* Products of 16 or 8 bits, without the additions that they need besides. */
-#define RUN_MADD(name, op)                                                                         \
-    __attribute__((target("avx2"))) static void name(size_t rounds)                                \
-    {                                                                                              \
-        __m256i s[SUMS_AVX2], y = _mm256_set1_epi8((char)rounds);                                  \
-        for (int j = 0; j < SUMS_AVX2; j++)                                                        \
-            s[j] = _mm256_set1_epi32(j);                                                           \
-        for (size_t i = 0; i < rounds; i++) {                                                      \
-            _Pragma("GCC unroll 16") for (int j = 0; j < SUMS_AVX2; j++) s[j] = op(s[j], y);       \
-        }                                                                                          \
-        __m256i all = s[0];                                                                        \
-        for (int j = 1; j < SUMS_AVX2; j++)                                                        \
-            all = _mm256_add_epi32(all, s[j]);                                                     \
-        keep(&all);                                                                                \
-    }
-RUN_MADD(run_maddwd, _mm256_madd_epi16)
-RUN_MADD(run_maddubsw, _mm256_maddubs_epi16)
-
-/* In assembly, because GCC 12 copies the sums around when it is the intrinsic. */
-#define RUN_DPBUSD(name, features, vector, op, sums, instruction)                                  \
+/* In assembly, because GCC 12 copies the sums around when it is the intrinsic. Products without the
+ * additions that they need besides, where there is no instruction for both. */
+#define RUN_BYTES(name, features, vector, op, sums, instruction)                                   \
     __attribute__((target(features))) static void name(size_t rounds)                              \
     {                                                                                              \
         vector s[sums], x = op##_set1_epi8(3), y = op##_set1_epi8((char)rounds);                   \
@@ -153,7 +136,7 @@ RUN_MADD(run_maddubsw, _mm256_maddubs_epi16)
             _Pragma("GCC unroll 16") for (int j = 0; j < sums; j++)                                \
             {                                                                                      \
                 vector sum = s[j];                                                                 \
-                __asm__(instruction " %1, %2, %0" : "+v"(sum) : "v"(x), "v"(y));                   \
+                __asm__(instruction : "+v"(sum) : "v"(x), "v"(y));                                 \
                 s[j] = sum;                                                                        \
             }                                                                                      \
         }                                                                                          \
@@ -162,8 +145,10 @@ RUN_MADD(run_maddubsw, _mm256_maddubs_epi16)
             all = op##_add_epi32(all, s[j]);                                                       \
         keep(&all);                                                                                \
     }
-RUN_DPBUSD(run_dpbusd256, "avx2,avxvnni", __m256i, _mm256, SUMS_AVX2, "%{vex%} vpdpbusd")
-RUN_DPBUSD(run_dpbusd512, "avx512f,avx512vnni", __m512i, _mm512, SUMS, "vpdpbusd")
+RUN_BYTES(run_maddwd, "avx2", __m256i, _mm256, SUMS_AVX2, "vpmaddwd %2, %0, %0")
+RUN_BYTES(run_maddubsw, "avx2", __m256i, _mm256, SUMS_AVX2, "vpmaddubsw %2, %0, %0")
+RUN_BYTES(run_dpbusd256, "avx2,avxvnni", __m256i, _mm256, SUMS_AVX2, "%{vex%} vpdpbusd %1, %2, %0")
+RUN_BYTES(run_dpbusd512, "avx512f,avx512vnni", __m512i, _mm512, SUMS, "vpdpbusd %1, %2, %0")
 
 /* kernels_init has asked the system for the matrix unit. Tiles 0..3 are the sums. */
 __attribute__((target("amx-tile,amx-int8"))) static void run_tiles(size_t rounds)

@@ -30,12 +30,6 @@ static bool has_avxvnni(void)
     return has_avx2() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 4 & 1);
 }
 
-static void take_avxvnni(struct kernels *table)
-{
-    table->name = "avxvnni";
-    table->linear_quant = quant_avxvnni;
-}
-
 static bool has_avx512(void)
 {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -64,7 +58,7 @@ static const struct choice {
     {"amx", &kernels_vnni, has_amx, amx_int8_take},
     {"vnni", &kernels_vnni, has_vnni, NULL},
     {"avx512", &kernels_avx512, has_avx512, NULL},
-    {"avxvnni", &kernels_avx2, has_avxvnni, take_avxvnni},
+    {"avxvnni", &kernels_avxvnni, has_avxvnni, NULL},
     {"avx2", &kernels_avx2, has_avx2, NULL},
 #endif
     {"generic", &kernels_generic, always, NULL},

@@ -132,7 +132,10 @@ static inline size_t quant_panel_bytes(enum weight_type type, int inputs)
  * that nobody has filled, whatever stands there. */
 #define QUANT_BLOCK 16
 struct quant_pair { /* two groups of a block's rows */
-    int8_t codes[QUANT_BLOCK][2 * GROUP];
+    union {
+        int8_t codes[QUANT_BLOCK][2 * GROUP];
+        int16_t split[QUANT_BLOCK][2 * GROUP]; /* for q8 where V16_NARROW is 1 (v16.h) */
+    };
     union {
         struct { /* for types whose groups have scales */
             float scale[2];
@@ -255,7 +258,8 @@ extern linear_quant_kernel *const quant_generic[WEIGHT_TYPES],
     *const quant_avx2[WEIGHT_TYPES], *const quant_avxvnni[WEIGHT_TYPES],
                                          *const quant_avx512[WEIGHT_TYPES],
                                              *const quant_vnni[WEIGHT_TYPES];
-extern const struct kernels kernels_generic, kernels_avx2, kernels_avx512, kernels_vnni;
+extern const struct kernels kernels_generic, kernels_avx2, kernels_avxvnni, kernels_avx512,
+    kernels_vnni;
 
 #define KERNELS_NAMES "generic", "avx2", "avxvnni", "avx512", "vnni", "amx"
 #define KERNELS_CHOICES "generic|avx2|avxvnni|avx512|vnni|amx"

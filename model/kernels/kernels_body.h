@@ -130,28 +130,38 @@ V16_INLINE v16 quant_factor(const float *x, int n, float *scale, bool *sane)
     return v16_set(*sane && most > 1e-30f ? 127.0f / most : 0.0f);
 }
 
-V16_INLINE v16i quant_codes(const float *x, v16 factor, bool sane, int8_t *codes)
+V16_INLINE v16i quant_codes(const float *x, v16 factor, bool sane)
 {
-    v16i some = v16_round(sane ? v16_mul(v16_load(x), factor) : v16_set(0.0f));
-    v16i_store_i8(codes, some);
-    return some;
+    return v16_round(sane ? v16_mul(v16_load(x), factor) : v16_set(0.0f));
+}
+
+/* Codes of a row from input k of the pair on. */
+V16_INLINE void quant_put(enum weight_type type, struct quant_pair *pair, int row, int k, v16i some)
+{
+#if V16_NARROW
+    if (type == WEIGHT_Q8) {
+        v16i_store_split(pair->split[row] + k, some);
+        return;
+    }
+#endif
+    (void)type;
+    v16i_store_i8(pair->codes[row] + k, some);
 }
 
 V16_INLINE void quantize_group(enum weight_type type, const float *x, int left,
                                struct quant_pair *pair, int row, int half)
 {
-    int8_t *codes = pair->codes[row] + half * GROUP;
     int n = left <= 0 ? 0 : left > PANEL ? 2 : 1;
     float scale;
     bool sane;
     v16 factor = quant_factor(x, n, &scale, &sane);
-    v16i zero = v16i_set(0), first = zero, second = zero;
-    v16i_store_i8(codes, zero);
-    v16i_store_i8(codes + PANEL, zero);
+    v16i first = v16i_set(0), second = first;
     if (n > 0)
-        first = quant_codes(x, factor, sane, codes);
+        first = quant_codes(x, factor, sane);
     if (n > 1)
-        second = quant_codes(x + PANEL, factor, sane, codes + PANEL);
+        second = quant_codes(x + PANEL, factor, sane);
+    quant_put(type, pair, row, half * GROUP, first);
+    quant_put(type, pair, row, half * GROUP + PANEL, second);
     int sum = v16i_sum(v16i_add(first, second));
     pair->of[row].scale[half] = scale;
     if (quant_has_minimum(type))
@@ -160,7 +170,7 @@ V16_INLINE void quantize_group(enum weight_type type, const float *x, int left,
         pair->of[row].offset[half] = -quant_bias(type) * sum;
 }
 
-static void quantize_block(const float *x, struct quant_pair *pairs, int row)
+static void quantize_block(enum weight_type type, const float *x, struct quant_pair *pairs, int row)
 {
     float scale;
     bool sane;
@@ -168,9 +178,11 @@ static void quantize_block(const float *x, struct quant_pair *pairs, int row)
     for (int p = 0; p < BLOCK_PAIRS; p++) {
         struct quant_pair *pair = &pairs[p];
         pair->of[row].block_scale = scale;
-        for (int i = 0; i < 4; i++, x += PANEL)
-            pair->of[row].sums_16[i] =
-                (int16_t)v16i_sum(quant_codes(x, factor, sane, pair->codes[row] + i * PANEL));
+        for (int i = 0; i < 4; i++, x += PANEL) {
+            v16i some = quant_codes(x, factor, sane);
+            quant_put(type, pair, row, i * PANEL, some);
+            pair->of[row].sums_16[i] = (int16_t)v16i_sum(some);
+        }
         for (int i = 0; i < 2; i++)
             pair->of[row].sums_32[i] =
                 (int16_t)(pair->of[row].sums_16[2 * i] + pair->of[row].sums_16[2 * i + 1]);
@@ -184,7 +196,7 @@ static void quantize(enum weight_type type, const float *x, size_t x_stride, int
         struct quant_pair *row = &to[r / QUANT_BLOCK * pairs];
         if (quant_is_block(type))
             for (int p = first / 2, k = 0; p < last / 2; p += BLOCK_PAIRS, k += BLOCK)
-                quantize_block(x + k, &row[p], r % QUANT_BLOCK);
+                quantize_block(type, x + k, &row[p], r % QUANT_BLOCK);
         else
             for (int g = first, k = 0; g < last; g++, k += GROUP)
                 quantize_group(type, x + k, inputs - k, &row[g / 2], r % QUANT_BLOCK, g % 2);

@@ -117,8 +117,8 @@ static void unpack(const uint8_t *pairs, size_t n, uint8_t (*to)[2 * GROUP * PAN
     for (size_t i = 0; i < n; i++, pairs += quant_unit_bytes(WEIGHT_Q4))
         for (size_t j = 0; j < 8; j++) {
             uint8_t *group = to[i] + j / 4 * GROUP * PANEL + 64 * (j % 4);
-            _mm512_store_si512(group, v64u_load_nibbles(pairs + 64 * j, 0));
-            _mm512_store_si512(group + 256, v64u_load_nibbles(pairs + 64 * j, 1));
+            _mm512_store_si512(group, v64b_load_nibbles(pairs + 64 * j, 0));
+            _mm512_store_si512(group + 256, v64b_load_nibbles(pairs + 64 * j, 1));
         }
 }
 

@@ -12,12 +12,16 @@ V16_INLINE int code_bits(const enum weight_type type)
     return (int)quant_group_bytes(type) * 8 / (GROUP * PANEL);
 }
 
-/* Vector j + 4h of a group: inputs 4 (j + 4h) .. + 3 of 16 channels. */
-#define GROUP_CODES(v64, type, group, j, h)                                                        \
-    const uint8_t *low = (group) + 64 * (j), *high = (group) + GROUP * PANEL / 2;                  \
-    return code_bits(type) == 5   ? v64##_load_5(low, h, high + 8 * ((j) + 4 * (h)))               \
-           : code_bits(type) == 6 ? v64##_load_6(low, h, high + 64 * (h), 2 * (j))                 \
-                                  : v64##_load_nibbles(low, h);
+/* Vector v of a group: inputs 4v..4v+3 of 16 channels. */
+V16_INLINE v64b group_codes(const enum weight_type type, const uint8_t *group, int v)
+{
+    const int j = v % 4, h = v / 4;
+    const uint8_t *low = group + 64 * j, *high = group + GROUP * PANEL / 2;
+    return code_bits(type) == 8   ? v64b_load(group + 64 * v)
+           : code_bits(type) == 5 ? v64b_load_5(low, h, high + 8 * v)
+           : code_bits(type) == 6 ? v64b_load_6(low, h, high + 64 * h, 2 * j)
+                                  : v64b_load_nibbles(low, h);
+}
 
 /* Memory answers late: lines are asked for this many bytes before they are needed, one with each
  * step of the arithmetic, so that it never has to answer many at once. One panel alone passes by
@@ -57,9 +61,6 @@ struct group_work {
 };
 
 #if V16_NARROW
-V16_INLINE v64n narrow_codes(const enum weight_type type, const uint8_t *group, int j,
-                             int h){GROUP_CODES(v64n, type, group, j, h)}
-
 /* group_dots for codes of at most 6 bits. In 16 bits there is room for the pairs of products of
  * 2^15 / (2 * 127 * largest code) steps. */
 V16_INLINE void narrow_dots(const enum weight_type type, const struct group_work *g, v16i *total,
@@ -81,11 +82,11 @@ V16_INLINE void narrow_dots(const enum weight_type type, const struct group_work
 #pragma GCC unroll 8
         for (int s = 0; s < run; s++) {
             const int step = begin + s, v = vector_of(step, last - first);
-            v64n w[QUANT_PANELS];
+            v64b w[QUANT_PANELS];
             for (int p = 0; p < P; p++) {
                 const uint8_t *at = g->codes + (size_t)p * g->panel_bytes;
                 group_prefetch(type, at, step, P, g->ahead);
-                w[p] = narrow_codes(type, at, v % 4, v / 4);
+                w[p] = group_codes(type, at, v);
             }
             for (int r = 0; r < R; r++)
                 for (int p = 0; p < P; p++)
@@ -99,15 +100,14 @@ V16_INLINE void narrow_dots(const enum weight_type type, const struct group_work
 }
 #endif
 
-V16_INLINE v64u wide_codes(const enum weight_type type, const uint8_t *group, int j, int h)
+V16_INLINE v4s row_codes(const struct group_work *g, int row, int v)
 {
-#if !V16_NARROW
-    if (code_bits(type) < 8) {
-        GROUP_CODES(v64u, type, group, j, h)
-    }
+    const int at = g->i * GROUP + 4 * v;
+#if V16_NARROW
+    return v4s_load(g->x->split[row] + at); /* of q8: all others are narrow */
+#else
+    return v4s_load(g->x->codes[row] + at);
 #endif
-    (void)type;
-    return v64u_load(group + 64 * (j + 4 * h));
 }
 
 /* dot += products of vectors first..last-1 (of 8) of one group with codes of R rows. */
@@ -121,10 +121,10 @@ V16_INLINE void wide_dots(const enum weight_type type, const struct group_work *
         for (int p = 0; p < P; p++) {
             const uint8_t *at = g->codes + (size_t)p * g->panel_bytes;
             group_prefetch(type, at, step, P, g->ahead);
-            w[p] = wide_codes(type, at, v % 4, v / 4);
+            w[p] = v64u_of(group_codes(type, at, v));
         }
         for (int r = 0; r < R; r++) {
-            v4s four = v4s_load(g->x->codes[g->row + r] + g->i * GROUP + 4 * v);
+            v4s four = row_codes(g, g->row + r, v);
             for (int p = 0; p < P; p++)
                 dot[r * P + p] = v16i_dot(dot[r * P + p], w[p], four);
         }

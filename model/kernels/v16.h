@@ -16,26 +16,28 @@
  *   select(mask, a, b)  a where the lane's bit is 1, else b
  *   bits, of_bits       the same bits as v16i, and back
  *
- * And whole numbers: v16i, sixteen of 32 bits; v64u, sixty-four bytes; v4s, four signed bytes.
+ * And whole numbers: v16i, sixteen of 32 bits; v64b, sixty-four bytes; v64u, the same in the form
+ * that products want; v4s, four signed bytes.
  *
  *   v16i_add sub mul and xor     per lane, modulo 2^32; v16i_shift_right fills with zeros
  *   v16i_store_i8       as bytes; the numbers must lie within -127..127
  *   v16i_load_pairs_i8  16 pairs of signed bytes, each pair widened to two times 16 bits
  *   v16i_pair_first, second      of such pairs, widened to 32 bits
  *   v16i_dot_pairs(s, w, x)      lane i: s + first of w's pair times x[0] + second times x[1]
- *   v64u_load_nibbles   the low (0) or the high halves (1) of 64 bytes
- *   v64u_load_5(p, h, bits)      the same, and above each the bit of its index
- *   v64u_load_6(p, h, q, s)      the same, and above each bits s and s + 1 of its byte at q
+ *   v64b_load_nibbles   the low (0) or the high halves (1) of 64 bytes
+ *   v64b_load_5(p, h, bits)      the same, and above each the bit of its index
+ *   v64b_load_6(p, h, q, s)      the same, and above each bits s and s + 1 of its byte at q
+ *   v16i_dot(s, w, x)   lane i: s + the sum over j of w[4 i + j] x[j]
  *
- * Where V16_NARROW is 1 these three are v64n_load_*, for codes of at most six bits, whose products
- * with four signed bytes are quicker to add up in 16 bits:
+ * Where V16_NARROW is 1, v4s is loaded from four numbers of 16 bits in the order 0, 2, 1, 3, which
+ * v16i_store_split writes, and products of codes of at most six bits are quicker to add up in 16
+ * bits:
  *
  *   v16n_dot(s, w, x)   lane i: a pair of 16 bits: s plus w[4 i] x[0] + w[4 i + 1] x[1], and plus
  *                       w[4 i + 2] x[2] + w[4 i + 3] x[3]; nothing may overflow
  *   v16n_madd(s, n, m)  lane i: s + both of n's pair, each times that of the pair m
  *   v16i_pair_twice(x, k)        the first (0) or the second (1) of each pair, twice
  *
- *   v16i_dot(s, w, x)   lane i: s + the sum over j of w[4 i + j] x[j]
  *   v16_prefetch           a hint that the cache line at p will be read; v16_prefetch_far: not so
  * soon */
 #ifndef MODEL_KERNELS_V16_H

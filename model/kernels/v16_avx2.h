@@ -291,6 +291,18 @@ typedef struct {
     __m256i a, b;
 } v64b;
 
+V16_INLINE v64b v64b_load(const uint8_t *p)
+{
+    return (v64b){_mm256_loadu_si256((const __m256i *)p),
+                  _mm256_loadu_si256((const __m256i *)(p + 32))};
+}
+
+V16_INLINE void v64b_store(uint8_t *p, v64b x)
+{
+    _mm256_storeu_si256((__m256i *)p, x.a);
+    _mm256_storeu_si256((__m256i *)(p + 32), x.b);
+}
+
 V16_INLINE v64b v64b_load_nibbles(const uint8_t *p, int high)
 {
     return (v64b){v32_nibbles(p, high), v32_nibbles(p + 32, high)};
@@ -312,17 +324,11 @@ V16_INLINE v64b v64b_load_6(const uint8_t *p, int high, const uint8_t *q, int sh
 
 typedef v64b v64u;
 
-V16_INLINE v64u v64u_load(const uint8_t *p)
+V16_INLINE v64u v64u_of(v64b x)
 {
-    v64u w = {_mm256_loadu_si256((const __m256i *)p),
-              _mm256_loadu_si256((const __m256i *)(p + 32))};
-    __asm__("" : "+x"(w.a), "+x"(w.b)); /* stay in their registers, not loaded for every row */
-    return w;
+    __asm__("" : "+x"(x.a), "+x"(x.b)); /* stays in its registers, not loaded for every row */
+    return x;
 }
-
-#define v64u_load_nibbles v64b_load_nibbles
-#define v64u_load_5 v64b_load_5
-#define v64u_load_6 v64b_load_6
 
 typedef __m256i v4s;
 
@@ -347,29 +353,18 @@ typedef struct {
     v16i even, odd; /* bytes 0, 2, 4, ... and 1, 3, 5, ... as 16 bits */
 } v64u;
 
-V16_INLINE v64u v64u_split(__m256i a, __m256i b)
+V16_INLINE v64u v64u_of(v64b x)
 {
     __m256i low = _mm256_set1_epi16(255);
-    return (v64u){{_mm256_and_si256(a, low), _mm256_and_si256(b, low)},
-                  {_mm256_srli_epi16(a, 8), _mm256_srli_epi16(b, 8)}};
-}
-
-V16_INLINE v64u v64u_load(const uint8_t *p)
-{
-    return v64u_split(_mm256_loadu_si256((const __m256i *)p),
-                      _mm256_loadu_si256((const __m256i *)(p + 32)));
+    return (v64u){{_mm256_and_si256(x.a, low), _mm256_and_si256(x.b, low)},
+                  {_mm256_srli_epi16(x.a, 8), _mm256_srli_epi16(x.b, 8)}};
 }
 
 #define V16_NARROW 1
 
-typedef v64b v64n;
-#define v64n_load_nibbles v64b_load_nibbles
-#define v64n_load_5 v64b_load_5
-#define v64n_load_6 v64b_load_6
-
 typedef v16i v16n;
 
-V16_INLINE v16n v16n_dot(v16n sum, v64n w, const int8_t *x)
+V16_INLINE v16n v16n_dot(v16n sum, v64b w, const int8_t *x)
 {
     int32_t four;
     __builtin_memcpy(&four, x, sizeof four);
@@ -401,12 +396,19 @@ typedef struct {
     __m256i even, odd; /* as in v64u */
 } v4s;
 
-V16_INLINE v4s v4s_load(const int8_t *p)
+V16_INLINE v4s v4s_load(const int16_t *p)
 {
-    int32_t four;
-    __builtin_memcpy(&four, p, sizeof four);
-    __m256i bytes = _mm256_set1_epi32(four);
-    return (v4s){_mm256_srai_epi16(_mm256_slli_epi16(bytes, 8), 8), _mm256_srai_epi16(bytes, 8)};
+    int32_t even, odd;
+    __builtin_memcpy(&even, p, sizeof even);
+    __builtin_memcpy(&odd, p + 2, sizeof odd);
+    return (v4s){_mm256_set1_epi32(even), _mm256_set1_epi32(odd)};
+}
+
+V16_INLINE void v16i_store_split(int16_t *p, v16i x)
+{
+    __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xD8);
+    words = _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(words, 0xD8), 0xD8);
+    _mm256_storeu_si256((__m256i *)p, words);
 }
 
 V16_INLINE v16i v16i_dot(v16i sum, v64u w, v4s x)

@@ -232,51 +232,47 @@ V16_INLINE v16i v16i_dot_pairs(v16i sum, v16i w, const int16_t *x)
     return _mm512_add_epi32(sum, _mm512_madd_epi16(w, _mm512_set1_epi32(two)));
 }
 
-V16_INLINE __m512i v64_nibbles(const uint8_t *p, int high)
+typedef __m512i v64b;
+
+V16_INLINE v64b v64b_load(const uint8_t *p)
+{
+    return _mm512_loadu_si512(p);
+}
+
+V16_INLINE void v64b_store(uint8_t *p, v64b x)
+{
+    _mm512_storeu_si512(p, x);
+}
+
+V16_INLINE v64b v64b_load_nibbles(const uint8_t *p, int high)
 {
     __m512i bytes = _mm512_loadu_si512(p);
     return _mm512_and_si512(high ? _mm512_srli_epi16(bytes, 4) : bytes, _mm512_set1_epi8(15));
 }
 
-V16_INLINE __m512i v64_codes_5(const uint8_t *p, int high, const uint8_t *bits)
+V16_INLINE v64b v64b_load_5(const uint8_t *p, int high, const uint8_t *bits)
 {
     __mmask64 mask;
     __builtin_memcpy(&mask, bits, sizeof mask);
-    __m512i low = v64_nibbles(p, high);
+    __m512i low = v64b_load_nibbles(p, high);
     return _mm512_mask_add_epi8(low, mask, low, _mm512_set1_epi8(16));
 }
 
-V16_INLINE __m512i v64_codes_6(const uint8_t *p, int high, const uint8_t *q, int shift)
+V16_INLINE v64b v64b_load_6(const uint8_t *p, int high, const uint8_t *q, int shift)
 {
     __m512i two = _mm512_loadu_si512(q);
     two = shift < 4 ? _mm512_slli_epi16(two, 4 - shift) : _mm512_srli_epi16(two, shift - 4);
-    return _mm512_or_si512(v64_nibbles(p, high), _mm512_and_si512(two, _mm512_set1_epi8(48)));
+    return _mm512_or_si512(v64b_load_nibbles(p, high), _mm512_and_si512(two, _mm512_set1_epi8(48)));
 }
 
 #if defined(__AVX512VNNI__)
 
-typedef __m512i v64u;
+typedef v64b v64u;
 
-V16_INLINE v64u v64u_load(const uint8_t *p)
+V16_INLINE v64u v64u_of(v64b x)
 {
-    v64u w = _mm512_loadu_si512(p);
-    __asm__("" : "+v"(w)); /* stays in its register, not loaded again for every row */
-    return w;
-}
-
-V16_INLINE v64u v64u_load_nibbles(const uint8_t *p, int high)
-{
-    return v64_nibbles(p, high);
-}
-
-V16_INLINE v64u v64u_load_5(const uint8_t *p, int high, const uint8_t *bits)
-{
-    return v64_codes_5(p, high, bits);
-}
-
-V16_INLINE v64u v64u_load_6(const uint8_t *p, int high, const uint8_t *q, int shift)
-{
-    return v64_codes_6(p, high, q, shift);
+    __asm__("" : "+v"(x)); /* stays in its register, not loaded again for every row */
+    return x;
 }
 
 typedef __m512i v4s;
@@ -301,39 +297,17 @@ typedef struct {
     __m512i even, odd; /* bytes 0, 2, 4, ... and 1, 3, 5, ... as 16 bits */
 } v64u;
 
-V16_INLINE v64u v64u_split(__m512i bytes)
+V16_INLINE v64u v64u_of(v64b x)
 {
     __m512i low = _mm512_set1_epi16(255);
-    return (v64u){_mm512_and_si512(bytes, low), _mm512_srli_epi16(bytes, 8)};
-}
-
-V16_INLINE v64u v64u_load(const uint8_t *p)
-{
-    return v64u_split(_mm512_loadu_si512(p));
+    return (v64u){_mm512_and_si512(x, low), _mm512_srli_epi16(x, 8)};
 }
 
 #define V16_NARROW 1
 
-typedef __m512i v64n;
-
-V16_INLINE v64n v64n_load_nibbles(const uint8_t *p, int high)
-{
-    return v64_nibbles(p, high);
-}
-
-V16_INLINE v64n v64n_load_5(const uint8_t *p, int high, const uint8_t *bits)
-{
-    return v64_codes_5(p, high, bits);
-}
-
-V16_INLINE v64n v64n_load_6(const uint8_t *p, int high, const uint8_t *q, int shift)
-{
-    return v64_codes_6(p, high, q, shift);
-}
-
 typedef v16i v16n;
 
-V16_INLINE v16n v16n_dot(v16n sum, v64n w, const int8_t *x)
+V16_INLINE v16n v16n_dot(v16n sum, v64b w, const int8_t *x)
 {
     int32_t four;
     __builtin_memcpy(&four, x, sizeof four);
@@ -355,12 +329,19 @@ typedef struct {
     __m512i even, odd; /* as in v64u */
 } v4s;
 
-V16_INLINE v4s v4s_load(const int8_t *p)
+V16_INLINE v4s v4s_load(const int16_t *p)
 {
-    int32_t four;
-    __builtin_memcpy(&four, p, sizeof four);
-    __m512i bytes = _mm512_set1_epi32(four);
-    return (v4s){_mm512_srai_epi16(_mm512_slli_epi16(bytes, 8), 8), _mm512_srai_epi16(bytes, 8)};
+    int32_t even, odd;
+    __builtin_memcpy(&even, p, sizeof even);
+    __builtin_memcpy(&odd, p + 2, sizeof odd);
+    return (v4s){_mm512_set1_epi32(even), _mm512_set1_epi32(odd)};
+}
+
+V16_INLINE void v16i_store_split(int16_t *p, v16i x)
+{
+    __m256i words = _mm512_cvtepi32_epi16(x);
+    words = _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(words, 0xD8), 0xD8);
+    _mm256_storeu_si256((__m256i *)p, words);
 }
 
 V16_INLINE v16i v16i_dot(v16i sum, v64u w, v4s x)

@@ -390,39 +390,51 @@ V16_INLINE v16i v16i_shift_right(v16i x, int bits)
                   (i32x4)((u32x4)x.c >> bits), (i32x4)((u32x4)x.d >> bits)};
 }
 
-typedef v16u v64u; /* four bytes a lane */
+typedef v16u v64b; /* four bytes a lane */
 
-V16_INLINE v64u v64u_load(const uint8_t *p)
+V16_INLINE v64b v64b_load(const uint8_t *p)
 {
-    v64u r;
+    v64b r;
     memcpy(&r, p, sizeof r);
     return r;
 }
 
-V16_INLINE v64u v64u_load_nibbles(const uint8_t *p, int high)
+V16_INLINE void v64b_store(uint8_t *p, v64b x)
 {
-    v64u w = v64u_load(p);
-    const uint32_t low = 0x0f0f0f0f;
-    const int shift = high ? 4 : 0;
-    return (v64u){w.a >> shift & low, w.b >> shift & low, w.c >> shift & low, w.d >> shift & low};
+    memcpy(p, &x, sizeof x);
 }
 
-V16_INLINE v64u v64u_load_5(const uint8_t *p, int high, const uint8_t *bits)
+typedef v64b v64u;
+
+V16_INLINE v64u v64u_of(v64b x)
+{
+    return x;
+}
+
+V16_INLINE v64b v64b_load_nibbles(const uint8_t *p, int high)
+{
+    v64b w = v64b_load(p);
+    const uint32_t low = 0x0f0f0f0f;
+    const int shift = high ? 4 : 0;
+    return (v64b){w.a >> shift & low, w.b >> shift & low, w.c >> shift & low, w.d >> shift & low};
+}
+
+V16_INLINE v64b v64b_load_5(const uint8_t *p, int high, const uint8_t *bits)
 {
     uint32_t above[16];
     for (int i = 0; i < 16; i++) {
         uint32_t four = (uint32_t)(bits[i / 2] >> (i % 2 * 4));
         above[i] = (four & 1) << 4 | (four & 2) << 11 | (four & 4) << 18 | (four & 8) << 25;
     }
-    v64u w = v64u_load_nibbles(p, high), a = v64u_load((const uint8_t *)above);
-    return (v64u){w.a | a.a, w.b | a.b, w.c | a.c, w.d | a.d};
+    v64b w = v64b_load_nibbles(p, high), a = v64b_load((const uint8_t *)above);
+    return (v64b){w.a | a.a, w.b | a.b, w.c | a.c, w.d | a.d};
 }
 
-V16_INLINE v64u v64u_load_6(const uint8_t *p, int high, const uint8_t *q, int shift)
+V16_INLINE v64b v64b_load_6(const uint8_t *p, int high, const uint8_t *q, int shift)
 {
-    v64u w = v64u_load_nibbles(p, high), a = v64u_load(q);
+    v64b w = v64b_load_nibbles(p, high), a = v64b_load(q);
     const uint32_t two = 0x03030303;
-    return (v64u){w.a | (a.a >> shift & two) << 4, w.b | (a.b >> shift & two) << 4,
+    return (v64b){w.a | (a.a >> shift & two) << 4, w.b | (a.b >> shift & two) << 4,
                   w.c | (a.c >> shift & two) << 4, w.d | (a.d >> shift & two) << 4};
 }
 

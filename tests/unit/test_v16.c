@@ -238,9 +238,9 @@ static void dots_of_bytes(void **state)
             w[i] = (uint8_t)(n % 3 ? draw_below(&d, 256) : 255);
         for (int i = 0; i < 4; i++)
             x[i] = (int8_t)(n % 4 ? draw_below(&d, 256) - 128 : n % 8 ? 127 : -128);
-        v16i dot = v16i_dot(v16i_set(start), v64u_load(w), v4s_load(x));
-        v16i low = v16i_dot(v16i_set(0), v64u_load_nibbles(w, 0), v4s_load(x));
-        v16i high = v16i_dot(v16i_set(0), v64u_load_nibbles(w, 1), v4s_load(x));
+        v16i dot = v16i_dot(v16i_set(start), v64u_of(v64b_load(w)), v4s_load(x));
+        v16i low = v16i_dot(v16i_set(0), v64u_of(v64b_load_nibbles(w, 0)), v4s_load(x));
+        v16i high = v16i_dot(v16i_set(0), v64u_of(v64b_load_nibbles(w, 1)), v4s_load(x));
         int32_t sum = 0;
         for (int part = 0; part < 3; part++) {
             memcpy(out, part == 0 ? &dot : part == 1 ? &low : &high, sizeof out);
