@@ -342,8 +342,12 @@ V16_INLINE void quant_tile(const enum weight_type type, const struct quant_pair 
         }
 }
 
-/* A function for each number of rows that registers hold, and one for more, of one panel and of
- * QUANT_PANELS: compilers take far longer over all of them in one. */
+/* With up to so many rows, memory is what a panel waits for, and one stream of it is faster than
+ * several; with more, panels share what is loaded of the rows. */
+#define QUANT_ROWS_ALONE 12
+
+/* A function for each number of rows that registers hold, of one panel, and two for more, of one
+ * panel and of QUANT_PANELS: compilers take far longer over all of them in one. */
 typedef void quant_tile_fn(const struct quant_pair *x, int pairs, const uint8_t *panel,
                            const float *residual, float *y, size_t y_stride, int rows);
 
@@ -355,54 +359,42 @@ typedef void quant_tile_fn(const struct quant_pair *x, int pairs, const uint8_t 
         quant_tile(type, x, pairs, panel, residual, y, y_stride, few ? R : rows, P, few);          \
     }
 /* Beyond QUANT_ROWS_AT_ONCE never called: kept small. */
-#define QUANT_ROWS_OR_ONE(R) (R <= QUANT_ROWS_AT_ONCE ? R : 1)
+#define QUANT_FEW(R, name, type)                                                                   \
+    QUANT_TILE(name##_few_##R, type, (R <= QUANT_ROWS_AT_ONCE ? R : 1), 1, true)
+
 #if QUANT_PANELS > 1
-#define QUANT_TILES(R, name, type)                                                                 \
-    QUANT_TILE(name##_one_##R, type, QUANT_ROWS_OR_ONE(R), 1, true)                                \
-    QUANT_TILE(name##_all_##R, type, QUANT_ROWS_OR_ONE(R), QUANT_PANELS, true)
-#define QUANT_MORE(name, type)                                                                     \
-    QUANT_TILE(name##_one_more, type, 0, 1, false)                                                 \
-    QUANT_TILE(name##_all_more, type, 0, QUANT_PANELS, false)
-#define QUANT_ENTRY(R, name)                                                                       \
-    {                                                                                              \
-        name##_one_##R, name##_all_##R                                                             \
-    }
+#define QUANT_ALL(name, type) QUANT_TILE(name##_all, type, 0, QUANT_PANELS, false)
 #else
-#define QUANT_TILES(R, name, type) QUANT_TILE(name##_one_##R, type, QUANT_ROWS_OR_ONE(R), 1, true)
-#define QUANT_MORE(name, type) QUANT_TILE(name##_one_more, type, 0, 1, false)
-#define QUANT_ENTRY(R, name)                                                                       \
-    {                                                                                              \
-        name##_one_##R, name##_one_##R                                                             \
-    }
+#define QUANT_ALL(name, type) static quant_tile_fn *const name##_all = name##_more;
 #endif
 
-/* QUANT_PANELS panels at a time, or one; they stay in the cache while all rows pass over them. A
- * single row reads memory and little else: one stream of it is faster than several. */
+/* A panel, or QUANT_PANELS, stay in the cache while all rows pass over them. */
 #define LINEAR_QUANT(name, type)                                                                   \
-    QUANT_TILES(1, name, type)                                                                     \
-    QUANT_TILES(2, name, type)                                                                     \
-    QUANT_TILES(3, name, type)                                                                     \
-    QUANT_TILES(4, name, type)                                                                     \
-    QUANT_TILES(5, name, type)                                                                     \
-    QUANT_TILES(6, name, type)                                                                     \
-    QUANT_MORE(name, type)                                                                         \
-    static quant_tile_fn *const name##_tiles[][2] = {                                              \
-        QUANT_ENTRY(1, name), QUANT_ENTRY(2, name), QUANT_ENTRY(3, name),   QUANT_ENTRY(4, name),  \
-        QUANT_ENTRY(5, name), QUANT_ENTRY(6, name), QUANT_ENTRY(more, name)};                      \
+    QUANT_FEW(1, name, type)                                                                       \
+    QUANT_FEW(2, name, type)                                                                       \
+    QUANT_FEW(3, name, type)                                                                       \
+    QUANT_FEW(4, name, type)                                                                       \
+    QUANT_FEW(5, name, type)                                                                       \
+    QUANT_FEW(6, name, type)                                                                       \
+    QUANT_TILE(name##_more, type, 0, 1, false)                                                     \
+    QUANT_ALL(name, type)                                                                          \
+    static quant_tile_fn *const name##_few[] = {name##_few_1, name##_few_2, name##_few_3,          \
+                                                name##_few_4, name##_few_5, name##_few_6};         \
     static void name(const struct quant_pair *x, int rows, int pairs, const void *w, int first,    \
                      int last, const float *residual, float *y, size_t y_stride)                   \
     {                                                                                              \
         size_t panel_bytes = quant_panel_bytes(type, pairs * 2 * GROUP);                           \
         for (int p = first, n; p < last; p += n) {                                                 \
-            n = rows == 1 || last - p < QUANT_PANELS ? 1 : QUANT_PANELS;                           \
+            n = rows <= QUANT_ROWS_ALONE || last - p < QUANT_PANELS ? 1 : QUANT_PANELS;            \
             const uint8_t *panel = (const uint8_t *)w + (size_t)p * panel_bytes;                   \
             for (int r = 0; r < rows; r += QUANT_BLOCK) {                                          \
                 size_t at = (size_t)r * y_stride + (size_t)p * PANEL;                              \
                 int some = rows - r < QUANT_BLOCK ? rows - r : QUANT_BLOCK;                        \
-                int which = some <= QUANT_ROWS_AT_ONCE ? some - 1 : 6;                             \
-                name##_tiles[which][n == QUANT_PANELS](x + r / QUANT_BLOCK * pairs, pairs, panel,  \
-                                                       residual ? residual + at : NULL, y + at,    \
-                                                       y_stride, some);                            \
+                quant_tile_fn *tile = rows <= QUANT_ROWS_AT_ONCE ? name##_few[rows - 1]            \
+                                      : n == 1                   ? name##_more                     \
+                                                                 : name##_all;                                       \
+                tile(x + r / QUANT_BLOCK * pairs, pairs, panel, residual ? residual + at : NULL,   \
+                     y + at, y_stride, some);                                                      \
             }                                                                                      \
         }                                                                                          \
     }

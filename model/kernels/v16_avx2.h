@@ -362,6 +362,14 @@ V16_INLINE v64u v64u_of(v64b x)
 
 #define V16_NARROW 1
 
+/* Keeps sums as they are written: gcc 12 would make a tree of them, and put its leaves in memory.
+ */
+V16_INLINE v16i v16i_in_order(v16i x)
+{
+    __asm__("" : "+x"(x.a), "+x"(x.b));
+    return x;
+}
+
 typedef v16i v16n;
 
 V16_INLINE v16n v16n_dot(v16n sum, v64b w, const int8_t *x)
@@ -369,8 +377,8 @@ V16_INLINE v16n v16n_dot(v16n sum, v64b w, const int8_t *x)
     int32_t four;
     __builtin_memcpy(&four, x, sizeof four);
     __m256i bytes = _mm256_set1_epi32(four);
-    return (v16n){_mm256_add_epi16(sum.a, _mm256_maddubs_epi16(w.a, bytes)),
-                  _mm256_add_epi16(sum.b, _mm256_maddubs_epi16(w.b, bytes))};
+    return v16i_in_order((v16i){_mm256_add_epi16(sum.a, _mm256_maddubs_epi16(w.a, bytes)),
+                                _mm256_add_epi16(sum.b, _mm256_maddubs_epi16(w.b, bytes))});
 }
 
 V16_INLINE v16i v16n_madd(v16i sum, v16n x, v16i pairs)
@@ -417,7 +425,7 @@ V16_INLINE v16i v16i_dot(v16i sum, v64u w, v4s x)
         _mm256_add_epi32(_mm256_madd_epi16(w.even.a, x.even), _mm256_madd_epi16(w.odd.a, x.odd));
     __m256i b =
         _mm256_add_epi32(_mm256_madd_epi16(w.even.b, x.even), _mm256_madd_epi16(w.odd.b, x.odd));
-    return (v16i){_mm256_add_epi32(sum.a, a), _mm256_add_epi32(sum.b, b)};
+    return v16i_in_order((v16i){_mm256_add_epi32(sum.a, a), _mm256_add_epi32(sum.b, b)});
 }
 
 #endif

@@ -305,13 +305,21 @@ V16_INLINE v64u v64u_of(v64b x)
 
 #define V16_NARROW 1
 
+/* Keeps sums as they are written: gcc 12 would make a tree of them, and put its leaves in memory.
+ */
+V16_INLINE v16i v16i_in_order(v16i x)
+{
+    __asm__("" : "+v"(x));
+    return x;
+}
+
 typedef v16i v16n;
 
 V16_INLINE v16n v16n_dot(v16n sum, v64b w, const int8_t *x)
 {
     int32_t four;
     __builtin_memcpy(&four, x, sizeof four);
-    return _mm512_add_epi16(sum, _mm512_maddubs_epi16(w, _mm512_set1_epi32(four)));
+    return v16i_in_order(_mm512_add_epi16(sum, _mm512_maddubs_epi16(w, _mm512_set1_epi32(four))));
 }
 
 V16_INLINE v16i v16n_madd(v16i sum, v16n x, v16i pairs)
@@ -347,7 +355,7 @@ V16_INLINE void v16i_store_split(int16_t *p, v16i x)
 V16_INLINE v16i v16i_dot(v16i sum, v64u w, v4s x)
 {
     sum = _mm512_add_epi32(sum, _mm512_madd_epi16(w.even, x.even));
-    return _mm512_add_epi32(sum, _mm512_madd_epi16(w.odd, x.odd));
+    return v16i_in_order(_mm512_add_epi32(sum, _mm512_madd_epi16(w.odd, x.odd)));
 }
 
 #endif

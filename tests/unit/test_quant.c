@@ -59,6 +59,18 @@ struct codes { /* of one row */
     int row; /* in them */
 };
 
+/* Of the row split in numbers of 16 bits: as bytes, like everywhere else. */
+static void join(struct codes *c, int pairs)
+{
+    static const int order[] = {0, 2, 1, 3};
+    for (int p = 0; p < pairs; p++) {
+        int16_t split[2 * GROUP];
+        memcpy(split, c->pairs[p].split[c->row], sizeof split);
+        for (int k = 0; k < 2 * GROUP; k++)
+            c->pairs[p].codes[c->row][k] = (int8_t)split[k / 4 * 4 + order[k % 4]];
+    }
+}
+
 static void quantize(enum weight_type type, const float *x, int inputs, int row, struct codes *c)
 {
     static float rows[QUANT_BLOCK * WIDTH];
@@ -69,6 +81,8 @@ static void quantize(enum weight_type type, const float *x, int inputs, int row,
     kernels.quantize(type, rows, WIDTH, row + 1, inputs, 0, 2 * quant_pairs(inputs), c->pairs,
                      PAIRS);
     c->row = row;
+    if (type == WEIGHT_Q8 && (!strcmp(kernels.name, "avx2") || !strcmp(kernels.name, "avx512")))
+        join(c, quant_pairs(inputs));
 }
 
 static int code_of(const struct codes *c, int k)
