@@ -214,14 +214,14 @@ static void compare(struct bench *b, const struct sequence *q, size_t prompt, bo
     cell->identical = cell->identical && !memcmp(plain, made, size);
 }
 
-/* Decodes `batch` prompts from number `first` of a list on, together. The clock runs from when all
- * prompts have been read and drafted from until the first text ends: what comes then is no batch of
- * that size any more, and lasts longer the less evenly the texts progress. */
-static int decode(struct bench *b, json_t *list, size_t first, int batch, int mode, int repetition,
-                  struct cell *cell, struct err *err)
+/* Decodes `batch` prompts from number `first` of the first n of a list on, together. The clock runs
+ * from when all prompts have been read and drafted from until the first text ends: what comes then
+ * is no batch of that size any more, and lasts longer the less evenly the texts progress. */
+static int decode(struct bench *b, json_t *list, size_t n, size_t first, int batch, int mode,
+                  int repetition, struct cell *cell, struct err *err)
 {
     struct scheduler *s = b->s;
-    size_t steps = 0, n = json_array_size(list);
+    size_t steps = 0;
     for (int i = 0; i < batch; i++) {
         size_t prompt = (first + (size_t)i) % n;
         int rc = add(b, json_array_get(list, prompt), prompt, &b->modes[mode], err);
@@ -320,7 +320,7 @@ static int measure(struct bench *b, const char *kind, json_t *list, int batch, b
     for (int rep = 0; rep < b->o->repeat && !rc; rep++)
         for (size_t p = 0; p < prompts && !rc; p += (size_t)batch)
             for (int k = 0; k < b->n_modes && !rc; k++)
-                rc = decode(b, list, p, batch, k, rep, &cells[k], err);
+                rc = decode(b, list, prompts, p, batch, k, rep, &cells[k], err);
     for (int k = 0; k < b->n_modes && !rc; k++) {
         report(b, kind, batch, k, cells);
         *identical = *identical && cells[k].identical;

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Times passes of headway-bench and of llama.cpp on the same shapes, interleaved in one run.
+"""Times passes of headway-bench and of llama.cpp on the same files or shapes, in turns in one run.
 
     tools/compare_llama.py --llama /path/to/llama.cpp/build/bin [--llama ANOTHER/bin ...]
-        [--shape 110m] [--type q8|q4] [--rows 1,2,4,8,16] [--rounds N] [--json FILE]
+        [--model FILE.gguf ...] [--shape 110m] [--type q8|q4] [--isa NAME] [--rows 1,2,4,8,16]
+        [--rounds N] [--json FILE]
 
 Not part of `make test`: it needs a llama.cpp that is already built as shared libraries, in a folder
 under its sources, a C++ compiler, a Python with numpy (for tools/random_gguf.py), and a machine
@@ -10,8 +11,9 @@ that does nothing else. BUILD names headway's build folder.
 
 A cell is the milliseconds of one pass over k tokens of one sequence, 256 tokens behind it, with
 logits for all k: what verifying k - 1 drafts costs. Then the tokens per second of reading a prompt.
-Weights are random: q8 is held against Q8_0 and q4 against Q4_0, embedding and unembedding included,
-in files that tools/random_gguf.py writes into --models and leaves there for the next time.
+With --model both read that file. Of a shape, weights are random: q8 is held against Q8_0 and q4
+against Q4_0, embedding and unembedding included, in files that tools/random_gguf.py writes into
+--models and leaves there for the next time.
 
 llama.cpp runs in the configurations that may be its best: each --llama (say, one built for AMX and
 one without), and in each CONFIGURATIONS. A try of all goes first; those that win a cell there, and
@@ -88,10 +90,11 @@ def measure_llama(probe, configuration, model, repeat, timed, o):
 # ---- headway ----
 
 
-def measure_headway(shape, kind, repeat, o, folder):
+def measure_headway(model, shape, kind, repeat, o, folder):
     out = folder / "headway.json"
-    run([BENCH, "--shape", shape, "--type", kind, "--rows", ",".join(map(str, o.rows)), "--context",
-         o.context, "--batch", 1, "--prompt", o.prompt, "--threads", o.threads, "--repeat", repeat,
+    what = ["--shape", shape, "--type", kind] if shape else ["--model", model, "--passes"]
+    run([BENCH, *what, "--rows", ",".join(map(str, o.rows)), "--context", o.context, "--batch", 1,
+         "--prompt", o.prompt, "--threads", o.threads, "--repeat", repeat, "--isa", o.isa,
          "--json", out])
     result = json.loads(out.read_text())
     cells = {p["rows"]: p["ms"] for p in result["passes"]}
@@ -122,11 +125,12 @@ def fastest(key, cells):
     return pick(cells, key=lambda name: cells[name][key])
 
 
-def compare(shape, kind, probes, o, folder):
-    model = model_file(shape, kind, o)
+def compare(model, shape, kind, probes, o, folder):
+    """Of a file, or of a shape (model None)."""
+    model = model or model_file(shape, kind, o)
     keys = list(o.rows) + (["prompt"] if o.prompt else [])
-    runs = {"headway": lambda repeat, timed: measure_headway(shape, kind, repeat * timed, o,
-                                                             folder)}
+    runs = {"headway": lambda repeat, timed: measure_headway(model, shape, kind,
+                                                             repeat * timed, o, folder)}
     for (label, probe), (name, c) in itertools.product(probes.items(), CONFIGURATIONS.items()):
         runs[f"{label}, {name}"] = functools.partial(measure_llama, probe, c, model, o=o)
     tried = {name: run(1, 1)[0] for name, run in runs.items() if name != "headway"}
@@ -147,13 +151,13 @@ def compare(shape, kind, probes, o, folder):
         ratio = spread([h / l if key == "prompt" else l / h for h, l in pairs])
         cells.append(dict(cell=key, unit="tokens/s" if key == "prompt" else "ms", speeds=speeds,
                           best_llama=best, ratio=ratio))
-    return dict(shape=shape, type=kind, tried=tried, programs=about, cells=cells)
+    return dict(model=model.name, shape=shape, type=kind, tried=tried, programs=about, cells=cells)
 
 
 def print_table(result, o):
     names = list(result["programs"])
     columns = ["headway"] + [f"({i})" for i in range(1, len(names))]
-    print(f"\n{result['shape']}, {result['type']}, {o.threads} threads, context {o.context}, "
+    print(f"\n{result['model']}, {o.threads} threads, context {o.context}, "
           f"medians of {o.rounds} rounds")
     for column, name in zip(columns, names):
         about = result["programs"][name]
@@ -178,9 +182,12 @@ def main():
     p.add_argument("--llama", action="append", type=pathlib.Path,
                    default=[pathlib.Path(os.environ["LLAMA"])] if "LLAMA" in os.environ else [],
                    help="bin folder of a build; repeat it for several; default: $LLAMA")
+    p.add_argument("--model", action="append", type=pathlib.Path, default=[],
+                   help="a GGUF file; default: shapes")
     p.add_argument("--shape", action="append", choices=["110m", "1b", "7b"],
-                   help="default: 110m and 1b")
+                   help="default, without --model: 110m and 1b")
     p.add_argument("--type", action="append", choices=list(STORED), help="default: both")
+    p.add_argument("--isa", default="auto", help="headway's kernels")
     p.add_argument("--rows", type=numbers, default=[1, 2, 4, 8, 16], help="begins with 1")
     p.add_argument("--context", type=int, default=256)
     p.add_argument("--prompt", type=int, default=512, help="0 = none")
@@ -206,10 +213,12 @@ def main():
                 label = "llama.cpp" if len(o.llama) == 1 else f"llama.cpp {bin_folder.parent.name}"
                 probes[label] = folder / f"probe{i}"
                 compile_probe(bin_folder.resolve(), probes[label])
-            for shape in o.shape or ["110m", "1b"]:
-                for kind in o.type or STORED:
-                    results.append(compare(shape, kind, probes, o, folder))
-                    print_table(results[-1], o)
+            shapes = o.shape or ([] if o.model else ["110m", "1b"])
+            todo = [(model, None, None) for model in o.model]
+            todo += [(None, *pair) for pair in itertools.product(shapes, o.type or STORED)]
+            for what in todo:
+                results.append(compare(*what, probes, o, folder))
+                print_table(results[-1], o)
         except Failed as e:
             sys.exit(str(e))
         finally:
