@@ -127,8 +127,11 @@ $(TESTS): %: %.o $(BUILD)/every.a
 # What tests/parity/compare_tokenizers.py asks; no test by itself.
 $(BUILD)/tests/parity/tokenize_main: $(BUILD)/tests/parity/tokenize_main.o $(WEIGHTS) $(TEXT) $(BASE)
 	$(link) $(TEXT_LIBS) -lm -lpthread
-# Parsers of files and texts are all below the model: its kernels take minutes to compile here.
-$(FUZZERS): %: %.o $(WEIGHTS) $(TEXT) $(BASE)
+# An archive without the kernels, which take minutes to compile here: parsers do without them.
+$(BUILD)/parsers.a: $(BASE) $(TEXT) $(WEIGHTS) $(SERVER) $(BUILD)/model/params.o
+	@rm -f $@
+	ar rcs $@ $^
+$(FUZZERS): %: %.o $(BUILD)/parsers.a
 	$(link) -fsanitize=fuzzer $(TEXT_LIBS) -lm
 
 # What a model says of given tokens, for a reference; no test by itself.
