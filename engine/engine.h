@@ -20,19 +20,21 @@
 #define ENGINE_BIAS_MAX 300  /* logit_bias entries */
 #define ENGINE_DRAFTS_MAX 31 /* drafts of a step: prediction heads less one */
 
+#define ENGINE_ISAS "auto|generic|avx2|avxvnni|avx512|vnni|amx" /* kernels by name */
+
 struct engine;
 struct tokenizer; /* text/tokenizer.h */
 
 struct engine_options {
-    const char *model;   /* folder or file of a model (weights/source.h) */
-    int threads;         /* compute team, 0 = as many as there are cores */
-    int max_sequences;   /* decoded at the same time; more requests wait in the queue */
-    int max_queue;       /* waiting requests; beyond it submit answers ERR_BUSY */
-    int context;         /* positions per sequence, prompt and completion; 0 = the model's */
-    int prompt_chunk;    /* prompt rows a step may carry, 0 = the default */
-    const char *isa;     /* kernels: "auto", "generic", "avx2", "avx512", "vnni"; NULL = auto */
-    const char *weights; /* type of matrices: "stored" (or NULL), "f32", "bf16", "q8", "q4" */
-    const char *kv;      /* type of cached keys and values: "bf16" (or NULL), "f32" */
+    const char *model;         /* folder or file of a model (weights/source.h) */
+    int threads;               /* compute team, 0 = as many as there are cores */
+    int max_sequences;         /* decoded at the same time; more requests wait in the queue */
+    int max_queue;             /* waiting requests; beyond it submit answers ERR_BUSY */
+    int context;               /* positions per sequence, prompt and completion; 0 = the model's */
+    int prompt_chunk;          /* prompt rows a step may carry, 0 = the default */
+    const char *isa;           /* kernels: one of ENGINE_ISAS; NULL = auto */
+    const char *weights;       /* type of matrices: "stored" (or NULL), "f32", "bf16", "q8", "q4" */
+    const char *kv;            /* type of cached keys and values: "bf16" (or NULL), "f32" */
     void (*notify)(void *arg); /* events wait in the mailbox */
     void *notify_arg;
     size_t kv_limit; /* bytes of keys and values, 0 = a default */

@@ -1,6 +1,8 @@
 /* Loading what runs. */
 #include "engine/runtime.h"
 
+#include "engine/engine.h"
+
 #include <string.h>
 
 static int open_text(struct runtime *rt, struct err *err)
@@ -21,6 +23,8 @@ static int open_text(struct runtime *rt, struct err *err)
     vocab_release(&vocab);
     return rc;
 }
+
+_Static_assert(sizeof ENGINE_ISAS == sizeof "auto|" KERNELS_CHOICES, "engine.h names all kernels");
 
 int runtime_init(struct runtime *rt, const struct runtime_options *o, struct err *err)
 {

@@ -13,7 +13,6 @@
 
 #include "base/log.h"
 #include "base/opts.h"
-#include "model/kernels/kernels.h"
 #include "server/completion.h"
 #include "server/http.h"
 
@@ -47,7 +46,7 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
         {"host", OPT_STRING, &s->host, 0, 0, NULL, "address to listen on"},
         {"port", OPT_INT, &s->port, 0, 65535, NULL, "port to listen on, 0 = a free one"},
         {"threads", OPT_INT, &s->engine.threads, 0, 1024, NULL, "compute threads, 0 = all cores"},
-        {"isa", OPT_CHOICE, &s->engine.isa, 0, 0, "auto|" KERNELS_CHOICES, "kernels"},
+        {"isa", OPT_CHOICE, &s->engine.isa, 0, 0, ENGINE_ISAS, "kernels"},
         {"type", OPT_CHOICE, &s->engine.weights, 0, 0, "stored|f32|bf16|q8|q4",
          "of the matrices in memory; other than stored: converted while loading"},
         {"kv", OPT_CHOICE, &s->engine.kv, 0, 0, "bf16|f32", "of cached keys and values in memory"},

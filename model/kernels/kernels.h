@@ -1,6 +1,6 @@
-/* The kernel table: the innermost loops of the model, in generic C, AVX2 and AVX-512, chosen once
- * at start. All three give the same bits (v16.h). Every kernel here is row-invariant: a row's
- * result depends on that row, the weights and the row's own cache alone.
+/* The kernel table: the innermost loops of the model, in generic C, AVX2 and AVX-512, both also
+ * with 8-bit dot products, chosen once at start. All give the same bits (v16.h). Every kernel here
+ * is row-invariant: a row's result depends on that row, the weights and the row's own cache alone.
  *
  * Packed weights: 16 output channels share a vector. Panel p holds channels 16p..16p+15 for every
  * input k. In f32, element (o, k) stands at [(o / 16) * K + k] * 16 + o % 16; in bf16 two inputs

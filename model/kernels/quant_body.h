@@ -1,8 +1,8 @@
 /* Products with quantised weights, written in v16 like kernels_body.h. Included by quant_NAME.c
  * after their v16 header; QUANT_TABLE names the table of functions by type, QUANT_PANELS says how
- * many panels a tile goes over together, QUANT_ROWS_AT_ONCE how many rows' dot products of those it
- * holds in registers. The formats are in kernels.h; `type` is a constant after inlining, and so are
- * R rows and P panels. */
+ * many panels a tile of many rows goes over together, QUANT_ROWS_AT_ONCE how many rows' dot
+ * products of those it holds in registers. The formats are in kernels.h; `type` is a constant after
+ * inlining, and so are R rows and P panels. */
 #include "model/kernels/kernels.h"
 #include "model/kernels/v16.h"
 

@@ -203,7 +203,7 @@ refused "--vocab is 256" "${ok[@]}" --vocab 256
 refused "--threads is 1000" "${ok[@]}" --threads 1000
 refused "one of: parallel causal anticausal" "${ok[@]}" --kind diagonal
 refused "auto|f32|bf16" "${ok[@]}" --precision f64
-refused "auto|generic|avx2|avx512" "${ok[@]}" --isa abacus
+refused "auto|generic|avx2|avxvnni|avx512" "${ok[@]}" --isa abacus
 refused "--resume takes no value" "${ok[@]}" --resume=yes
 refused "--warmup 3 leaves none of --steps 3" "${ok[@]}" --warmup 3
 refused "smaller --context" "${ok[@]}" --context 65536 --batch 1 --corpus base/err.h
