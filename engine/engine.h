@@ -171,7 +171,7 @@ size_t engine_poll(struct engine *engine, void (*handle)(void *arg, const struct
 
 struct engine_stats {
     double heartbeat_age; /* seconds since the decode thread last showed life */
-    int running, waiting; /* sequences decoded, requests queued */
+    int running, waiting; /* sequences decoded, at the end of the last step; requests queued */
     uint64_t requests, finished, cancelled, errors; /* requests: taken; of those, how they ended */
     uint64_t prompt_tokens, generation_tokens;
     uint64_t forwards;       /* trunk passes */
