@@ -69,7 +69,9 @@ void *region_take(struct region *region, size_t size)
         return NULL;
     size = whole_lines(size);
     if (!c || c->size - c->used < size) {
-        size_t all = head + size > 16 * HUGE_PAGE ? head + size : 16 * HUGE_PAGE, mapped;
+        /* What is not used of so much takes no memory, or less than a huge page. */
+        size_t least = 128 * HUGE_PAGE, mapped;
+        size_t all = head + size > least ? head + size : least;
         void *map;
         c = (struct region_chunk *)(void *)map_huge(all, &map, &mapped);
         if (!c)
