@@ -157,8 +157,11 @@ class Cache(unittest.TestCase):
             rising = found[:found.index(peak) + 1]
             self.assertEqual(rising, sorted(rising))
             self.assertGreater(len(set(rising)), 3, found)
-            # The cache has room for four contexts; three texts fill it so far.
-            self.assertLess(peak, 1.01 * texts * (len(PROMPT) + 1 + tokens) / (4 * context))
+            # The cache has room for four contexts; three texts fill it so far, in whole pages, and
+            # drafts may reach into the next.
+            page = 64
+            most = texts * (len(PROMPT) + 1 + tokens + page)
+            self.assertLess(peak, most / (4 * context))
             self.assertGreater(peak, 0.5 * texts * tokens / (4 * context))
             server.wait_metric("kv_cache_usage_perc", lambda used: used == 0)
 
