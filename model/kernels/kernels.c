@@ -1,6 +1,9 @@
 /* Which kernels run: chosen once at start. */
 #include "model/kernels/kernels.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <stdbool.h>
 #include <string.h>
 
@@ -14,8 +17,6 @@ static bool always(void)
 }
 
 #if defined(__x86_64__)
-#include <cpuid.h>
-
 static bool has_avx2(void)
 {
     unsigned eax = 1, ebx, ecx = 0, edx;

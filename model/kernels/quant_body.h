@@ -390,9 +390,9 @@ typedef void quant_tile_fn(const struct quant_pair *x, int pairs, const uint8_t 
             for (int r = 0; r < rows; r += QUANT_BLOCK) {                                          \
                 size_t at = (size_t)r * y_stride + (size_t)p * PANEL;                              \
                 int some = rows - r < QUANT_BLOCK ? rows - r : QUANT_BLOCK;                        \
-                quant_tile_fn *tile = rows <= QUANT_ROWS_AT_ONCE ? name##_few[rows - 1]            \
-                                      : n == 1                   ? name##_more                     \
-                                                                 : name##_all;                                       \
+                quant_tile_fn *tile = n == 1 ? name##_more : name##_all;                           \
+                if (rows <= QUANT_ROWS_AT_ONCE)                                                    \
+                    tile = name##_few[rows - 1];                                                   \
                 tile(x + r / QUANT_BLOCK * pairs, pairs, panel, residual ? residual + at : NULL,   \
                      y + at, y_stride, some);                                                      \
             }                                                                                      \

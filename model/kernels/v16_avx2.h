@@ -297,12 +297,6 @@ V16_INLINE v64b v64b_load(const uint8_t *p)
                   _mm256_loadu_si256((const __m256i *)(p + 32))};
 }
 
-V16_INLINE void v64b_store(uint8_t *p, v64b x)
-{
-    _mm256_storeu_si256((__m256i *)p, x.a);
-    _mm256_storeu_si256((__m256i *)(p + 32), x.b);
-}
-
 V16_INLINE v64b v64b_load_nibbles(const uint8_t *p, int high)
 {
     return (v64b){v32_nibbles(p, high), v32_nibbles(p + 32, high)};

@@ -239,11 +239,6 @@ V16_INLINE v64b v64b_load(const uint8_t *p)
     return _mm512_loadu_si512(p);
 }
 
-V16_INLINE void v64b_store(uint8_t *p, v64b x)
-{
-    _mm512_storeu_si512(p, x);
-}
-
 V16_INLINE v64b v64b_load_nibbles(const uint8_t *p, int high)
 {
     __m512i bytes = _mm512_loadu_si512(p);

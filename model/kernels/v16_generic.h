@@ -399,11 +399,6 @@ V16_INLINE v64b v64b_load(const uint8_t *p)
     return r;
 }
 
-V16_INLINE void v64b_store(uint8_t *p, v64b x)
-{
-    memcpy(p, &x, sizeof x);
-}
-
 typedef v64b v64u;
 
 V16_INLINE v64u v64u_of(v64b x)
