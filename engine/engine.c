@@ -127,8 +127,7 @@ static void *decode_thread(void *arg)
 {
     struct engine *e = arg;
     bool open = true;
-    int idle = 0;                                 /* waits for work since a step */
-    pthread_setname_np(pthread_self(), "decode"); /* for top, and for tests that stop it */
+    int idle = 0; /* waits for work since a step */
     while (open || e->n_running) {
         admit(e);
         idle = e->n_running ? 0 : idle + 1;
@@ -160,6 +159,8 @@ static int start(struct engine *e, struct err *err)
     if (rc)
         return err_set(err, ERR_IO, "the decode thread could not be started: %s", strerror(rc));
     e->started = true;
+    /* For top, and for tests that stop it: named from here, it has its name before anyone asks. */
+    pthread_setname_np(e->thread, "decode");
     return 0;
 }
 
