@@ -52,9 +52,10 @@ GRAD    := $(call objects,$(wildcard model/*_grad.c model/gemm*.c model/kernels/
              heads/*_grad.c))
 ENGINE  := $(call objects,$(wildcard engine/*.c))
 SERVER  := $(call objects,$(call without,server/*.c,server/main.c))
-TRAIN   := $(call objects,$(call without,train/*.c,train/main.c))
+WRITE   := $(call objects,train/own_text.c train/repeats.c train/text_file.c)
+TRAIN   := $(call objects,$(call without,train/*.c,train/main.c train/write.c train/own_text.c))
 SERVING := $(BASE) $(TEXT) $(WEIGHTS) $(TRUNK) $(HEADS) $(ENGINE)
-EVERY   := $(SERVING) $(GRAD) $(TRAIN) $(SERVER)
+EVERY   := $(SERVING) $(GRAD) $(sort $(TRAIN) $(WRITE)) $(SERVER)
 BENCH   := $(call objects,$(wildcard tools/bench_*.c))
 CONVERT := $(call objects,$(wildcard tools/convert_*.c))
 
@@ -66,6 +67,7 @@ SCRIPTS := $(wildcard tests/check_*.sh tests/e2e/test_*.sh tests/e2e/test_*.py)
 program = $(if $(wildcard $2),$(BUILD)/$1)
 PROGRAMS := $(call program,headway-server,server/main.c) \
             $(call program,headway-train,train/main.c) \
+            $(call program,headway-write,train/write.c) \
             $(call program,headway-bench,tools/bench.c) \
             $(call program,headway-convert,tools/convert.c)
 
@@ -111,6 +113,8 @@ $(BUILD)/headway-server: $(BUILD)/server/main.o $(SERVER) $(SERVING)
 	$(link) -lmicrohttpd $(TEXT_LIBS) -luv -lm -lpthread
 $(BUILD)/headway-train: $(BUILD)/train/main.o $(TRAIN) $(BASE) $(TEXT) $(WEIGHTS) $(TRUNK) $(HEADS) $(GRAD)
 	$(link) $(SGEMM) $(TEXT_LIBS) -lm -lpthread
+$(BUILD)/headway-write: $(BUILD)/train/write.o $(WRITE) $(SERVING)
+	$(link) $(TEXT_LIBS) -lm -lpthread
 $(BUILD)/headway-bench: $(BUILD)/tools/bench.o $(BENCH) $(SERVING)
 	$(link) $(TEXT_LIBS) -lm -lpthread
 $(BUILD)/headway-convert: $(BUILD)/tools/convert.o $(CONVERT) $(SERVING)

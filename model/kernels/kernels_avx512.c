@@ -6,6 +6,7 @@
 #define KERNELS_NAME "avx512"
 #define KERNELS_QUANT quant_avx512
 /* 32 registers: enough chains to hide the latency of fma (8), and room for the weights. */
+#define TILE_ROWS 8
 #define TILE_PANELS(rows) ((rows) <= 2 ? 8 : (rows) <= 4 ? 4 : (rows) <= 6 ? 3 : 2)
 #define ATTENTION_QUERIES 4
 

@@ -6,6 +6,7 @@
 #define KERNELS_NAME "avxvnni"
 #define KERNELS_QUANT quant_avxvnni
 /* 16 registers: two per accumulator, and room for the weights. */
+#define TILE_ROWS 5
 #define TILE_PANELS(rows) ((rows) == 1 ? 4 : (rows) == 2 ? 2 : 1)
 #define ATTENTION_QUERIES 2
 

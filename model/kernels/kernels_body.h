@@ -1,60 +1,54 @@
 /* The kernels themselves, written in v16. Included by kernels_generic.c, kernels_avx2.c and
  * kernels_avx512.c after their v16 header; KERNELS names the table, KERNELS_NAME its string,
- * KERNELS_QUANT the products with quantised weights (quant_body.h), TILE_PANELS(rows) says how many
- * panels a tile of that many rows holds in registers, and ATTENTION_QUERIES how many queries go
- * over the keys together. */
+ * KERNELS_QUANT the products with quantised weights (quant_body.h), TILE_ROWS is 5 or 8 rows that a
+ * tile holds in registers at most, TILE_PANELS(rows) says how many panels of so many rows it holds,
+ * and ATTENTION_QUERIES how many queries go over the keys together. */
 #include <math.h>
 #include <stdbool.h>
 
 #include "model/kernels/kernels.h"
 #include "model/kernels/v16.h"
 
-#define TILE_ROWS 8
+/* One of two vectors of weights, or of cached keys or values, which stand side by side from element
+ * i on: of a panel those for inputs k and k + 1, k even, i = k * PANEL. */
+typedef v16 load_half(const void *w, size_t i, int odd);
 
-/* Two vectors of weights, or of cached keys or values, which stand side by side from element i on:
- * of a panel those for inputs k and k + 1, k even, i = k * PANEL. */
-typedef void load_pair(const void *w, size_t i, v16 *even, v16 *odd);
-
-V16_INLINE void pair_f32(const void *w, size_t i, v16 *even, v16 *odd)
+V16_INLINE v16 half_f32(const void *w, size_t i, int odd)
 {
-    *even = v16_load((const float *)w + i);
-    *odd = v16_load((const float *)w + i + PANEL);
+    return v16_load((const float *)w + i + odd * PANEL);
 }
 
-V16_INLINE void pair_f16(const void *w, size_t i, v16 *even, v16 *odd)
+V16_INLINE v16 half_f16(const void *w, size_t i, int odd)
 {
-    *even = v16_load_f16((const uint16_t *)w + i);
-    *odd = v16_load_f16((const uint16_t *)w + i + PANEL);
+    return v16_load_f16((const uint16_t *)w + i + odd * PANEL);
 }
 
-V16_INLINE void pair_bf16(const void *w, size_t i, v16 *even, v16 *odd)
+V16_INLINE v16 half_bf16(const void *w, size_t i, int odd)
 {
-    v16_load_bf16_pairs((const uint16_t *)w + i, even, odd);
+    return v16_load_bf16_half((const uint16_t *)w + i, odd);
 }
 
 /* R rows times P panels, all accumulators in registers. R, P and load are constants after
  * inlining. */
 V16_INLINE void tile(const float *x, size_t x_stride, int inputs, const void *w, int panel,
                      const float *residual, float *y, size_t y_stride, const int R, const int P,
-                     load_pair *load)
+                     load_half *load)
 {
     v16 acc[TILE_ROWS * 8];
     size_t panel_size = (size_t)inputs * PANEL;
     for (int i = 0; i < R * P; i++)
         acc[i] = v16_set(0.0f);
-    for (int k = 0; k < inputs; k += 2) {
-        v16 even[8], odd[8];
-        for (int p = 0; p < P; p++)
-            load(w, (size_t)(panel + p) * panel_size + (size_t)k * PANEL, &even[p], &odd[p]);
-        for (int r = 0; r < R; r++) {
-            const float *xk = x + (size_t)r * x_stride + k;
-            v16 x0 = v16_set(xk[0]), x1 = v16_set(xk[1]);
+    for (int k = 0; k < inputs; k += 2)
+        for (int odd = 0; odd < 2; odd++) {
+            v16 wk[8];
             for (int p = 0; p < P; p++)
-                acc[r * P + p] = v16_fma(x0, even[p], acc[r * P + p]);
-            for (int p = 0; p < P; p++)
-                acc[r * P + p] = v16_fma(x1, odd[p], acc[r * P + p]);
+                wk[p] = load(w, (size_t)(panel + p) * panel_size + (size_t)k * PANEL, odd);
+            for (int r = 0; r < R; r++) {
+                v16 xk = v16_set(x[(size_t)r * x_stride + k + odd]);
+                for (int p = 0; p < P; p++)
+                    acc[r * P + p] = v16_fma(xk, wk[p], acc[r * P + p]);
+            }
         }
-    }
     for (int r = 0; r < R; r++)
         for (int p = 0; p < P; p++) {
             size_t at = (size_t)r * y_stride + (size_t)(panel + p) * PANEL;
@@ -76,6 +70,11 @@ V16_INLINE void tile(const float *x, size_t x_stride, int inputs, const void *w,
         TILES(R, PART_OF_TILE(R, 4), weights)                                                      \
         TILES(R, 1, weights)                                                                       \
         break;
+#if TILE_ROWS == 8
+#define TILE_CASES_TO_8(weights) TILE_CASE(6, weights) TILE_CASE(7, weights) TILE_CASE(8, weights)
+#else
+#define TILE_CASES_TO_8(weights)
+#endif
 
 #define LINEAR(name, weights)                                                                      \
     static void name##_rows(const float *x, size_t x_stride, int rows, int inputs, const void *w,  \
@@ -87,9 +86,7 @@ V16_INLINE void tile(const float *x, size_t x_stride, int inputs, const void *w,
             TILE_CASE(3, weights)                                                                  \
             TILE_CASE(4, weights)                                                                  \
             TILE_CASE(5, weights)                                                                  \
-            TILE_CASE(6, weights)                                                                  \
-            TILE_CASE(7, weights)                                                                  \
-            TILE_CASE(8, weights)                                                                  \
+            TILE_CASES_TO_8(weights)                                                               \
         }                                                                                          \
     }                                                                                              \
     static void name(const float *x, size_t x_stride, int rows, int inputs, const void *w,         \
@@ -108,9 +105,9 @@ V16_INLINE void tile(const float *x, size_t x_stride, int inputs, const void *w,
         }                                                                                          \
     }
 
-LINEAR(linear_f32, pair_f32)
-LINEAR(linear_bf16, pair_bf16)
-LINEAR(linear_f16, pair_f16)
+LINEAR(linear_f32, half_f32)
+LINEAR(linear_bf16, half_bf16)
+LINEAR(linear_f16, half_f16)
 
 /* ---- quantising rows ---- */
 
@@ -243,26 +240,22 @@ static void swiglu(const float *gate, const float *up, int width, float *y)
  * which hide the latency of each, and each key is read once for all queries. */
 V16_INLINE void scores(const struct attention_query *queries, const void *k, int head_dim,
                        float scale, const int Q, const int B, float p[][ATTENTION_CHUNK],
-                       load_pair *load)
+                       load_half *load)
 {
     v16 s[ATTENTION_QUERIES * CHUNK_BLOCKS];
     for (int i = 0; i < Q * B; i++)
         s[i] = v16_set(0.0f);
-    for (int d = 0; d < head_dim; d += 2) {
-        v16 q0[ATTENTION_QUERIES], q1[ATTENTION_QUERIES];
-        for (int i = 0; i < Q; i++) {
-            q0[i] = v16_set(queries[i].q[d]);
-            q1[i] = v16_set(queries[i].q[d + 1]);
-        }
-        for (int b = 0; b < B; b++) {
-            v16 even, odd;
-            load(k, ((size_t)b * (size_t)head_dim + (size_t)d) * 16, &even, &odd);
+    for (int d = 0; d < head_dim; d += 2)
+        for (int odd = 0; odd < 2; odd++) {
+            v16 q[ATTENTION_QUERIES];
             for (int i = 0; i < Q; i++)
-                s[i * B + b] = v16_fma(q0[i], even, s[i * B + b]);
-            for (int i = 0; i < Q; i++)
-                s[i * B + b] = v16_fma(q1[i], odd, s[i * B + b]);
+                q[i] = v16_set(queries[i].q[d + odd]);
+            for (int b = 0; b < B; b++) {
+                v16 kd = load(k, ((size_t)b * (size_t)head_dim + (size_t)d) * 16, odd);
+                for (int i = 0; i < Q; i++)
+                    s[i * B + b] = v16_fma(q[i], kd, s[i * B + b]);
+            }
         }
-    }
     for (int i = 0; i < Q; i++)
         for (int b = 0; b < B; b++)
             v16_store(p[i] + b * 16, v16_mul(s[i * B + b], v16_set(scale)));
@@ -313,7 +306,7 @@ V16_INLINE void weigh(float p[][ATTENTION_CHUNK], const int *count, struct runni
 /* out[d..] = out[d..] keep + sum over positions of p v, for Q queries and 16 D values. */
 V16_INLINE void mix(const struct attention_query *queries, float p[][ATTENTION_CHUNK],
                     const void *v, size_t stride, int from, int to, int d, const float *keep,
-                    const int Q, const int D, load_pair *load)
+                    const int Q, const int D, load_half *load)
 {
     v16 a[ATTENTION_QUERIES * 4];
     for (int i = 0; i < Q; i++)
@@ -321,8 +314,8 @@ V16_INLINE void mix(const struct attention_query *queries, float p[][ATTENTION_C
             a[i * D + e] = v16_mul(v16_load(queries[i].out + d + e * 16), v16_set(keep[i]));
     for (int j = from; j < to; j++) {
         v16 value[4];
-        for (int e = 0; e < D; e += 2)
-            load(v, (size_t)j * stride + (size_t)(d + e * 16), &value[e], &value[e + 1]);
+        for (int e = 0; e < D; e++)
+            value[e] = load(v, (size_t)j * stride + (size_t)(d + e / 2 * 32), e % 2);
         for (int i = 0; i < Q; i++) {
             v16 weight = v16_set(p[i][j]);
             for (int e = 0; e < D; e++)
@@ -336,7 +329,7 @@ V16_INLINE void mix(const struct attention_query *queries, float p[][ATTENTION_C
 
 V16_INLINE void mix_all(const struct attention_query *queries, float p[][ATTENTION_CHUNK],
                         const void *v, int from, int to, int head_dim, const float *keep,
-                        const int Q, load_pair *load)
+                        const int Q, load_half *load)
 {
     int d = 0;
     size_t stride = attention_value_stride(head_dim);
@@ -351,7 +344,7 @@ V16_INLINE void mix_all(const struct attention_query *queries, float p[][ATTENTI
 /* One chunk of positions, from `start` on, for Q queries that all see some of it. k, v: its own. */
 V16_INLINE void chunk(const struct attention_query *queries, struct running *running, const void *k,
                       const void *v, int start, int head_dim, float scale,
-                      struct prefetch *prefetch, const int Q, load_pair *load)
+                      struct prefetch *prefetch, const int Q, load_half *load)
 {
     float p[ATTENTION_QUERIES][ATTENTION_CHUNK], keep[ATTENTION_QUERIES];
     const float one = 1;
@@ -461,8 +454,8 @@ V16_INLINE void attention(const struct attention_query *queries, int n_queries,
                   name##_one);                                                                     \
     }
 
-ATTENTION(attention_f32, pair_f32)
-ATTENTION(attention_bf16, pair_bf16)
+ATTENTION(attention_f32, half_f32)
+ATTENTION(attention_bf16, half_bf16)
 
 static float logsumexp(const float *x, int width)
 {

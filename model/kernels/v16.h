@@ -6,7 +6,7 @@
  *   add sub mul div sqrt max min     per lane; max and min give b when the comparison is false
  *   fma(a, b, c)        a*b + c rounded once
  *   swap_pairs          lanes 0 1 2 3 ... become 1 0 3 2 ...
- *   load_bf16_pairs     16 pairs of bf16 values widened to floats: the first of each, the second
+ *   load_bf16_half(p, odd)  of 16 pairs of bf16 values the first, or the second, widened to floats
  *   scale_exponent(a,t) a * 2^n, where n stands in the low bits of t's mantissa
  *   load_f16            16 f16 values widened to floats
  *   sum, largest        of the lanes: halves are joined pairwise, 16 to 8 to 4 to 2 to 1

@@ -72,15 +72,17 @@ V16_INLINE v16 v16_swap_pairs(v16 x)
     return (v16){_mm256_permute_ps(x.a, 0xB1), _mm256_permute_ps(x.b, 0xB1)};
 }
 
-V16_INLINE void v16_load_bf16_pairs(const uint16_t *p, v16 *even, v16 *odd)
+V16_INLINE v16 v16_load_bf16_half(const uint16_t *p, int odd)
 {
+    if (odd)
+        __asm__("" : "+r"(p)); /* loaded once more: there are no registers to keep it in */
     __m256i a = _mm256_loadu_si256((const __m256i *)p);
     __m256i b = _mm256_loadu_si256((const __m256i *)(p + 16));
     __m256i high = _mm256_set1_epi32((int)0xffff0000);
-    *even = (v16){_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
-                  _mm256_castsi256_ps(_mm256_slli_epi32(b, 16))};
-    *odd = (v16){_mm256_castsi256_ps(_mm256_and_si256(a, high)),
-                 _mm256_castsi256_ps(_mm256_and_si256(b, high))};
+    return odd ? (v16){_mm256_castsi256_ps(_mm256_and_si256(a, high)),
+                       _mm256_castsi256_ps(_mm256_and_si256(b, high))}
+               : (v16){_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
+                       _mm256_castsi256_ps(_mm256_slli_epi32(b, 16))};
 }
 
 V16_INLINE __m256 v8_scale_exponent(__m256 a, __m256 t)

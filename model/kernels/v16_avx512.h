@@ -69,11 +69,10 @@ V16_INLINE v16 v16_swap_pairs(v16 a)
     return _mm512_permute_ps(a, 0xB1);
 }
 
-V16_INLINE void v16_load_bf16_pairs(const uint16_t *p, v16 *even, v16 *odd)
+V16_INLINE v16 v16_load_bf16_half(const uint16_t *p, int odd)
 {
-    __m512i pairs = _mm512_loadu_si512(p);
-    *even = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
-    *odd = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000)));
+    __m512i pairs = _mm512_loadu_si512(p), high = _mm512_set1_epi32((int)0xffff0000);
+    return _mm512_castsi512_ps(odd ? _mm512_and_si512(pairs, high) : _mm512_slli_epi32(pairs, 16));
 }
 
 V16_INLINE v16 v16_scale_exponent(v16 a, v16 t)

@@ -205,14 +205,15 @@ typedef struct {
     u32x4 a, b, c, d;
 } v16u;
 
-V16_INLINE void v16_load_bf16_pairs(const uint16_t *p, v16 *even, v16 *odd)
+V16_INLINE v16 v16_load_bf16_half(const uint16_t *p, int odd)
 {
     v16u w;
     const uint32_t high = 0xffff0000;
     memcpy(&w, p, sizeof w);
-    *even = (v16){(f32x4)(w.a << 16), (f32x4)(w.b << 16), (f32x4)(w.c << 16), (f32x4)(w.d << 16)};
-    *odd =
-        (v16){(f32x4)(w.a & high), (f32x4)(w.b & high), (f32x4)(w.c & high), (f32x4)(w.d & high)};
+    return odd ? (v16){(f32x4)(w.a & high), (f32x4)(w.b & high), (f32x4)(w.c & high),
+                       (f32x4)(w.d & high)}
+               : (v16){(f32x4)(w.a << 16), (f32x4)(w.b << 16), (f32x4)(w.c << 16),
+                       (f32x4)(w.d << 16)};
 }
 
 V16_INLINE f32x4 f32x4_scale_exponent(f32x4 x, f32x4 t)
