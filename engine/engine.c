@@ -166,7 +166,7 @@ static int start(struct engine *e, struct err *err)
 
 static int load(struct engine *e, const struct engine_options *o, struct err *err)
 {
-    struct runtime_options ro = {o->model, o->threads, o->context, o->isa, o->weights};
+    struct runtime_options ro = {o->model, o->heads, o->threads, o->context, o->isa, o->weights};
     struct scheduler_options so = {o->max_sequences, o->context, o->prompt_chunk, o->kv,
                                    o->kv_limit};
     int rc = runtime_init(&e->runtime, &ro, err);

@@ -27,6 +27,7 @@ struct tokenizer; /* text/tokenizer.h */
 
 struct engine_options {
     const char *model;         /* folder or file of a model (weights/source.h) */
+    const char *heads;         /* folder of heads that were trained for it, or NULL */
     int threads;               /* compute team, 0 = as many as there are cores */
     int max_sequences;         /* decoded at the same time; more requests wait in the queue */
     int max_queue;             /* waiting requests; beyond it submit answers ERR_BUSY */

@@ -36,7 +36,7 @@ int runtime_init(struct runtime *rt, const struct runtime_options *o, struct err
         rc = team_init(&rt->team, o->threads, err);
     if (rc)
         return rc;
-    rc = model_open(&rt->model, o->model, weights, o->context, &rt->team, err);
+    rc = model_open(&rt->model, o->model, o->heads, weights, o->context, &rt->team, err);
     if (!rc)
         rc = open_text(rt, err);
     if (!rc)

@@ -16,6 +16,7 @@ struct runtime {
 
 struct runtime_options {
     const char *model;   /* folder or file, as source_open */
+    const char *heads;   /* folder of heads for it, or NULL */
     int threads;         /* 0 = as many as there are cores */
     int context;         /* rotary positions to prepare; 0 = the model's */
     const char *isa;     /* as in engine_options */

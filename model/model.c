@@ -2,11 +2,13 @@
 #include "model/model.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/trunk_hash.h"
 #include "weights/bf16.h"
 
 /* factors: what each pair's frequency is divided by, or NULL. */
@@ -114,7 +116,8 @@ struct loading {
 static int find(const struct model *m, int index, struct matrix *matrix, struct err *err)
 {
     const struct param *p = &m->params.list[index];
-    return source_find(&m->source, &p->place, p->n_dims, p->shape, matrix, err);
+    bool apart = m->heads.type && p->place.head >= 0;
+    return source_find(apart ? &m->heads : &m->source, &p->place, p->n_dims, p->shape, matrix, err);
 }
 
 /* Looks n consecutive tensors of the list up and packs them into one matrix. */
@@ -166,6 +169,9 @@ static int load_block(struct loading *l, int i, struct err *err)
         (rc = pack(l, t + BLOCK_W1, 2, true, &b->w13, err)) ||
         (rc = pack(l, t + BLOCK_W2, 1, false, &b->w2, err)))
         return rc;
+    /* Layers of heads apart have neither, whatever their trunk's have. */
+    if (l->model->heads.type && i >= l->model->config.n_layers)
+        return 0;
     if (p->biases >= 0)
         rc = vectors(l, t + p->biases, 3, &b->qkv_bias, err);
     if (!rc && p->head_norms >= 0)
@@ -215,19 +221,69 @@ static int load(struct model *m, int positions, struct team *team, struct err *e
     return rc;
 }
 
-int model_open(struct model *m, const char *path, int weights, int positions, struct team *team,
-               struct err *err)
+/* The config of a trunk with those heads. */
+static int join(struct config *c, const struct source *trunk, const struct source *heads,
+                struct err *err)
 {
-    struct source source;
+    const struct config *own = &trunk->config, *h = &heads->config;
+    uint64_t hash;
+    *c = *own;
+    if (!heads->type)
+        return 0;
+    if (own->n_predict > 1)
+        return err_set(err, ERR_INVALID, "%s has prediction heads of its own: leave out those of %s",
+                       trunk->path, heads->path);
+    int rc = trunk_hash(trunk, &hash, err);
+    if (rc)
+        return rc;
+    if (hash != h->trunk)
+        return err_set(err, ERR_INVALID,
+                       "the heads of %s were trained for another trunk (%016" PRIx64 ") than %s "
+                       "(%016" PRIx64 "): their drafts would be wrong",
+                       heads->path, h->trunk, trunk->path, hash);
+    if (h->dim != own->dim || h->n_heads != own->n_heads || h->n_kv_heads != own->n_kv_heads ||
+        h->head_dim != own->head_dim || h->hidden != own->hidden || h->vocab != own->vocab)
+        return err_set(err, ERR_INVALID,
+                       "%s/config.json: the shapes of the heads are not those of %s: fields dim, "
+                       "n_heads, n_kv_heads, head_dim, hidden and vocab must be the same",
+                       heads->path, trunk->path);
+    c->kind = h->kind;
+    c->n_predict = h->n_predict;
+    c->head_layers = h->head_layers;
+    c->next_is_trunk = true;
+    return config_check(c, err);
+}
+
+static int load_all(struct model *m, int positions, struct team *team, struct err *err)
+{
+    const int32_t *ids;
+    int n = 0, rc = load(m, positions, team, err);
+    if (!rc && m->heads.type && !(rc = source_draft_ids(&m->heads, &ids, &n, err)) && n)
+        if ((rc = model_draft_vocabulary(m, ids, n, err)))
+            err_prefix(err, rc, "%s", m->heads.path);
+    return rc;
+}
+
+int model_open(struct model *m, const char *path, const char *heads, int weights, int positions,
+               struct team *team, struct err *err)
+{
+    struct source source, apart = {0};
+    struct config config;
     memset(m, 0, sizeof *m);
     int rc = source_open(&source, path, err);
     if (rc)
         return rc;
-    rc = allocate(m, &source.config, err);
+    if (heads && (rc = source_open_heads(&apart, heads, err))) {
+        source_release(&source);
+        return rc;
+    }
+    if (!(rc = join(&config, &source, &apart, err)))
+        rc = allocate(m, &config, err);
     m->source = source;
+    m->heads = apart;
     m->weights = weights;
     if (!rc)
-        rc = load(m, positions, team, err);
+        rc = load_all(m, positions, team, err);
     if (!rc)
         source_rest(&m->source);
     if (rc)
@@ -324,6 +380,7 @@ void model_release(struct model *m)
     free(m->head_norms);
     params_release(&m->params);
     source_release(&m->source);
+    source_release(&m->heads);
     memset(m, 0, sizeof *m);
 }
 

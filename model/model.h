@@ -54,6 +54,7 @@ struct model {
     struct config config;
     struct params params;
     struct source source; /* serving: the embedding is read from the mapping */
+    struct source heads;  /* where heads apart from it come from; no type: there are none */
     struct matrix embed;  /* (V, D) */
     struct block *blocks; /* (L, then the layers of heads): trunk, then head by head */
     int n_blocks;
@@ -70,12 +71,12 @@ struct model {
     struct region memory; /* of packed weights, vectors and angles */
 };
 
-/* Loads a model for serving from whatever source_open reads. weights: the type that matrices get
- * while loading, or WEIGHT_STORED; the embedding keeps its own. positions: how many rotary
- * positions to prepare, 0: the model's. team: shares the loading, or NULL. ERR_IO, ERR_INVALID,
- * ERR_MEMORY. */
-int model_open(struct model *model, const char *path, int weights, int positions, struct team *team,
-               struct err *err);
+/* Loads a model for serving from whatever source_open reads. heads: a folder of heads that were
+ * trained for it, or NULL. weights: the type that matrices get while loading, or WEIGHT_STORED; the
+ * embedding keeps its own. positions: how many rotary positions to prepare, 0: the model's. team:
+ * shares the loading, or NULL. ERR_IO, ERR_INVALID (also heads of another trunk), ERR_MEMORY. */
+int model_open(struct model *model, const char *path, const char *heads, int weights, int positions,
+               struct team *team, struct err *err);
 
 /* A model over one flat array of floats laid out by params_init, borrowed (the trainer, tests).
  * grads: the same layout, or NULL. */

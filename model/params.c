@@ -65,7 +65,7 @@ static void list_all(struct params *p, const struct config *c)
     p->per_block = BLOCK_PARAMS + (c->qkv_bias ? 3 : 0) + (c->qk_norm ? 2 : 0);
     p->biases = c->qkv_bias ? BLOCK_PARAMS : -1;
     p->head_norms = c->qk_norm ? p->per_block - 2 : -1;
-    p->embed = add(p, (struct place){ROLE_EMBED, -1, 0}, c->vocab, c->dim);
+    p->embed = c->trunk ? -1 : add(p, (struct place){ROLE_EMBED, -1, 0}, c->vocab, c->dim);
     p->blocks = p->n;
     for (int l = 0; l < c->n_layers; l++)
         add_block(p, c, -1, l);
@@ -87,8 +87,8 @@ static void list_all(struct params *p, const struct config *c)
         p->head_first_norm = i == first_head ? at : p->head_first_norm;
     }
     p->norm =
-        c->head_norms && !first_head ? -1 : add(p, (struct place){ROLE_NORM, -1, 0}, c->dim, 1);
-    p->output = c->tied || (tensors == HEAD_UNEMBEDDING && !c->next_is_trunk)
+        c->trunk || (c->head_norms && !first_head) ? -1 : add(p, (struct place){ROLE_NORM, -1, 0}, c->dim, 1);
+    p->output = c->trunk || c->tied || (tensors == HEAD_UNEMBEDDING && !c->next_is_trunk)
                     ? -1
                     : add(p, (struct place){ROLE_OUTPUT, -1, 0}, c->vocab, c->dim);
     p->rope_factors =

@@ -48,9 +48,10 @@ struct params {
     int per_block;
     int biases,
         head_norms;      /* of a block: of queries (then keys, values), (then keys); -1 for none */
-    int embed, norm;     /* indices into list; norm -1 where every head has its own */
+    int embed, norm;     /* indices into list; norm -1 where every head has its own; both -1 for
+                            heads apart from their trunk */
     int head_first_norm; /* the first of those, else -1 */
-    int output;          /* -1 when tied or replicated */
+    int output;          /* -1 when tied, replicated or apart */
     int rope_factors;    /* -1 for none */
     int head_linear;     /* first of the matrices of heads without layers (params_head), else -1 */
 };

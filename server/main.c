@@ -42,7 +42,9 @@ struct server {
 static int parse_options(struct settings *s, int argc, char **argv, struct err *err)
 {
     const struct opt table[] = {
-        {"model", OPT_STRING, &s->engine.model, 0, 0, NULL, "folder of the model"},
+        {"model", OPT_STRING, &s->engine.model, 0, 0, NULL, "folder or file of the model"},
+        {"heads", OPT_STRING, &s->engine.heads, 0, 0, NULL,
+         "folder of prediction heads that were trained for the model"},
         {"host", OPT_STRING, &s->host, 0, 0, NULL, "address to listen on"},
         {"port", OPT_INT, &s->port, 0, 65535, NULL, "port to listen on, 0 = a free one"},
         {"threads", OPT_INT, &s->engine.threads, 0, 1024, NULL, "compute threads, 0 = all cores"},

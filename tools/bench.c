@@ -33,7 +33,7 @@ static const char about[] = "headway-bench measures speculative decoding on a mo
 #define CONTEXT_MAX 131072
 
 struct options {
-    const char *model, *json, *prompts, *batch, *isa, *type, *kv, *shape, *rows, *context,
+    const char *model, *heads, *json, *prompts, *batch, *isa, *type, *kv, *shape, *rows, *context,
         *held_out, *modes;
     double temperature;
     int tokens, threads, repeat, limit, prompt, windows, vocab;
@@ -49,7 +49,7 @@ struct bench {
 static int open_model(struct bench *b, int sequences, struct err *err)
 {
     struct runtime_options ro = {
-        .model = b->o.model, .threads = b->o.threads, .isa = b->o.isa, .weights = b->o.type};
+        .model = b->o.model, .heads = b->o.heads, .threads = b->o.threads, .isa = b->o.isa, .weights = b->o.type};
     struct scheduler_options so = {.max_sequences = sequences, .kv = b->o.kv};
     int rc = runtime_init(&b->runtime, &ro, err);
     return rc ? rc : scheduler_init(&b->s, &b->runtime, &so, err);
@@ -86,6 +86,7 @@ static int run_quality(struct bench *b, json_t *json, struct err *err)
 static int run_shape(const struct options *o, json_t *json, struct err *err)
 {
     struct shape_options s = {.model = o->model,
+                              .heads = o->heads,
                               .shape = o->shape ? o->shape : "model",
                               .type = o->type,
                               .kv = o->kv,
@@ -124,6 +125,7 @@ int main(int argc, char **argv)
     struct options *o = &b.o;
     const struct opt table[] = {
         {"model", OPT_STRING, &o->model, 0, 0, 0, "folder or file of the model"},
+        {"heads", OPT_STRING, &o->heads, 0, 0, 0, "folder of heads for it"},
         {"prompts", OPT_STRING, &o->prompts, 0, 0, 0, "prompts, see above"},
         {"limit", OPT_INT, &o->limit, 0, 1e6, 0, "prompts of each kind that are used; 0 = all"},
         {"modes", OPT_STRING, &o->modes, 0, 0, 0, "ways to draft, see above"},

@@ -137,7 +137,7 @@ static int load_model(struct shape_bench *b, int type, struct err *err)
     struct config config = {0};
     b->type = type == WEIGHT_STORED ? "stored" : weight_type_name((enum weight_type)type);
     if (o->model)
-        return model_open(&b->model, o->model, type, positions(o), &b->team, err);
+        return model_open(&b->model, o->model, o->heads, type, positions(o), &b->team, err);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         if (!strcmp(o->shape, shapes[i].name))
             config = shapes[i].config;

@@ -15,6 +15,7 @@
 
 struct shape_options {
     const char *model;   /* whose passes are timed, or NULL for random weights: */
+    const char *heads;   /* of it, or NULL */
     const char *shape;   /* one of SHAPE_NAMES */
     const char *type;    /* of the weights; "stored" is q8 for random ones */
     const char *kv;      /* type of keys and values, as kv_type_parse */

@@ -2,6 +2,7 @@
  * for reading, checking and writing; relations between fields are in config_check. */
 #include "weights/config.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -148,6 +149,11 @@ static int check_heads(const struct config *c, struct err *err)
     if ((unsigned)c->kind >= HEAD_KINDS)
         return err_set(err, ERR_INVALID, "field 'heads.kind' is %d, but must lie between 0 and %d",
                        (int)c->kind, HEAD_KINDS - 1);
+    if (c->trunk && (c->n_layers || !c->next_is_trunk || c->n_predict < 2))
+        return err_set(err, ERR_INVALID,
+                       "heads apart from their trunk have no layers of a trunk, leave the next token "
+                       "to it, and are at least one: fields 'n_layers' must be 0, 'next_is_trunk' "
+                       "true and 'heads.n' above 1");
     bool layered = head_kind_tensors(c->kind) == HEAD_LAYERS;
     if (layered != (c->head_layers > 0))
         return err_set(
@@ -233,6 +239,20 @@ static int read_flag(const json_t *root, size_t i, struct config *config, struct
     return 0;
 }
 
+/* "trunk" is a number, in 16 hexadecimal digits, because JSON's are too short for it. */
+static int read_trunk(const json_t *root, struct config *config, struct err *err)
+{
+    const json_t *value = json_object_get(root, "trunk");
+    const char *text = json_string_value(value);
+    if (!value)
+        return 0;
+    if (text && strlen(text) == 16 && strspn(text, "0123456789abcdef") == 16)
+        config->trunk = strtoull(text, NULL, 16);
+    if (!config->trunk)
+        return mistyped("trunk", value, "16 hexadecimal digits, not all 0", err);
+    return 0;
+}
+
 static int read_real(const json_t *root, const char *name, float *out, struct err *err)
 {
     const json_t *value;
@@ -301,7 +321,8 @@ static int read_fields(const json_t *root, struct config *config, struct err *er
     if (rc)
         return rc;
     config->tied = json_is_true(tied);
-    return config_check(config, err);
+    rc = read_trunk(root, config, err);
+    return rc ? rc : config_check(config, err);
 }
 
 int config_parse(struct config *config, const char *text, size_t size, const char *where,
@@ -361,6 +382,8 @@ static json_t *config_json(const struct config *config)
            json_object_set_new(root, "rope_theta", real(config->rope_theta)) |
            json_object_set_new(root, "tied", json_boolean(config->tied)) |
            json_object_set_new(root, "heads", heads);
+    if (config->trunk)
+        bad |= json_object_set_new(root, "trunk", json_sprintf("%016" PRIx64, config->trunk));
     if (!bad)
         return root;
     json_decref(root);

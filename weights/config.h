@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 
@@ -54,6 +55,8 @@ struct config {
     bool head_norms;    /* each head has a norm of its own before the unembedding */
     bool next_is_trunk; /* the next-token head is the trunk's end itself, f_u(z), without tensors of
                            its own: every public model. Serving only. */
+    uint64_t trunk;     /* of heads that lie apart from their trunk, which has the other shapes too:
+                           its hash (model/trunk_hash.h), never 0; else 0 */
     enum head_kind kind;
     int n_predict;   /* N, prediction heads, next-token head included; 1..HEADS_MAX */
     int head_layers; /* transformer layers per prediction head, 1..8; 0 for kinds without layers */

@@ -48,12 +48,34 @@ static void release(struct source *source)
 
 static const struct source_type type = {find, vocab, chat_template, rest, release};
 
+int source_draft_ids(const struct source *source, const int32_t **ids, int *n, struct err *err)
+{
+    const struct tensor *t =
+        source->type == &type ? safetensors_find(source->data, "draft_ids") : NULL;
+    *n = 0;
+    if (!t)
+        return 0;
+    if (t->dtype != DTYPE_I32 || t->n_dims != 1 || t->shape[0] < 1 ||
+        t->shape[0] > (size_t)source->config.vocab || (uintptr_t)t->data % sizeof **ids)
+        return err_set(err, ERR_INVALID,
+                       "%s: tensor 'draft_ids' must be one row of 1 to %d numbers of type I32",
+                       source->path, source->config.vocab);
+    *ids = t->data;
+    *n = (int)t->shape[0];
+    return 0;
+}
+
 int headway_source_open(struct source *source, struct err *err)
 {
     source->type = &type;
     int rc = config_read(&source->config, source->path, err);
     if (rc)
         return rc;
+    if (source->config.trunk && !source->heads)
+        return err_set(err, ERR_INVALID,
+                       "%s holds heads without their trunk: name the model that they were trained for "
+                       "as the model, and this folder as its heads",
+                       source->path);
     char *path = file_join(source->path, "model.safetensors");
     struct safetensors *st = calloc(1, sizeof *st);
     rc = path && st ? safetensors_open(st, path, err)

@@ -115,6 +115,20 @@ int source_open(struct source *source, const char *path, struct err *err)
     return rc;
 }
 
+int source_open_heads(struct source *source, const char *path, struct err *err)
+{
+    *source = (struct source){.path = strdup(path), .heads = true};
+    if (!source->path)
+        return err_set(err, ERR_MEMORY, "%s: no memory left", path);
+    int rc = headway_source_open(source, err);
+    if (!rc && !source->config.trunk)
+        rc = err_set(err, ERR_INVALID,
+                     "%s is a model, not heads for another: headway-train --trunk makes such", path);
+    if (rc)
+        source_release(source);
+    return rc;
+}
+
 void source_release(struct source *source)
 {
     if (source->type)

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -66,6 +67,7 @@ struct source_type {
 struct source {
     const struct source_type *type;
     char *path;
+    bool heads; /* opened by source_open_heads */
     struct config config;
     void *data; /* of the back end */
 };
@@ -74,11 +76,17 @@ struct source {
  * file. ERR_IO, ERR_INVALID, ERR_MEMORY; on error *source is released. */
 int source_open(struct source *source, const char *path, struct err *err);
 void source_release(struct source *source);
+/* Opens a folder of headway's with heads that lie apart from their trunk (config.trunk). */
+int source_open_heads(struct source *source, const char *path, struct err *err);
 
 /* A tensor of exactly that shape: n_dims 1, shape {n}, or 2, shape {outputs, inputs}. ERR_INVALID
  * names the tensor, what was expected and what was found. The matrix points into the source. */
 int source_find(const struct source *source, const struct place *place, int n_dims,
                 const size_t *shape, struct matrix *matrix, struct err *err);
+
+/* The tokens that drafts are chosen from, n of them, in the source; 0 where that may be any.
+ * ERR_INVALID. */
+int source_draft_ids(const struct source *source, const int32_t **ids, int *n, struct err *err);
 
 /* Most tensors have been read and will not be again: their pages may leave memory. */
 void source_rest(const struct source *source);

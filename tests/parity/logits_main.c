@@ -233,7 +233,7 @@ int main(int argc, char **argv)
     check(kernels_init(o.runtime.isa, &err), &err);
     check(weight_type_parse(o.runtime.weights, &type, &err), &err);
     check(team_init(team, o.runtime.threads, &err), &err);
-    check(model_open(&runtime.model, words[0], type, most, team, &err), &err);
+    check(model_open(&runtime.model, words[0], NULL, type, most, team, &err), &err);
     check(team_reserve(team, model_lane_bytes(&runtime.model), &err), &err);
     passes_init(&p, &runtime.model, team, o.kv, most);
     bool nll = !strcmp(words[1], "nll");

@@ -44,7 +44,7 @@ static void reader_init(struct reader *r, const char *path, int weights, int lan
     memset(r, 0, sizeof *r);
     r->length = length;
     assert_ok(team_init(&r->team, lanes, &err), err);
-    assert_ok(model_open(&r->model, path, weights, length, &r->team, &err), err);
+    assert_ok(model_open(&r->model, path, NULL, weights, length, &r->team, &err), err);
     assert_ok(team_reserve(&r->team, model_lane_bytes(&r->model), &err), err);
     reader_take(r);
     assert_ok(arena_init(&r->arena, &err), err);

@@ -166,7 +166,7 @@ static void server_init(struct server *s, const struct fixture *f, int lanes)
     memset(s, 0, sizeof *s);
     s->fixture = f;
     assert_ok(
-        model_open(&s->model, f->folder, WEIGHT_STORED, f->config.context + SPARE, NULL, &err),
+        model_open(&s->model, f->folder, NULL, WEIGHT_STORED, f->config.context + SPARE, NULL, &err),
         err);
     assert_ok(team_init(&s->team, lanes, &err), err);
     assert_ok(team_reserve(&s->team, model_lane_bytes(&s->model), &err), err);

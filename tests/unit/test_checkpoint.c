@@ -346,7 +346,7 @@ static void the_export_is_the_model(void **state)
         train(&t, 0, 2);
         assert_ok(checkpoint_export(&t, folder.path, types[i], &err), err);
         assert_int_equal(folder_count(&folder), 2);
-        assert_ok(model_open(&m, folder.path, WEIGHT_STORED, 0, NULL, &err), err);
+        assert_ok(model_open(&m, folder.path, NULL, WEIGHT_STORED, 0, NULL, &err), err);
         check_config(&m.config, &t.model.config);
         assert_int_equal(m.positions, config.context);
         check_tensors(&t, m.source.data, types[i]);
