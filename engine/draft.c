@@ -116,8 +116,11 @@ static void plan_drafts(struct scheduler *s)
             continue;
         bool decodes = q->n_committed > 0;
         int n = decodes ? q->n_committed : q->n_rows;
-        for (int j = s->heads->cached ? 0 : n - 1; j < n; j++)
-            p->committed_from[p->n_committed++] = decodes ? q->committed[j] : q->first_row + j;
+        for (int j = s->heads->cached ? 0 : n - 1; j < n; j++) {
+            int row = decodes ? q->committed[j] : q->first_row + j;
+            p->committed_next[p->n_committed] = q->tokens[p->rows[row].pos + 1];
+            p->committed_from[p->n_committed++] = row;
+        }
         p->heads_run = p->heads_run < heads ? heads : p->heads_run;
         if (!q->shape.heads)
             continue;
@@ -184,7 +187,7 @@ static void draft_head(struct lane *lane, struct scheduler *s, struct head_work 
 {
     struct step *p = &s->step;
     const struct model *m = &s->runtime->model;
-    struct pass pass = {m, p->committed, p->n_committed, attend_cached, NULL};
+    struct pass pass = {m, p->committed, p->n_committed, attend_cached, NULL, p->committed_next};
     size_t row = (size_t)(i - 1) * (size_t)p->n_drafting;
     s->heads->draft(lane, &pass, work, i, p->draft_tokens, p->z_committed, p->draft_rows,
                     i <= p->heads_choose ? p->n_drafting : 0, i == p->heads_run,

@@ -48,6 +48,7 @@ static void take_step(struct scheduler *s)
     p->out_rows = arena_take(a, rows, sizeof *p->out_rows);
     p->slots = arena_take(a, slots, sizeof *p->slots);
     p->committed_from = arena_take(a, rows, sizeof *p->committed_from);
+    p->committed_next = arena_take(a, rows, sizeof *p->committed_next);
     p->draft_rows = arena_take(a, slots, sizeof *p->draft_rows);
     p->draft_slot = arena_take(a, slots, sizeof *p->draft_slot);
     p->draft_tokens = arena_take(a, slots, sizeof *p->draft_tokens);
@@ -138,7 +139,9 @@ int scheduler_init(struct scheduler *s, struct runtime *runtime, const struct sc
     s->prompt_chunk = o->prompt_chunk > 0 ? o->prompt_chunk : PROMPT_CHUNK;
     s->max_rows = most_rows(s);
     s->heads = head_type(c->kind);
-    s->settled_blocks = s->heads->all_verify ? m->n_blocks : c->n_layers + config_head_blocks(c);
+    s->settled_blocks = s->heads->all_verify ? m->n_blocks
+                        : c->next_is_trunk   ? c->n_layers
+                                             : c->n_layers + config_head_blocks(c);
     /* Layers of heads enough for all: whole heads cost a lane no barriers. */
     s->lanes_take_heads = s->heads->independent && s->heads->cached && runtime->team.n > 1 &&
                           c->n_predict - 1 >= 2 * runtime->team.n;

@@ -40,7 +40,8 @@ struct step {
 
     /* drafting: the rows whose tokens are settled, and the sequences that want drafts */
     struct row *committed;
-    int *committed_from; /* (n_committed) where they stand among the rows */
+    int *committed_from;     /* (n_committed) where they stand among the rows, */
+    int32_t *committed_next; /* and the token behind each */
     int n_committed;
     int *draft_rows, *draft_slot, n_drafting; /* (slots) rows among the committed; sequences */
     int32_t *draft_tokens;                    /* (slots) the last token chosen for each */

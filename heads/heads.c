@@ -32,6 +32,9 @@ void head_work_take(struct head_work *work, struct arena *arena, const struct co
 {
     block_acts_take(&work->acts, arena, config, rows, false);
     work->inner = arena_take(arena, (size_t)rows * (size_t)config->dim, sizeof(float));
+    size_t joined = head_kind_tensors(config->kind) == HEAD_SHARED ? (size_t)rows : 0;
+    work->joined = arena_take(arena, joined * 2 * (size_t)config->dim, sizeof(float));
+    work->rows = arena_take(arena, joined, sizeof *work->rows);
 }
 
 void head_layers(struct lane *lane, const struct pass *pass, struct head_work *work, int i,

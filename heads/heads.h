@@ -17,6 +17,8 @@
 struct head_work {
     struct block_acts acts;
     float *inner; /* (rows, D) between the layers of a head */
+    float *joined;    /* recurrent: (rows, 2D) states and tokens, */
+    struct row *rows; /* and the rows that draft */
 };
 
 struct head_type {
@@ -33,14 +35,15 @@ struct head_type {
     int (*states)(const struct config *config);
     /* The next-token head verifies: h_0 of the rows listed in `out_rows` (rising, n_out of them),
      * into h (n_out, D); keys and values of all the pass's rows are kept. x (states, T, D) holds z
-     * in its first state and, on return, what draft() reads; without `drafting` nothing will. */
+     * in its first state and, on return, what draft() reads; without `drafting` nothing will. NULL
+     * for kinds that leave the next token to the trunk. */
     void (*verify)(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,
                    const int *out_rows, int n_out, bool drafting, float *h);
     /* Head i >= 1 drafts: h_i of the rows in out_rows, over committed rows only. x (states, T, D):
      * those rows of what verify() left. tokens (n_out): the token chosen last behind each of
      * out_rows: for head 1 the one just committed, then the draft of head i - 1. Within a step the
      * calls come for i = 1, 2, ..., each with out_rows that are part of the ones before; `last` is
-     * the last of them. Heads that are independent get no tokens but the committed ones, may be
+     * the last of them. pass->next has the token behind each row. Heads that are independent get no tokens but the committed ones, may be
      * called by one lane each, and in any order. */
     void (*draft)(struct lane *lane, const struct pass *pass, struct head_work *work, int i,
                   const int32_t *tokens, float *x, const int *out_rows, int n_out, bool last,

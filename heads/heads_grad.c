@@ -15,8 +15,7 @@ const struct head_trainer *head_trainer(enum head_kind kind)
 
 /* ---- the walks ---- */
 
-/* The loss of head i on its output h; its gradient goes to t->dh. */
-static void head_loss(struct lane *lane, const struct pass *pass, struct head_train *t, int i,
+void head_loss(struct lane *lane, const struct pass *pass, struct head_train *t, int i,
                       const float *h)
 {
     model_loss(lane, pass->model, i, t->loss, h, t->targets + (size_t)i * (size_t)pass->n, pass->n,
@@ -26,7 +25,7 @@ static void head_loss(struct lane *lane, const struct pass *pass, struct head_tr
     lane_barrier(lane);
 }
 
-static void rows_clear(struct lane *lane, const struct pass *pass, float *x)
+void rows_clear(struct lane *lane, const struct pass *pass, float *x)
 {
     size_t dim = (size_t)pass->model->config.dim;
     int begin, end;
@@ -41,7 +40,8 @@ void head_train_each(struct lane *lane, const struct pass *pass, struct head_tra
                      head_backward_fn *backward)
 {
     rows_clear(lane, pass, dz);
-    for (int i = 0; i < pass->model->config.n_predict; i++) {
+    const struct config *c = &pass->model->config;
+    for (int i = config_first_head(c); i < c->n_predict; i++) {
         head_loss(lane, pass, t, i, forward(lane, pass, t, i, z));
         if (t->factor != 0)
             backward(lane, pass, t, i, z, t->dh, dz);
@@ -53,7 +53,7 @@ void head_train_each(struct lane *lane, const struct pass *pass, struct head_tra
 void head_train_chain(struct lane *lane, const struct pass *pass, struct head_train *t,
                       const float *z, float *dz, int first, int step)
 {
-    int n = pass->model->config.n_predict;
+    int n = pass->model->config.n_predict - config_first_head(&pass->model->config);
     const float *out[HEADS_MAX];
     for (int p = 0; p < n; p++)
         out[p] = head_layers_forward(lane, pass, t, first + p * step, p, z);
@@ -114,15 +114,23 @@ void rows_add(struct lane *lane, const struct pass *pass, const float *x, float 
 void head_train_take(struct head_train *t, struct arena *arena, const struct config *c, int rows)
 {
     size_t n = (size_t)rows * (size_t)c->dim;
-    int slots = config_head_blocks(c) * (head_trainer(c->kind)->chain ? c->n_predict : 1);
+    bool all = head_trainer(c->kind)->chain;
+    int slots = config_head_blocks(c) * (all ? c->n_predict : 1);
     t->acts = arena_take(arena, (size_t)slots, sizeof *t->acts);
     t->in = arena_take(arena, (size_t)slots, sizeof *t->in);
     for (int k = 0; k < slots; k++) {
         struct block_acts counted;
         block_acts_take(arena->base ? &t->acts[k] : &counted, arena, c, rows, true);
-        float *in = k ? arena_take(arena, n, sizeof(float)) : NULL;
+        float *in = k || c->kind == HEAD_RECURRENT ? arena_take(arena, n, sizeof(float)) : NULL;
         if (arena->base)
             t->in[k] = in;
+    }
+    t->recurrent = arena_take(arena, 1, sizeof *t->recurrent);
+    if (c->kind == HEAD_RECURRENT) {
+        struct recurrent_work work;
+        recurrent_work_take(&work, arena, c, rows);
+        if (arena->base)
+            *t->recurrent = work;
     }
     t->h = arena_take(arena, n, sizeof(float));
     t->dh = arena_take(arena, n, sizeof(float));

@@ -11,12 +11,14 @@
  * activations are kept at the same time have slots: those of one head, or of a whole chain. */
 struct head_train {
     struct block_acts *acts; /* (slots) */
-    float **in;              /* (slots) input (T, D) of each; in[0] is unused: it is z */
+    float **in;              /* (slots) input (T, D) of each; in[0] is unused where it is z */
     float *h;                /* (T, D) output of the last slot, or of a head without layers */
     float *dh;               /* (T, D) gradient of one head's output */
     struct block_work *block;
     struct loss_work *loss;
-    const int32_t *targets;  /* (N, T) targets[i] of head i */
+    const int32_t *targets;  /* (N, T) targets[i] of head i; -1: none, the row has no loss */
+    const int32_t *next;     /* (N, T) recurrent: the token i + 1 behind each row */
+    struct recurrent_work *recurrent;
     float weight[HEADS_MAX]; /* of each head's loss in the sum */
     float factor;            /* on the sum of the rows' losses; 0 = evaluate only, no gradients */
     float *grads;            /* flat, as struct params */
@@ -41,6 +43,16 @@ const struct head_trainer *head_trainer(enum head_kind kind);
  * weights. */
 void head_train_take(struct head_train *train, struct arena *arena, const struct config *config,
                      int rows);
+
+/* Recurrent heads: what each of their N-1 steps keeps, and gradients. */
+struct recurrent_work {
+    float **out;           /* (N) h_i (T, D), from i = 1 */
+    float **joined;        /* (N) (T, 2D) */
+    float **scale;         /* (N) (2, T) 1 / rms of states and of embeddings */
+    float *embedded;       /* (T, D) */
+    float *djoined, *half; /* (T, 2D), (T, D) */
+    float *dkeys;          /* (T, (H+2G)K) */
+};
 
 /* ---- for the kinds ---- */
 
@@ -69,6 +81,16 @@ const float *head_layers_forward(struct lane *lane, const struct pass *pass,
                                  struct head_train *train, int i, int p, const float *z);
 void head_layers_backward(struct lane *lane, const struct pass *pass, struct head_train *train,
                           int i, int p, const float *z, float *d);
+
+void recurrent_work_take(struct recurrent_work *work, struct arena *arena,
+                         const struct config *config, int rows);
+
+/* The loss of head i on its output h; its gradient goes to t->dh. */
+void head_loss(struct lane *lane, const struct pass *pass, struct head_train *train, int i,
+               const float *h);
+
+/* x (T, D) = 0. Ends with a barrier. */
+void rows_clear(struct lane *lane, const struct pass *pass, float *x);
 
 /* y += x (T, D). Ends with a barrier. */
 void rows_add(struct lane *lane, const struct pass *pass, const float *x, float *y);

@@ -199,6 +199,27 @@ void attend_cached(struct lane *lane, const struct pass *pass, int block, struct
     attend_rows(lane, pass, block, acts, out_rows, n_out);
 }
 
+void attend_ahead(struct lane *lane, const struct pass *pass, int block, struct block_acts *acts,
+                  const int *out_rows, int n_out)
+{
+    const struct model *m = pass->model;
+    const struct config *c = &m->config;
+    int begin, end, ahead = *(const int *)pass->attend_arg;
+    size_t size = (size_t)c->head_dim;
+    size_t stride = (size_t)(c->n_heads + 2 * c->n_kv_heads) * size;
+    lane_share(lane, c->n_heads, 1, &begin, &end);
+    for (int r = 0; r < pass->n && begin < end; r++) {
+        int pos = pass->rows[r].pos + ahead;
+        size_t at = (size_t)(pos < m->positions ? pos : m->positions - 1) * size;
+        float *heads = acts->qkv + (size_t)r * stride;
+        adjust_heads(c, &m->blocks[block], heads, begin, end);
+        kernels.rope(heads + (size_t)begin * size, m->rope_cos + at, m->rope_sin + at, end - begin,
+                     c->head_dim);
+    }
+    lane_barrier(lane);
+    attend_rows(lane, pass, block, acts, out_rows, n_out);
+}
+
 /* Normalises rows for a product. Whoever needs them next does it: the trainer's lanes share rows in
  * the product too; few rows are normalised by every lane for itself, which is quicker than to meet,
  * in its scratch; many are shared. *normed comes as where they go and leaves as where they are.

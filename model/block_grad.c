@@ -20,7 +20,9 @@ void rows_norm_backward(struct lane *lane, const struct config *config, const fl
     int begin, end;
     size_t dim = (size_t)config->dim;
     lane_share(lane, config->dim, 16, &begin, &end);
-    grad_kernels.norm_weight(dy + begin, x + begin, scale, rows, dim, end - begin, dgain + begin);
+    if (dgain)
+        grad_kernels.norm_weight(dy + begin, x + begin, scale, rows, dim, end - begin,
+                                 dgain + begin);
     lane_share(lane, rows, 1, &begin, &end);
     for (int r = begin; r < end; r++)
         grad_kernels.rmsnorm(dy + (size_t)r * dim, x + (size_t)r * dim, norm_weight, scale[r],

@@ -71,7 +71,7 @@ int model_over(struct model *m, const struct config *config, float *values, floa
 {
     int rc = allocate(m, config, err);
     if (!rc && (config->qkv_bias || config->qk_norm || config->rope_factors || config->head_norms ||
-                config->next_is_trunk))
+                (config->next_is_trunk && !config->trunk)))
         rc = err_set(err, ERR_INVALID,
                      "a model with biases, norms of its queries, factors of its rotation, norms of "
                      "its heads, or without a next-token head cannot be trained yet");
@@ -94,8 +94,16 @@ int model_over(struct model *m, const struct config *config, float *values, floa
         };
     }
     if (m->head_linear)
-        for (int i = 0; i < config->n_predict; i++)
-            m->head_linear[i] = over(p, p->head_linear + i, 1, values, grads);
+        for (int i = config_first_head(config); i < config->n_predict; i++)
+            m->head_linear[i] =
+                over(p, p->head_linear + i - config_first_head(config), 1, values, grads);
+    if (p->shared >= 0) {
+        m->state_norm = values + p->list[p->shared].offset;
+        m->token_norm = values + p->list[p->shared + 1].offset;
+        m->project = over(p, p->shared + 2, 1, values, grads);
+    }
+    if (config->trunk) /* has the rest */
+        return 0;
     m->embed = (struct matrix){.name = p->list[p->embed].name,
                                .data = (const unsigned char *)(values + p->list[p->embed].offset),
                                .rows = (size_t)config->vocab,
@@ -209,6 +217,12 @@ static int load(struct model *m, int positions, struct team *team, struct err *e
     int first = config_first_head(c);
     for (int i = first; m->head_linear && i < c->n_predict && !rc; i++)
         rc = pack(&l, p->head_linear + i - first, 1, false, &m->head_linear[i], err);
+    if (!rc && p->shared >= 0)
+        rc = vectors(&l, p->shared, 1, &m->state_norm, err);
+    if (!rc && p->shared >= 0)
+        rc = vectors(&l, p->shared + 1, 1, &m->token_norm, err);
+    if (!rc && p->shared >= 0)
+        rc = pack(&l, p->shared + 2, 1, false, &m->project, err);
     if (!rc && p->norm >= 0)
         rc = vectors(&l, p->norm, 1, &m->norm, err);
     for (int i = 0; m->head_norms && i < c->n_predict && !rc; i++)
@@ -410,7 +424,8 @@ void trunk_forward(struct lane *lane, const struct pass *pass, struct block_acts
 size_t model_lane_bytes(const struct model *m)
 {
     const struct config *c = &m->config;
-    int widest = c->hidden > c->dim ? c->hidden : c->dim, queries = c->n_heads * c->head_dim;
+    int joined = m->project.outputs ? 2 * c->dim : c->dim;
+    int widest = c->hidden > joined ? c->hidden : joined, queries = c->n_heads * c->head_dim;
     if (queries > widest)
         widest = queries;
     size_t product = LANE_ROWS * (size_t)c->dim * sizeof(float) + linear_scratch_bytes(widest);

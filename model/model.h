@@ -59,6 +59,8 @@ struct model {
     struct block *blocks; /* (L, then the layers of heads): trunk, then head by head */
     int n_blocks;
     struct linear *head_linear; /* (N) A_i or U_i; NULL for heads of layers */
+    struct linear project;      /* recurrent heads: (D, 2D) joins the state before, */
+    const float *state_norm, *token_norm; /* each (D) normalised, and the token's embedding */
     const float *norm;          /* (D) before the unembedding, */
     const float **head_norms;   /* (N) or each head's own; NULL: all have `norm` */
     struct linear output;       /* (V, D); unused where heads have unembeddings of their own */
@@ -92,8 +94,9 @@ void model_release(struct model *model);
 /* First block of prediction head i (0 = next token), head_layers of them. */
 static inline int model_head_block(const struct model *m, int i)
 {
+    bool shared = head_kind_tensors(m->config.kind) == HEAD_SHARED;
     return m->config.n_layers +
-           (i - config_first_head(&m->config)) * config_head_blocks(&m->config);
+           (shared ? 0 : (i - config_first_head(&m->config)) * config_head_blocks(&m->config));
 }
 
 /* The (V, D) matrix with which head i ends. */
@@ -133,8 +136,9 @@ struct pass {
     const struct model *model;
     const struct row *rows; /* (T) */
     int n;                  /* T */
-    attend_fn *attend;      /* attend_cached, or the trainer's */
+    attend_fn *attend;      /* attend_cached, attend_ahead, or the trainer's */
     void *attend_arg;
+    const int32_t *next; /* (T) the token behind each row, for heads that read it; else NULL */
 };
 
 /* One transformer layer. Every row's keys and values are kept; only the n_out rows whose indices
@@ -145,6 +149,10 @@ void block_forward(struct lane *lane, const struct pass *pass, int block, struct
 
 /* Serving's attention: puts keys and values into each row's slot, then attends over its path. */
 attend_fn attend_cached;
+
+/* Rows that leave no keys and values: their queries, *(const int *)attend_arg positions further on
+ * than the rows, attend to what is committed up to the rows. */
+attend_fn attend_ahead;
 
 /* x[r] = embedding of tokens[r]. Tokens must be within 0..V-1. */
 void model_embed(struct lane *lane, const struct model *model, const int32_t *tokens, int rows,

@@ -9,11 +9,18 @@
 #include "model/gemm.h"
 #include "model/model.h"
 
-/* The trainer's rows are B whole sequences of `context` rows each, in order. */
+/* The trainer's rows are B whole sequences, one behind the other. */
 struct batch {
     int sequences;           /* B */
-    int context;             /* rows of a sequence */
+    int context;             /* rows of a sequence, at most */
+    const int *first;        /* (B+1) the first row of each, and behind the last */
     float *scores[TEAM_MAX]; /* per lane: 2 ATTENTION_STRIP * padded context floats */
+    /* Rows that attend to keys and values of others: recurrent heads, each row to those that its
+     * sequence's rows up to itself have left in `keys`. NULL: to their own. */
+    const struct block_acts *keys;
+    int ahead;    /* by so much are positions further on than the rows' */
+    float *dkeys; /* (T, (H+2G)K) gradients of such keys and values: the rows that attend add to
+                     them, the rows that left them begin with them; NULL: there are none */
 };
 #define ATTENTION_STRIP 128 /* query rows whose scores are held at once */
 
@@ -33,8 +40,9 @@ void batch_take(struct batch *batch, struct arena *arena, int lanes);
  * struct batch. Writes acts->lse too. */
 attend_fn attend_whole;
 
-/* Turns queries and keys of this lane's share of the rows by their positions with kernels.rope, or
- * their gradients back with grad_kernels.rope. qkv: the whole rows. No barrier. */
+/* Turns queries and keys of this lane's share of the rows by their positions (and pass->attend_arg's
+ * ahead) with kernels.rope, or their gradients back with grad_kernels.rope. qkv: the whole rows. No
+ * barrier. */
 void rows_rotate(struct lane *lane, const struct pass *pass, float *qkv, rope_kernel *rotate);
 
 void attend_whole_backward(struct lane *lane, const struct pass *pass, struct block_acts *acts,
@@ -44,7 +52,7 @@ void attend_whole_backward(struct lane *lane, const struct pass *pass, struct bl
 void block_backward(struct lane *lane, const struct pass *pass, int block, struct block_acts *acts,
                     struct block_work *work, const float *x, float *d, float *grads);
 
-/* Gradient of rows_norm: adds to dx and to dgain. Ends with a barrier. */
+/* Gradient of rows_norm: adds to dx and, unless it is NULL, to dgain. Ends with a barrier. */
 void rows_norm_backward(struct lane *lane, const struct config *config, const float *x,
                         const float *norm_weight, const float *scale, const float *dy, int rows,
                         float *dx, float *dgain);
@@ -66,8 +74,9 @@ struct loss_work {
 void loss_work_take(struct loss_work *work, struct arena *arena, const struct model *model,
                     int rows);
 
-/* -log P(targets[r]) of every row into work->row, and work->hit. With dh: the gradient of `factor`
- * times the sum of the rows' losses, into dh (T, D) and the weights' gradients. */
+/* -log P(targets[r]) of every row into work->row, and work->hit; 0 where the target is -1. With dh:
+ * the gradient of `factor` times the sum of the rows' losses, into dh (T, D) and the gradients of
+ * those weights that have any. */
 void model_loss(struct lane *lane, const struct model *model, int head, struct loss_work *work,
                 const float *h, const int32_t *targets, int rows, float factor, float *dh,
                 float *grads);

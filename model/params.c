@@ -6,7 +6,8 @@
 
 int config_head_blocks(const struct config *config)
 {
-    return head_kind_tensors(config->kind) == HEAD_LAYERS ? config->head_layers : 0;
+    enum head_tensors tensors = head_kind_tensors(config->kind);
+    return tensors == HEAD_LAYERS || tensors == HEAD_SHARED ? config->head_layers : 0;
 }
 
 /* Adds a tensor; in the counting pass (list NULL) only counts. cols 1: a vector. Returns its index.
@@ -69,12 +70,20 @@ static void list_all(struct params *p, const struct config *c)
     p->blocks = p->n;
     for (int l = 0; l < c->n_layers; l++)
         add_block(p, c, -1, l);
-    for (int i = first_head; i < c->n_predict; i++)
+    bool shared = tensors == HEAD_SHARED && first_head < c->n_predict;
+    for (int i = first_head; i < (shared ? first_head + 1 : c->n_predict); i++)
         for (int j = 0; j < config_head_blocks(c); j++)
             add_block(p, c, i, j);
     p->n_blocks = (p->n - p->blocks) / p->per_block;
     p->head_linear = -1;
-    for (int i = first_head; i < c->n_predict && tensors != HEAD_LAYERS; i++) {
+    p->shared = -1;
+    if (shared) {
+        p->shared = add(p, (struct place){ROLE_HEAD_STATE_NORM, 1, 0}, c->dim, 1);
+        add(p, (struct place){ROLE_HEAD_TOKEN_NORM, 1, 0}, c->dim, 1);
+        add(p, (struct place){ROLE_HEAD_PROJECT, 1, 0}, c->dim, 2 * c->dim);
+    }
+    bool own = tensors == HEAD_MATRIX || tensors == HEAD_UNEMBEDDING;
+    for (int i = first_head; i < c->n_predict && own; i++) {
         enum role role = tensors == HEAD_MATRIX ? ROLE_HEAD_LINEAR : ROLE_HEAD_OUTPUT;
         int at =
             add(p, (struct place){role, i, 0}, tensors == HEAD_MATRIX ? c->dim : c->vocab, c->dim);

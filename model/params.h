@@ -54,6 +54,7 @@ struct params {
     int output;          /* -1 when tied, replicated or apart */
     int rope_factors;    /* -1 for none */
     int head_linear;     /* first of the matrices of heads without layers (params_head), else -1 */
+    int shared;          /* of recurrent heads: two norms, then the projection; else -1 */
 };
 
 /* Builds the list for a checked config. ERR_MEMORY. */
@@ -66,7 +67,8 @@ static inline int params_of_block(const struct params *params, int block, int wh
     return params->blocks + block * params->per_block + which;
 }
 
-/* Transformer blocks per head of this kind: head_layers, or 0 for kinds without layers. */
+/* Transformer blocks per head of this kind, or that all share: head_layers, or 0 for kinds without
+ * layers. */
 int config_head_blocks(const struct config *config);
 
 /* The first head that has tensors of its own: 1 where the trunk itself predicts the next token. */

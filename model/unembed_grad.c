@@ -18,13 +18,20 @@ void model_embed_backward(struct lane *lane, const struct model *m, const int32_
     lane_barrier(lane);
 }
 
+/* Floats of a row of logits: of a draft vocabulary, where there is one. */
+static size_t loss_stride(const struct model *m)
+{
+    size_t tokens = (size_t)(m->n_draft_ids ? m->n_draft_ids : m->config.vocab);
+    return (tokens + PANEL - 1) / PANEL * PANEL;
+}
+
 void loss_work_take(struct loss_work *work, struct arena *arena, const struct model *m, int rows)
 {
     size_t n = (size_t)rows, dim = (size_t)m->config.dim;
     work->normed = arena_take(arena, n * dim, sizeof(float));
     work->scale = arena_take(arena, n, sizeof(float));
     work->dnormed = arena_take(arena, n * dim, sizeof(float));
-    work->logits = arena_take(arena, LOSS_ROWS * model_logits_stride(m), sizeof(float));
+    work->logits = arena_take(arena, LOSS_ROWS * loss_stride(m), sizeof(float));
     work->row = arena_take(arena, n, sizeof(float));
     work->hit = arena_take(arena, n, 1);
 }
@@ -42,11 +49,17 @@ static int largest(const float *x, int n)
 static void loss_rows(struct lane *lane, const struct model *m, struct loss_work *work,
                       const int32_t *targets, int first, int n, float factor, bool gradient)
 {
-    int begin, end, vocab = m->config.vocab;
+    int begin, end, vocab = m->n_draft_ids ? m->n_draft_ids : m->config.vocab;
+    size_t stride = loss_stride(m);
     lane_share(lane, n, 1, &begin, &end);
     for (int r = begin; r < end; r++) {
-        float *x = work->logits + (size_t)r * model_logits_stride(m);
+        float *x = work->logits + (size_t)r * stride;
         int target = targets[first + r];
+        if (target < 0) {
+            work->row[first + r] = work->hit[first + r] = 0;
+            memset(x, 0, stride * sizeof *x);
+            continue;
+        }
         float lse = kernels.logsumexp(x, vocab);
         work->row[first + r] = lse - x[target];
         work->hit[first + r] = largest(x, vocab) == target;
@@ -60,8 +73,8 @@ void model_loss(struct lane *lane, const struct model *m, int head, struct loss_
                 float *grads)
 {
     const struct linear *u = model_unembedding(m, head);
-    size_t dim = (size_t)m->config.dim, stride = model_logits_stride(m);
-    int begin, end;
+    size_t dim = (size_t)m->config.dim, stride = loss_stride(m);
+    int begin, end, norm = m->params.norm;
     rows_norm(lane, &m->config, h, m->norm, rows, work->normed, work->scale);
     lane_barrier(lane);
     for (int first = 0; first < rows; first += LOSS_ROWS) {
@@ -74,7 +87,8 @@ void model_loss(struct lane *lane, const struct model *m, int head, struct loss_
         if (!dh)
             continue;
         linear_backward_input(lane, u, work->logits, stride, n, false, work->dnormed + at, dim);
-        linear_backward_weight(lane, u, work->normed + at, dim, work->logits, stride, n);
+        if (u->dense_grad)
+            linear_backward_weight(lane, u, work->normed + at, dim, work->logits, stride, n);
         lane_barrier(lane);
     }
     if (!dh)
@@ -83,5 +97,5 @@ void model_loss(struct lane *lane, const struct model *m, int head, struct loss_
     memset(dh + (size_t)begin * dim, 0, (size_t)(end - begin) * dim * sizeof(float));
     lane_barrier(lane);
     rows_norm_backward(lane, &m->config, h, m->norm, work->scale, work->dnormed, rows, dh,
-                       grads + m->params.list[m->params.norm].offset);
+                       norm < 0 ? NULL : grads + m->params.list[norm].offset);
 }

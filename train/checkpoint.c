@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "train/frozen.h"
 #include "weights/bf16.h"
 
 #define NAME 80
@@ -140,8 +141,9 @@ int checkpoint_read(struct trainer *t, const char *folder, int *step, const char
 int checkpoint_export(const struct trainer *t, const char *folder, enum dtype type, struct err *err)
 {
     size_t n = (size_t)t->model.params.n;
+    const struct frozen *f = t->frozen;
     char path[4096];
-    struct tensor_out *out = calloc(n, sizeof *out);
+    struct tensor_out *out = calloc(n + 1, sizeof *out);
     int rc = !out ? err_set(err, ERR_MEMORY, "no memory to list the model's tensors")
                   : path_of(path, sizeof path, folder, "model.safetensors", err);
     for (size_t i = 0; i < n && !rc; i++) {
@@ -155,6 +157,12 @@ int checkpoint_export(const struct trainer *t, const char *folder, enum dtype ty
                                      .data = t->value + p->offset,
                                      .f32_source = 1};
     }
+    if (f && f->n_ids < t->model.config.vocab)
+        out[n++] = (struct tensor_out){.name = "draft_ids",
+                                       .dtype = DTYPE_I32,
+                                       .n_dims = 1,
+                                       .shape = {(size_t)f->n_ids},
+                                       .data = f->ids};
     if (!rc)
         rc = safetensors_write(path, out, n, "{\"format\":\"headway\"}", err);
     if (!rc)

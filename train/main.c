@@ -1,6 +1,7 @@
 /* headway-train: trains a multi-token model on a corpus of bytes. Owns the options, the loop, the
  * log and the signals; a step is trainer.c's, files are checkpoint.c's. */
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,21 +13,24 @@
 #include "base/log.h"
 #include "base/opts.h"
 #include "base/rng.h"
+#include "model/trunk_hash.h"
 #include "model/kernels/grad.h"
 #include "train/checkpoint.h"
 #include "train/corpus.h"
+#include "train/texts.h"
 #include "text/vocab.h"
 
 static const char about[] =
-    "headway-train trains a byte-level language model that predicts several tokens at once.\n"
+    "headway-train trains a byte-level language model that predicts several tokens at once, or,\n"
+    "with --trunk, heads for a model that exists, on text that it wrote itself (headway-write).\n"
     "It writes OUT/model.safetensors and OUT/config.json for headway-server, OUT/log.jsonl, and\n"
     "OUT/checkpoint.safetensors, from which --resume continues to the same bytes as a run that\n"
     "never stopped. SIGINT or SIGTERM saves and stops.";
 
 struct options {
-    const char *corpus, *held_out, *out, *kind, *head_weights, *precision, *isa, *save_type;
+    const char *trunk, *corpus, *held_out, *out, *kind, *head_weights, *precision, *isa, *save_type;
     int heads, head_layers, layers, total_layers, dim, n_heads, kv_heads, hidden, vocab, context,
-        batch, steps;
+        batch, steps, draft_vocab;
     int warmup, seed, threads, eval_every, eval_windows, save_every, stop_after;
     double rate, final_rate, decay, beta1, beta2, clip, rope_theta;
     bool resume, evaluate, tied;
@@ -60,6 +64,7 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
                           .isa = "auto",
                           .save_type = "bf16",
                           .heads = 4,
+                          .draft_vocab = 8192,
                           .head_layers = 1,
                           .layers = 4,
                           .dim = 256,
@@ -83,7 +88,13 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
                           .clip = 1,
                           .rope_theta = 10000};
     const struct opt table[] = {
-        {"corpus", OPT_STRING, &o->corpus, 0, 0, 0, "training text, documents ended by NUL bytes"},
+        {"trunk", OPT_STRING, &o->trunk, 0, 0, 0,
+         "folder or file of a model that stays as it is and gets heads: those that draft; its shapes "
+         "are theirs"},
+        {"corpus", OPT_STRING, &o->corpus, 0, 0, 0,
+         "training text, documents ended by NUL bytes; with --trunk, a file of headway-write's"},
+        {"draft-vocab", OPT_INT, &o->draft_vocab, 0, 1048576, 0,
+         "with --trunk: tokens that heads choose from, the most frequent of the corpus; 0 = all"},
         {"held-out", OPT_STRING, &o->held_out, 0, 0, 0, "text for evaluation only"},
         {"out", OPT_STRING, &o->out, 0, 0, 0, "folder for the model, the log and checkpoints"},
         {"kind", OPT_STRING, &o->kind, 0, 0, 0, "architecture of the heads:" HEAD_KIND_NAMES},
@@ -108,7 +119,8 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
         {"context", OPT_INT, &o->context, 2, 65536, 0, "tokens of a training sequence"},
         {"rope-theta", OPT_REAL, &o->rope_theta, 1, 1e9, 0, "base of the rotary positions"},
         {"batch", OPT_INT, &o->batch, 1, 4096, 0, "sequences per step"},
-        {"steps", OPT_INT, &o->steps, 1, 1e9, 0, "optimiser steps of the whole run"},
+        {"steps", OPT_INT, &o->steps, 0, 1e9, 0,
+         "optimiser steps of the whole run; 0 = with --trunk, each text once"},
         {"warmup", OPT_INT, &o->warmup, 0, 1e9, 0, "steps of linear warm-up"},
         {"rate", OPT_REAL, &o->rate, 0, 1, 0, "peak learning rate"},
         {"final-rate", OPT_REAL, &o->final_rate, 0, 1, 0, "fraction of it at the end (cosine)"},
@@ -141,10 +153,40 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
         return err_set(err, ERR_INVALID, "--corpus is missing: train/corpus.py makes one");
     if (!o->held_out && o->evaluate)
         return err_set(err, ERR_INVALID, "--evaluate needs --held-out");
-    if (o->warmup >= o->steps && !o->evaluate)
+    if (!o->steps && !o->trunk)
+        return err_set(err, ERR_INVALID, "--steps 0 is for --trunk: say how many steps to train");
+    if (o->steps && o->warmup >= o->steps && !o->evaluate)
         return err_set(err, ERR_INVALID, "--warmup %d leaves none of --steps %d: use a shorter one",
                        o->warmup, o->steps);
     return 0;
+}
+
+/* The heads' own: the shapes of the trunk, none of its layers. */
+static int make_heads_config(const struct options *o, const struct model *trunk, struct config *c,
+                             struct err *err)
+{
+    int rc;
+    *c = trunk->config;
+    c->n_layers = 0;
+    c->tied = c->qkv_bias = c->qk_norm = c->rope_factors = c->head_norms = false;
+    c->next_is_trunk = true;
+    c->n_predict = o->heads;
+    c->context = o->context;
+    if ((rc = head_kind_parse(o->kind, &c->kind, err)))
+        return err_prefix(err, rc, "--kind");
+    if (head_kind_tensors(c->kind) == HEAD_UNEMBEDDING || c->kind == HEAD_ANTICAUSAL)
+        return err_set(err, ERR_INVALID,
+                       "--kind %s: such heads cannot be had on a frozen trunk; parallel, causal, "
+                       "linear and recurrent ones can",
+                       o->kind);
+    c->head_layers = head_kind_tensors(c->kind) == HEAD_MATRIX ? 0 : o->head_layers;
+    if (trunk->config.n_predict > 1)
+        return err_set(err, ERR_INVALID, "%s has prediction heads of its own", o->trunk);
+    if (c->context > trunk->config.context)
+        return err_set(err, ERR_INVALID, "--context %d is more than the %d positions of %s",
+                       c->context, trunk->config.context, o->trunk);
+    rc = trunk_hash(&trunk->source, &c->trunk, err);
+    return rc ? rc : config_check(c, err);
 }
 
 static int make_config(const struct options *o, struct config *c, struct err *err)
@@ -211,14 +253,65 @@ static void settings_text(const struct options *o, const struct config *c, size_
              "kv-heads=%d hidden=%d "
              "vocab=%d tied=%d context=%d rope-theta=%g batch=%d steps=%d warmup=%d rate=%g "
              "final-rate=%g weight-decay=%g beta1=%g beta2=%g clip=%g seed=%d precision=%s "
-             "corpus-bytes=%zu",
+             "corpus-bytes=%zu trunk=%016" PRIx64 " draft-vocab=%d",
              o->kind, c->n_predict, c->head_layers, o->head_weights, c->n_layers, c->dim,
              c->n_heads, c->n_kv_heads, c->hidden, c->vocab, c->tied, c->context, o->rope_theta,
              o->batch, o->steps, o->warmup, o->rate, o->final_rate, o->decay, o->beta1, o->beta2,
-             o->clip, o->seed, gemm_precision() == GEMM_BF16 ? "bf16" : "f32", corpus_size);
+             o->clip, o->seed, gemm_precision() == GEMM_BF16 ? "bf16" : "f32", corpus_size, c->trunk,
+             c->trunk ? o->draft_vocab : 0);
 }
 
 /* ---- evaluation ---- */
+
+/* Mean score over texts, in whole batches, weighted by what is learned in them. */
+static void evaluate_texts(struct trainer *t, const struct texts *texts, struct head_score *mean)
+{
+    double rows = 0;
+    memset(mean, 0, HEADS_MAX * sizeof *mean);
+    for (int at = 0; at < texts->n; at += t->sequences) {
+        int n = texts->n - at < t->sequences ? texts->n - at : t->sequences;
+        trainer_samples(t, texts->samples + at, n);
+        trainer_evaluate(t);
+        rows += t->n_learned;
+        for (int h = 0; h < t->model.config.n_predict; h++) {
+            mean[h].nats += t->n_learned * t->score[h].nats;
+            mean[h].top1 += t->n_learned * t->score[h].top1;
+            mean[h].run += t->n_learned * t->score[h].run;
+        }
+    }
+    for (int h = 0; h < t->model.config.n_predict; h++) {
+        mean[h].nats /= rows;
+        mean[h].top1 /= rows;
+        mean[h].run /= rows;
+    }
+}
+
+/* What the heads' drafts are worth on texts that they did not see: each behind drafts that were
+ * right, and how many tokens a forward of the trunk would commit. */
+static void print_texts(FILE *log, int step, const struct head_score *score, int n)
+{
+    double before = 1, tokens = 1;
+    printf("held-out at step %d\n  head  nats    top-1  accepted  tokens/forward\n", step);
+    if (log)
+        fprintf(log, "{\"step\":%d,\"held_out\":[", step);
+    for (int h = 1; h < n; h++) {
+        double accepted = before > 0 ? score[h].run / before : 0;
+        before = score[h].run;
+        tokens += score[h].run;
+        printf("  %4d  %6.3f %5.1f %%   %5.1f %%  %.3f\n", h, score[h].nats, 100 * score[h].top1,
+               100 * accepted, tokens);
+        if (log)
+            fprintf(log,
+                    "%s{\"head\":%d,\"nats\":%.6f,\"top1\":%.6f,\"accepted\":%.6f,"
+                    "\"tokens_per_forward\":%.6f}",
+                    h > 1 ? "," : "", h, score[h].nats, score[h].top1, accepted, tokens);
+    }
+    fflush(stdout);
+    if (log) {
+        fprintf(log, "]}\n");
+        fflush(log);
+    }
+}
 
 /* Mean score over windows spread evenly over the text, in whole batches. */
 static void evaluate(struct trainer *t, const struct corpus *text, int windows, int32_t *window,
@@ -264,11 +357,29 @@ struct run {
     struct options o;
     struct trainer t;
     struct corpus corpus, held_out;
+    struct model trunk; /* with --trunk, and then: */
+    struct texts texts, held_texts;
     int32_t *window;
     FILE *log;
     char settings[1024];
     int step;
 };
+
+static void progress_heads(const struct run *r, double seconds, int steps, double tokens)
+{
+    int n = r->t.model.config.n_predict;
+    double left = (r->o.steps - r->step) * seconds / steps;
+    fprintf(stderr, "step %d/%d  head 1 %.3f nats, right %.1f %%; norm %.2f  %.0f tokens/s  "
+            "ETA %dh%02dm%02ds\n",
+            r->step, r->o.steps, r->t.score[1].nats, 100 * r->t.score[1].run, r->t.grad_norm,
+            tokens / seconds, (int)(left / 3600), (int)(left / 60) % 60, (int)left % 60);
+    fprintf(r->log, "{\"step\":%d,\"grad_norm\":%.4f,\"tokens_per_second\":%.0f,\"nats\":[", r->step,
+            r->t.grad_norm, tokens / seconds);
+    for (int h = 1; h < n; h++)
+        fprintf(r->log, "%s%.5f", h > 1 ? "," : "", r->t.score[h].nats);
+    fprintf(r->log, "]}\n");
+    fflush(r->log);
+}
 
 static void progress(const struct run *r, double seconds, int steps)
 {
@@ -299,6 +410,13 @@ static int save(struct run *r, struct err *err)
  * resumed run reads what the other would have read. */
 static void read_batch(struct run *r)
 {
+    if (r->t.frozen) {
+        struct sample some[4096]; /* --batch goes no further */
+        for (int b = 0; b < r->t.sequences; b++)
+            some[b] = r->texts.samples[((int64_t)r->step * r->t.sequences + b) % r->texts.n];
+        trainer_samples(&r->t, some, r->t.sequences);
+        return;
+    }
     size_t length = (size_t)(r->t.context + r->t.model.config.n_predict);
     for (int b = 0; b < r->t.sequences; b++) {
         uint64_t index = (uint64_t)r->step * (uint64_t)r->t.sequences + (uint64_t)b;
@@ -315,21 +433,32 @@ static int train(struct run *r, struct err *err)
                                 o->decay, o->clip,       o->warmup, o->steps};
     struct head_score mean[HEADS_MAX];
     double last = clock_seconds();
-    int last_step = r->step, rc;
+    double rows = 0;
+    int last_step = r->step, rc, first = config_first_head(&r->t.model.config);
     while (r->step < o->steps && !stop_asked()) {
         read_batch(r);
         trainer_step(&r->t, &schedule, r->step);
         r->step++;
-        if (!isfinite(r->t.score[0].nats))
+        rows += r->t.rows;
+        if (!isfinite(r->t.score[first].nats))
             return err_set(err, ERR_INVALID,
                            "the loss is no longer a number at step %d: use a lower --rate",
                            r->step);
         bool end = r->step == o->steps || r->step == o->stop_after;
         double now = clock_seconds();
         if (end || now - last >= 5) {
-            progress(r, now - last, r->step - last_step);
+            if (r->t.frozen)
+                progress_heads(r, now - last, r->step - last_step, rows);
+            else
+                progress(r, now - last, r->step - last_step);
             last = now;
+            rows = 0;
             last_step = r->step;
+        }
+        if (r->held_texts.n && (end || r->step % o->eval_every == 0)) {
+            evaluate_texts(&r->t, &r->held_texts, mean);
+            print_texts(r->log, r->step, mean, r->t.model.config.n_predict);
+            last += clock_seconds() - now;
         }
         if (r->held_out.bytes && (end || r->step % o->eval_every == 0)) {
             evaluate(&r->t, &r->held_out, o->eval_windows, r->window, mean);
@@ -347,43 +476,90 @@ static int train(struct run *r, struct err *err)
     return rc;
 }
 
-static int run(struct run *r, struct team *team, struct err *err)
+/* What a run begins with: the trainer and its texts. */
+static int open_whole(struct run *r, struct team *team, struct err *err)
 {
     const struct options *o = &r->o;
     struct config config;
-    char path[4096];
     int rc = make_config(o, &config, err);
     if (rc)
         return rc;
     size_t length = (size_t)(config.context + config.n_predict);
     if ((o->corpus && !o->evaluate && (rc = corpus_open(&r->corpus, o->corpus, length, err))) ||
         (o->held_out && (rc = corpus_open(&r->held_out, o->held_out, length, err))) ||
-        (rc = trainer_init(&r->t, &config, o->batch, (uint64_t)o->seed, team, err)) ||
-        (rc = read_weights(o->head_weights, config.n_predict, r->t.heads.weight, err)))
+        (rc = trainer_init(&r->t, &config, o->batch, (uint64_t)o->seed, team, err)))
         return rc;
     r->window = calloc(length, sizeof *r->window);
     if (!r->window)
         return err_set(err, ERR_MEMORY, "no memory for a window of %zu tokens", length);
-    if (o->evaluate) {
-        struct head_score mean[HEADS_MAX];
-        if ((rc = checkpoint_import(&r->t, o->out, err)))
-            return rc;
-        evaluate(&r->t, &r->held_out, o->eval_windows, r->window, mean);
-        print_scores(NULL, 0, mean, config.n_predict);
-        return 0;
-    }
-    settings_text(o, &config, r->corpus.size, r->settings, sizeof r->settings);
-    if (o->resume && (rc = checkpoint_read(&r->t, o->out, &r->step, r->settings, err)))
+    return 0;
+}
+
+static int open_heads(struct run *r, struct team *team, struct err *err)
+{
+    struct options *o = &r->o;
+    struct config config;
+    int n = 0, rc;
+    if (o->evaluate)
+        return err_set(err, ERR_INVALID,
+                       "--evaluate is for whole models: headway-bench --heads measures heads");
+    if ((rc = model_open(&r->trunk, o->trunk, NULL, WEIGHT_STORED, 0, team, err)) ||
+        (rc = make_heads_config(o, &r->trunk, &config, err)) ||
+        (rc = texts_open(&r->texts, o->corpus, config.vocab, err)) ||
+        (o->held_out && (rc = texts_open(&r->held_texts, o->held_out, config.vocab, err))))
         return rc;
+    if (!o->steps)
+        o->steps = (r->texts.n + o->batch - 1) / o->batch;
+    int32_t *ids = calloc((size_t)config.vocab, sizeof *ids);
+    if (!ids)
+        return err_set(err, ERR_MEMORY, "no memory for a draft vocabulary");
+    if (o->draft_vocab && o->draft_vocab < config.vocab)
+        rc = texts_draft_ids(&r->texts, o->draft_vocab, ids, &n, err);
+    if (!rc)
+        rc = trainer_init_frozen(&r->t, &config, &r->trunk, ids, n, o->batch, (uint64_t)o->seed,
+                                 team, err);
+    free(ids);
+    return rc;
+}
+
+static int open_out(struct run *r, struct err *err)
+{
+    const struct options *o = &r->o;
+    char path[4096];
     if (mkdir(o->out, 0777) && errno != EEXIST)
         return err_set(err, ERR_IO, "--out %s could not be made: %s", o->out, strerror(errno));
     if ((size_t)snprintf(path, sizeof path, "%s/log.jsonl", o->out) >= sizeof path)
         return err_set(err, ERR_INVALID, "--out is longer than %zu bytes", sizeof path);
     r->log = fopen(path, o->resume ? "a" : "w");
-    if (!r->log)
-        return err_set(err, ERR_IO, "%s could not be written: %s", path, strerror(errno));
+    return r->log ? 0
+                  : err_set(err, ERR_IO, "%s could not be written: %s", path, strerror(errno));
+}
+
+static int run(struct run *r, struct team *team, struct err *err)
+{
+    const struct options *o = &r->o;
+    int rc = o->trunk ? open_heads(r, team, err) : open_whole(r, team, err);
+    if (rc)
+        return rc;
+    const struct config *c = &r->t.model.config;
+    if ((rc = read_weights(o->head_weights, c->n_predict, r->t.heads.weight, err)))
+        return rc;
+    if (o->evaluate) {
+        struct head_score mean[HEADS_MAX];
+        if ((rc = checkpoint_import(&r->t, o->out, err)))
+            return rc;
+        evaluate(&r->t, &r->held_out, o->eval_windows, r->window, mean);
+        print_scores(NULL, 0, mean, c->n_predict);
+        return 0;
+    }
+    settings_text(o, c, o->trunk ? r->texts.file.n_words * sizeof(int32_t) : r->corpus.size,
+                  r->settings, sizeof r->settings);
+    if (o->resume && (rc = checkpoint_read(&r->t, o->out, &r->step, r->settings, err)))
+        return rc;
+    if ((rc = open_out(r, err)))
+        return rc;
     log_info("%zu parameters, %s heads: %d, %d threads, %s products, %s kernels",
-             r->t.model.params.count, head_kind_name(config.kind), config.n_predict, team->n,
+             r->t.model.params.count, head_kind_name(c->kind), c->n_predict, team->n,
              gemm_precision() == GEMM_BF16 ? "bf16" : "f32", kernels.name);
     return train(r, err);
 }
@@ -406,6 +582,9 @@ int main(int argc, char **argv)
     if (r.log)
         fclose(r.log);
     trainer_release(&r.t);
+    model_release(&r.trunk);
+    texts_release(&r.texts);
+    texts_release(&r.held_texts);
     corpus_release(&r.corpus);
     corpus_release(&r.held_out);
     free(r.window);

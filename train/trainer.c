@@ -7,6 +7,7 @@
 
 #include "base/rng.h"
 #include "model/kernels/grad.h"
+#include "train/frozen.h"
 
 #define PIECE 65536 /* floats whose squares are summed by one lane */
 
@@ -44,7 +45,7 @@ static void take(struct trainer *t)
 {
     struct arena *a = &t->arena;
     const struct config *c = &t->model.config;
-    size_t rows = (size_t)t->rows, width = rows * (size_t)c->dim;
+    size_t rows = (size_t)t->most_rows, width = rows * (size_t)c->dim;
     int layers = c->n_layers;
     t->value = arena_take(a, t->total, sizeof(float));
     t->grad = arena_take(a, t->total, sizeof(float));
@@ -57,37 +58,45 @@ static void take(struct trainer *t)
         struct block_acts acts = {0};
         float *x = arena_take(a, width, sizeof(float));
         if (l < layers)
-            block_acts_take(&acts, a, c, t->rows, true);
+            block_acts_take(&acts, a, c, t->most_rows, true);
         if (a->base) {
             t->x[l] = x;
             t->acts[l] = acts;
         }
     }
     t->dz = arena_take(a, width, sizeof(float));
-    block_work_take(&t->block, a, c, t->rows);
-    loss_work_take(&t->loss, a, &t->model, t->rows);
-    head_train_take(&t->heads, a, c, t->rows);
+    block_work_take(&t->block, a, c, t->most_rows);
+    loss_work_take(&t->loss, a, &t->model, t->most_rows);
+    head_train_take(&t->heads, a, c, t->most_rows);
+    t->first = arena_take(a, (size_t)t->sequences + 1, sizeof *t->first);
     batch_take(&t->batch, a, t->team->n);
     t->tokens = arena_take(a, rows, sizeof *t->tokens);
     t->targets = arena_take(a, rows * (size_t)c->n_predict, sizeof *t->targets);
+    t->next = arena_take(a, t->frozen ? rows * (size_t)c->n_predict : 0, sizeof *t->next);
+    t->alive = arena_take(a, rows, 1);
+    t->learned = arena_take(a, rows, 1);
     t->partial = arena_take(a, (size_t)t->n_partial, sizeof *t->partial);
 }
 
 static void report(void *arg, int head, const struct loss_work *loss, int rows)
 {
     struct trainer *t = arg;
-    double nats = 0, hits = 0;
+    const int32_t *targets = t->targets + (size_t)head * (size_t)rows;
+    double nats = 0, hits = 0, n = 0, run = 0;
     for (int r = 0; r < rows; r++) {
+        n += targets[r] >= 0;
         nats += loss->row[r];
         hits += loss->hit[r];
+        t->alive[r] &= loss->hit[r];
+        run += t->alive[r];
     }
-    t->score[head] = (struct head_score){nats / rows, hits / rows};
+    n = n > 0 ? n : 1;
+    t->score[head] = (struct head_score){nats / n, hits / n, run / (t->n_learned ? t->n_learned : 1)};
 }
 
-int trainer_init(struct trainer *t, const struct config *config, int sequences, uint64_t seed,
-                 struct team *team, struct err *err)
+static int allocate(struct trainer *t, const struct config *config, int sequences,
+                    struct team *team, struct err *err)
 {
-    memset(t, 0, sizeof *t);
     struct params params;
     int rc = params_init(&params, config, err);
     if (rc)
@@ -97,28 +106,77 @@ int trainer_init(struct trainer *t, const struct config *config, int sequences, 
     t->team = team;
     t->sequences = sequences;
     t->context = config->context;
-    t->rows = sequences * config->context;
+    t->rows = t->most_rows = sequences * config->context;
     t->batch = (struct batch){.sequences = sequences, .context = config->context};
     t->n_partial = (int)((t->total + PIECE - 1) / PIECE);
     t->model.config = *config; /* what the counting pass reads */
+    t->model.n_draft_ids = t->frozen ? t->frozen->n_ids : 0;
     take(t);
     rc = arena_init(&t->arena, err);
-    if (rc)
-        return rc;
-    take(t);
-    rc = model_over(&t->model, config, t->value, t->grad, err);
+    if (!rc)
+        take(t);
+    return rc;
+}
+
+static void connect(struct trainer *t)
+{
+    for (int r = 0; r < t->rows; r++)
+        t->row[r] = (struct row){.pos = r % t->context};
+    for (int b = 0; b <= t->sequences; b++)
+        t->first[b] = b * t->context;
+    t->batch.first = t->first;
+    t->heads.block = &t->block;
+    t->heads.loss = &t->loss;
+    t->heads.targets = t->targets;
+    t->heads.next = t->next;
+    t->heads.grads = t->grad;
+    t->heads.report = report;
+    t->heads.report_arg = t;
+}
+
+int trainer_init(struct trainer *t, const struct config *config, int sequences, uint64_t seed,
+                 struct team *team, struct err *err)
+{
+    memset(t, 0, sizeof *t);
+    int rc = allocate(t, config, sequences, team, err);
+    if (!rc)
+        rc = model_over(&t->model, config, t->value, t->grad, err);
     if (rc) {
         arena_release(&t->arena);
         return rc;
     }
-    for (int r = 0; r < t->rows; r++)
-        t->row[r] = (struct row){.pos = r % t->context};
-    t->heads.block = &t->block;
-    t->heads.loss = &t->loss;
-    t->heads.targets = t->targets;
-    t->heads.grads = t->grad;
-    t->heads.report = report;
-    t->heads.report_arg = t;
+    connect(t);
+    draw(t, seed);
+    return 0;
+}
+
+int trainer_init_frozen(struct trainer *t, const struct config *config, const struct model *trunk,
+                        const int32_t *ids, int n_ids, int sequences, uint64_t seed,
+                        struct team *team, struct err *err)
+{
+    memset(t, 0, sizeof *t);
+    t->frozen = calloc(1, sizeof *t->frozen);
+    if (!t->frozen)
+        return err_set(err, ERR_MEMORY, "no memory for a trainer");
+    int rc = frozen_init(t->frozen, trunk, ids, n_ids, sequences, config->context, team, err);
+    if (!rc)
+        rc = allocate(t, config, sequences, team, err);
+    if (!rc)
+        rc = model_over(&t->model, config, t->value, t->grad, err);
+    if (rc) {
+        trainer_release(t);
+        return rc;
+    }
+    /* What heads share with their trunk. */
+    t->model.embed = trunk->embed;
+    t->model.norm = trunk->norm;
+    t->model.rope_cos = trunk->rope_cos;
+    t->model.rope_sin = trunk->rope_sin;
+    t->model.positions = trunk->positions;
+    t->model.n_draft_ids = t->frozen->n_ids;
+    t->model.output = (struct linear){
+        .inputs = config->dim, .outputs = t->frozen->n_ids, .dense = t->frozen->unembedding};
+    connect(t);
     draw(t, seed);
     return 0;
 }
@@ -126,6 +184,9 @@ int trainer_init(struct trainer *t, const struct config *config, int sequences, 
 void trainer_release(struct trainer *t)
 {
     model_release(&t->model);
+    if (t->frozen)
+        frozen_release(t->frozen);
+    free(t->frozen);
     arena_release(&t->arena);
     memset(t, 0, sizeof *t);
 }
@@ -141,31 +202,76 @@ void trainer_window(struct trainer *t, int b, const int32_t *window)
                context * sizeof *window);
 }
 
+/* Row r of a text: what comes behind it, and what of that is learned. */
+static void set_row(struct trainer *t, const struct sample *s, int pos, int r)
+{
+    for (int i = 0; i < t->model.config.n_predict; i++) {
+        size_t at = (size_t)i * (size_t)t->rows + (size_t)r;
+        int to = pos + i + 1;
+        bool learned = to < s->n && pos + 1 >= s->prompt;
+        t->next[at] = to < s->n ? s->tokens[to] : 0;
+        t->targets[at] = learned ? t->frozen->slot[s->tokens[to]] : -1;
+    }
+    t->tokens[r] = s->tokens[pos];
+    t->row[r] = (struct row){.pos = pos};
+    t->learned[r] = pos + 2 < s->n && pos + 1 >= s->prompt;
+    t->n_learned += t->learned[r];
+}
+
+void trainer_samples(struct trainer *t, const struct sample *samples, int n)
+{
+    t->batch.sequences = n;
+    t->n_learned = 0;
+    for (int b = 0; b < n; b++)
+        t->first[b + 1] = t->first[b] + (samples[b].n < t->context ? samples[b].n : t->context);
+    t->rows = t->first[n];
+    for (int b = 0; b < n; b++)
+        for (int pos = 0; t->first[b] + pos < t->first[b + 1]; pos++)
+            set_row(t, &samples[b], pos, t->first[b] + pos);
+    frozen_begin(t->frozen, t->first, n);
+}
+
 static void pass_lane(struct lane *lane, void *arg)
 {
     struct trainer *t = arg;
     const struct model *m = &t->model;
-    struct pass pass = {m, t->row, t->rows, attend_whole, &t->batch};
+    struct pass pass = {m, t->row, t->rows, attend_whole, &t->batch, NULL};
     int layers = m->config.n_layers;
-    model_embed(lane, m, t->tokens, t->rows, t->x[0]);
+    if (t->frozen)
+        frozen_forward(lane, t->frozen, t->first, t->batch.sequences, t->tokens, t->x[0]);
+    else
+        model_embed(lane, m, t->tokens, t->rows, t->x[0]);
     for (int l = 0; l < layers; l++)
         block_forward(lane, &pass, l, &t->acts[l], t->x[l], NULL, 0, t->x[l + 1]);
     head_trainer(m->config.kind)->train(lane, &pass, &t->heads, t->x[layers], t->dz);
-    if (t->heads.factor == 0)
+    if (t->heads.factor == 0 || t->frozen)
         return;
     for (int l = layers - 1; l >= 0; l--)
         block_backward(lane, &pass, l, &t->acts[l], &t->block, t->x[l], t->dz, t->grad);
     model_embed_backward(lane, m, t->tokens, t->rows, t->dz, t->grad);
 }
 
+/* Rows whose heads may still be right. */
+static void begin_pass(struct trainer *t)
+{
+    if (t->frozen) {
+        memcpy(t->alive, t->learned, (size_t)t->rows);
+        return;
+    }
+    memset(t->alive, 1, (size_t)t->rows);
+    t->n_learned = t->rows;
+}
+
 void trainer_gradients(struct trainer *t)
 {
-    t->heads.factor = 1.0f / (float)t->rows;
+    begin_pass(t);
+    t->heads.factor = 1.0f / (float)(t->n_learned ? t->n_learned : 1);
     team_run(t->team, pass_lane, t);
 }
 
 void trainer_evaluate(struct trainer *t)
 {
+    begin_pass(t);
     t->heads.factor = 0;
     team_run(t->team, pass_lane, t);
 }

@@ -1,4 +1,5 @@
-/* One training step: trunk forward, heads in the memory-saving order, trunk backward, AdamW.
+/* One training step: trunk forward, heads in the memory-saving order, trunk backward, AdamW. Or, of
+ * heads on a frozen trunk: the trunk as it serves, heads, AdamW on the heads.
  * Owns the parameters, their gradients and moments, and all activations. Its result depends on the
  * settings, the parameters and the tokens alone, not on the number of threads. */
 #ifndef TRAIN_TRAINER_H
@@ -18,18 +19,28 @@ struct schedule {
 
 struct head_score {
     double nats; /* mean loss per predicted token */
-    double top1; /* fraction where the target is the most likely token */
+    double top1; /* fraction where the target is the most likely token, */
+    double run;  /* and where that is also so for the heads before it (of those that draft) */
+};
+
+/* A text that heads are trained on. */
+struct sample {
+    const int32_t *tokens; /* (n) */
+    int n, prompt;         /* tokens before which nothing is learned */
 };
 
 struct trainer {
     struct model model;
     struct team *team;            /* borrowed */
-    int sequences, context, rows; /* rows = sequences * context */
+    int sequences, context; /* at most, */
+    int most_rows, rows;    /* sequences * context; rows of the batch that is set */
     size_t total;                 /* floats of each array below */
     float *value, *grad, *m, *v;  /* flat, laid out by model.params */
     struct arena arena;
     struct row *row;
     struct batch batch;
+    int *first;              /* (sequences + 1) batch.first */
+    struct frozen *frozen;   /* the trunk's part, owned; NULL when it is trained too */
     struct block_acts *acts; /* (L) */
     float **x;               /* (L+1): x[l] is the input of layer l, x[L] is z */
     float *dz;
@@ -38,6 +49,9 @@ struct trainer {
     struct head_train heads;
     int32_t *tokens;  /* (T) */
     int32_t *targets; /* (N, T) */
+    int32_t *next;    /* (N, T) tokens behind the rows, -1 beyond the text (frozen) */
+    unsigned char *learned, *alive; /* (T) 1: the row has a loss; all heads so far were right */
+    int n_learned;                  /* rows of the former */
     double *partial;  /* sums of squares, one per piece of the gradient */
     int n_partial;
     struct head_score score[HEADS_MAX];
@@ -50,7 +64,18 @@ struct trainer {
  * team must outlive the trainer. ERR_MEMORY, ERR_INVALID. */
 int trainer_init(struct trainer *trainer, const struct config *config, int sequences, uint64_t seed,
                  struct team *team, struct err *err);
+/* The same for heads on a trunk that stays as it is, an open model without heads, which must outlive
+ * the trainer: config is the trunk's but for the heads (config.trunk set, no layers), texts have up
+ * to config->context tokens. ids: the draft vocabulary, rising, copied, or n_ids 0. The team's lanes
+ * get the working memory that the trunk needs. */
+int trainer_init_frozen(struct trainer *trainer, const struct config *config,
+                        const struct model *trunk, const int32_t *ids, int n_ids, int sequences,
+                        uint64_t seed, struct team *team, struct err *err);
 void trainer_release(struct trainer *trainer);
+
+/* Sets the batch to n texts, at most as many as there is room for; what is beyond the context of a
+ * text is left out. On a frozen trunk only. */
+void trainer_samples(struct trainer *trainer, const struct sample *samples, int n);
 
 /* Sets sequence b to the tokens of `window`: context + N of them. */
 void trainer_window(struct trainer *trainer, int b, const int32_t *window);

@@ -154,7 +154,17 @@ static int check_heads(const struct config *c, struct err *err)
                        "heads apart from their trunk have no layers of a trunk, leave the next token "
                        "to it, and are at least one: fields 'n_layers' must be 0, 'next_is_trunk' "
                        "true and 'heads.n' above 1");
-    bool layered = head_kind_tensors(c->kind) == HEAD_LAYERS;
+    enum head_tensors tensors = head_kind_tensors(c->kind);
+    bool layered = tensors == HEAD_LAYERS || tensors == HEAD_SHARED;
+    if (tensors == HEAD_SHARED && !c->next_is_trunk)
+        return err_set(err, ERR_INVALID,
+                       "heads of kind %s leave the next token to the trunk: field 'next_is_trunk' "
+                       "must be true",
+                       head_kind_name(c->kind));
+    if (tensors == HEAD_SHARED && c->head_layers != 1)
+        return err_set(err, ERR_INVALID,
+                       "field 'heads.layers' is %d, but must be 1 for heads of kind %s",
+                       c->head_layers, head_kind_name(c->kind));
     if (layered != (c->head_layers > 0))
         return err_set(
             err, ERR_INVALID, "field 'heads.layers' is %d, but must %s for heads of kind %s",

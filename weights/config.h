@@ -13,7 +13,8 @@
 enum head_tensors {
     HEAD_LAYERS,     /* transformer layers: heads.I.layers.J.* */
     HEAD_MATRIX,     /* heads.I.linear.weight (D, D) */
-    HEAD_UNEMBEDDING /* heads.I.output.weight (V, D), in place of output.weight */
+    HEAD_UNEMBEDDING, /* heads.I.output.weight (V, D), in place of output.weight */
+    HEAD_SHARED       /* heads.1.*, the same for all: transformer layers, a projection and two norms */
 };
 
 /* The kinds of heads: a constant, the name in files and options, what a head owns. A kind is one
@@ -23,10 +24,15 @@ enum head_tensors {
     KIND(CAUSAL, causal, HEAD_LAYERS)                                                              \
     KIND(ANTICAUSAL, anticausal, HEAD_LAYERS)                                                      \
     KIND(LINEAR, linear, HEAD_MATRIX)                                                              \
-    KIND(REPLICATED, replicated, HEAD_UNEMBEDDING)
+    KIND(REPLICATED, replicated, HEAD_UNEMBEDDING)                                                 \
+    KIND(RECURRENT, recurrent, HEAD_SHARED)
 
 #define HEAD_KIND_CONSTANT(id, name, tensors) HEAD_##id,
 enum head_kind { HEAD_KIND_TABLE(HEAD_KIND_CONSTANT) HEAD_KINDS };
+
+/* Those before it can be trained together with a trunk; it needs one that predicts the next token.
+ */
+#define HEAD_KINDS_WHOLE HEAD_RECURRENT
 
 /* " parallel causal ...", a literal. */
 #define HEAD_KIND_NAME(id, name, tensors) " " #name

@@ -36,6 +36,9 @@ void place_name(const struct place *place, char *name, size_t size)
         [ROLE_HEAD_LINEAR] = "linear.weight",
         [ROLE_HEAD_OUTPUT] = "output.weight",
         [ROLE_HEAD_NORM] = "norm.weight",
+        [ROLE_HEAD_STATE_NORM] = "state_norm.weight",
+        [ROLE_HEAD_TOKEN_NORM] = "token_norm.weight",
+        [ROLE_HEAD_PROJECT] = "project.weight",
     };
     const char *last = names[place->role];
     if (!role_of_layer(place->role) && place->head < 0)

@@ -249,7 +249,7 @@ static void thin_out(struct server *s)
 static void trunk_lane(struct lane *lane, void *arg)
 {
     struct server *s = arg;
-    struct pass pass = {&s->model, s->rows, s->n, attend_cached, NULL};
+    struct pass pass = {&s->model, s->rows, s->n, attend_cached, NULL, NULL};
     trunk_forward(lane, &pass, &s->acts, s->tokens, s->z);
     heads_verify(lane, &pass, &s->work, s->z, s->full, s->n_out, true, s->h);
     model_logits(lane, &s->model, 0, 1, s->h, s->n_out, s->norm, s->logits);
@@ -264,7 +264,7 @@ static void draft_lane(struct lane *lane, void *arg)
 {
     struct draft *d = arg;
     struct server *s = d->server;
-    struct pass pass = {&s->model, s->kept_rows, s->n_kept, attend_cached, NULL};
+    struct pass pass = {&s->model, s->kept_rows, s->n_kept, attend_cached, NULL, NULL};
     head_type(s->model.config.kind)
         ->draft(lane, &pass, &s->work, d->head, s->tokens, s->kept_z, s->full, s->n_out,
                 d->head + 1 == s->model.config.n_predict, s->h);

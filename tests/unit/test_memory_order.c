@@ -235,7 +235,7 @@ static void naive_lane(struct lane *lane, void *arg)
 {
     struct naive *n = arg;
     const struct config *c = &n->model.config;
-    struct pass pass = {&n->model, n->row, n->rows, attend_whole, &n->batch};
+    struct pass pass = {&n->model, n->row, n->rows, attend_whole, &n->batch, NULL};
     size_t width = (size_t)n->rows * (size_t)c->dim;
     if (lane->id == 0) {
         memset(n->dh, 0, (size_t)c->n_predict * width * sizeof(float));

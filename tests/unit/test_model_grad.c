@@ -125,7 +125,7 @@ static void setup_init(struct setup *s, enum head_kind kind, uint64_t seed)
         s->t.targets[i] = draw_below(&s->d, s->config.vocab);
     for (int i = 0; i < s->config.n_predict; i++)
         s->t.heads.weight[i] = 0.25f * (float)(1 + draw_below(&s->d, 8));
-    s->pass = (struct pass){&s->t.model, s->t.row, s->t.rows, attend_whole, &s->t.batch};
+    s->pass = (struct pass){&s->t.model, s->t.row, s->t.rows, attend_whole, &s->t.batch, NULL};
 
     s->room = (size_t)s->t.rows * (size_t)s->config.dim * 3;
     float **const arrays[] = {&s->x, &s->y, &s->weight, &s->d_in, &s->d_out};

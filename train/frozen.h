@@ -1,0 +1,37 @@
+/* The frozen trunk of heads in training: it runs as it serves, the same kernels on the same packed
+ * weights and the same cache, so that heads learn from what they will see. */
+#ifndef TRAIN_FROZEN_H
+#define TRAIN_FROZEN_H
+
+#include "model/kv.h"
+#include "model/model.h"
+
+struct frozen {
+    const struct model *trunk; /* borrowed */
+    struct kv_pool pool;
+    struct kv *kv; /* (sequences) */
+    int sequences;
+    struct arena arena;
+    struct row *rows; /* (FROZEN_ROWS) of a pass */
+    struct block_acts acts;
+    float *unembedding; /* (draft vocabulary, D) */
+    int32_t *ids, *slot; /* the draft vocabulary; (V) where a token stands in it, or -1 */
+    int n_ids;
+};
+
+#define FROZEN_ROWS 256 /* of a pass of the trunk */
+
+/* Room for so many sequences of up to `context` tokens. n_ids 0: all tokens. ERR_MEMORY,
+ * ERR_INVALID. */
+int frozen_init(struct frozen *frozen, const struct model *trunk, const int32_t *ids, int n_ids,
+                int sequences, int context, struct team *team, struct err *err);
+void frozen_release(struct frozen *frozen);
+
+/* Empties the caches and makes room for sequences that begin at these rows. One thread. */
+void frozen_begin(struct frozen *frozen, const int *first, int sequences);
+
+/* z (T, D) of the rows 0..first[sequences]-1 with those tokens, by all lanes together. */
+void frozen_forward(struct lane *lane, struct frozen *frozen, const int *first, int sequences,
+                    const int32_t *tokens, float *z);
+
+#endif
