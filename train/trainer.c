@@ -74,6 +74,7 @@ static void take(struct trainer *t)
     t->targets = arena_take(a, rows * (size_t)c->n_predict, sizeof *t->targets);
     t->next = arena_take(a, t->frozen ? rows * (size_t)c->n_predict : 0, sizeof *t->next);
     t->alive = arena_take(a, rows, 1);
+    t->hit = arena_take(a, rows * (size_t)c->n_predict, 1);
     t->learned = arena_take(a, rows, 1);
     t->partial = arena_take(a, (size_t)t->n_partial, sizeof *t->partial);
 }
@@ -82,16 +83,30 @@ static void report(void *arg, int head, const struct loss_work *loss, int rows)
 {
     struct trainer *t = arg;
     const int32_t *targets = t->targets + (size_t)head * (size_t)rows;
-    double nats = 0, hits = 0, n = 0, run = 0;
+    double nats = 0, hits = 0, n = 0;
     for (int r = 0; r < rows; r++) {
         n += targets[r] >= 0;
         nats += loss->row[r];
         hits += loss->hit[r];
-        t->alive[r] &= loss->hit[r];
-        run += t->alive[r];
     }
     n = n > 0 ? n : 1;
-    t->score[head] = (struct head_score){nats / n, hits / n, run / (t->n_learned ? t->n_learned : 1)};
+    t->score[head] = (struct head_score){nats / n, hits / n, 0};
+    memcpy(t->hit + (size_t)head * (size_t)rows, loss->hit, (size_t)rows);
+}
+
+/* How far the heads that draft are right one after another, when all have reported. */
+static void score_runs(struct trainer *t)
+{
+    const struct config *c = &t->model.config;
+    size_t rows = (size_t)t->rows;
+    for (int i = c->next_is_trunk ? 1 : 0; i < c->n_predict; i++) {
+        double run = 0;
+        for (size_t r = 0; r < rows; r++) {
+            t->alive[r] &= t->hit[(size_t)i * rows + r];
+            run += t->alive[r];
+        }
+        t->score[i].run = run / (t->n_learned ? t->n_learned : 1);
+    }
 }
 
 static int allocate(struct trainer *t, const struct config *config, int sequences,
@@ -267,6 +282,7 @@ void trainer_gradients(struct trainer *t)
     begin_pass(t);
     t->heads.factor = 1.0f / (float)(t->n_learned ? t->n_learned : 1);
     team_run(t->team, pass_lane, t);
+    score_runs(t);
 }
 
 void trainer_evaluate(struct trainer *t)
@@ -274,6 +290,7 @@ void trainer_evaluate(struct trainer *t)
     begin_pass(t);
     t->heads.factor = 0;
     team_run(t->team, pass_lane, t);
+    score_runs(t);
 }
 
 double schedule_rate(const struct schedule *s, int step)

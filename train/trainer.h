@@ -50,7 +50,8 @@ struct trainer {
     int32_t *tokens;  /* (T) */
     int32_t *targets; /* (N, T) */
     int32_t *next;    /* (N, T) tokens behind the rows, -1 beyond the text (frozen) */
-    unsigned char *learned, *alive; /* (T) 1: the row has a loss; all heads so far were right */
+    unsigned char *learned, *alive; /* (T) 1: the row has a loss; all heads so far were right; */
+    unsigned char *hit;             /* (N, T) which were */
     int n_learned;                  /* rows of the former */
     double *partial;  /* sums of squares, one per piece of the gradient */
     int n_partial;
