@@ -37,7 +37,7 @@ struct options {
         *held_out, *modes;
     double temperature;
     int tokens, threads, repeat, limit, prompt, windows, vocab;
-    bool sampler, passes;
+    bool sampler, passes, chat;
 };
 
 struct bench {
@@ -63,7 +63,8 @@ static int run_decode(struct bench *b, json_t *json, bool *identical, struct err
                                .tokens = b->o.tokens,
                                .repeat = b->o.repeat,
                                .limit = b->o.limit,
-                               .temperature = b->o.temperature};
+                               .temperature = b->o.temperature,
+                               .chat = b->o.chat};
     int rc = list_parse(&d.batch, "batch", b->o.batch ? b->o.batch : "1", DECODE_BATCH_MAX, err);
     if (!rc && d.batch.values[0] != 1)
         rc = err_set(err, ERR_INVALID,
@@ -127,6 +128,7 @@ int main(int argc, char **argv)
         {"model", OPT_STRING, &o->model, 0, 0, 0, "folder or file of the model"},
         {"heads", OPT_STRING, &o->heads, 0, 0, 0, "folder of heads for it"},
         {"prompts", OPT_STRING, &o->prompts, 0, 0, 0, "prompts, see above"},
+        {"chat", OPT_FLAG, &o->chat, 0, 0, 0, "prompts are questions in the model's chat"},
         {"limit", OPT_INT, &o->limit, 0, 1e6, 0, "prompts of each kind that are used; 0 = all"},
         {"modes", OPT_STRING, &o->modes, 0, 0, 0, "ways to draft, see above"},
         {"temperature", OPT_REAL, &o->temperature, 0, 100, 0, "of sampling; 0 = greedy"},

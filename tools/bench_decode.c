@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "engine/request.h"
+#include "text/chat_frame.h"
 
 /* A way to decode. */
 struct mode {
@@ -31,6 +32,7 @@ struct bench {
     struct mode modes[DECODE_MODES_MAX];
     int n_modes;    /* the first is plain */
     int32_t *plain; /* (prompts of a kind, tokens) what plain decoding gave */
+    struct chat_frame frame; /* with chat */
 };
 
 /* ---- what to decode, and how ---- */
@@ -120,16 +122,29 @@ static int list_modes(struct bench *b, struct err *err)
 
 /* ---- decoding ---- */
 
-/* Puts a prompt into a slot: bos, then the end of the text that fits. */
+/* A prompt's tokens: the text as it is, with bos, or as a question in the model's chat. */
+static int encode(struct bench *b, const char *text, size_t len, struct tokens *tokens,
+                  struct err *err)
+{
+    const struct tokenizer *tokenizer = b->s->runtime->tokenizer;
+    struct encode_options whole = {.add_special = true, .parse_special = true}, plain = {0};
+    if (!b->o->chat)
+        return tokenizer_encode(tokenizer, text, len, &whole, tokens, err);
+    int rc = tokens_append(tokens, b->frame.before.ids, b->frame.before.n, err);
+    if (!rc)
+        rc = tokenizer_encode(tokenizer, text, len, &plain, tokens, err);
+    return rc ? rc : tokens_append(tokens, b->frame.behind.ids, b->frame.behind.n, err);
+}
+
+/* Puts a prompt into a slot: the end of it that fits. */
 static int add(struct bench *b, json_t *prompt, size_t number, const struct mode *mode,
                struct err *err)
 {
     const struct config *c = &b->s->runtime->model.config;
     const char *text = json_string_value(prompt);
     size_t len = json_string_length(prompt), room = (size_t)(b->s->context - b->o->tokens - 1);
-    struct encode_options whole = {.add_special = true, .parse_special = true};
     struct tokens all = {0};
-    int rc = tokenizer_encode(b->s->runtime->tokenizer, text, len, &whole, &all, err);
+    int rc = encode(b, text, len, &all, err);
     if (rc) {
         free(all.ids);
         return rc;
@@ -360,6 +375,11 @@ int decode_measure(struct scheduler *s, const struct decode_options *o, json_t *
                      o->tokens, s->context);
     if (!rc)
         rc = read_prompts(o->prompts, &prompts, err);
+    const struct buf *template = &s->runtime->chat_template;
+    if (!rc && o->chat)
+        rc = template->len ? chat_frame_init(&b.frame, s->runtime->tokenizer, template->data,
+                                             template->len, err)
+                           : err_set(err, ERR_INVALID, "--chat: the model has no chat template");
     if (!rc) {
         b.decode = json_array();
         json_object_set_new(json, "decode", b.decode);
@@ -372,5 +392,6 @@ int decode_measure(struct scheduler *s, const struct decode_options *o, json_t *
         rc = measure_all(&b, prompts, identical, err);
     }
     json_decref(prompts);
+    chat_frame_release(&b.frame);
     return rc;
 }

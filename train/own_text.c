@@ -12,7 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/rng.h"
-#include "text/template.h"
+#include "text/chat_frame.h"
 #include "text/tokens.h"
 #include "train/repeats.h"
 #include "train/text_file.h"
@@ -42,7 +42,7 @@ struct writer {
     struct engine *engine;
     const struct engine_info *info;
     json_t *openings, *prompts;
-    struct tokens before, behind; /* what stands around a question */
+    struct chat_frame frame; /* what stands around a question */
     bool chats;
     struct talk *talks; /* (n_talks) number n is in n % n_talks */
     int n_talks, running;
@@ -58,75 +58,7 @@ struct writer {
     int rc; /* of the events */
 };
 
-/* ---- what stands around a question ---- */
-
-#define MARK "Headway's question"
-
-static int encode(struct writer *w, const char *text, size_t len, bool special, bool begin,
-                  struct tokens *tokens, struct err *err)
-{
-    struct encode_options options = {.add_special = begin, .parse_special = special};
-    return tokenizer_encode(w->info->tokenizer, text, len, &options, tokens, err);
-}
-
-static const char *control_text(struct writer *w, int32_t token, char *to, size_t size)
-{
-    size_t len;
-    const char *text = tokenizer_written(w->info->tokenizer, token, &len);
-    snprintf(to, size, "%.*s", (int)len, text);
-    return to;
-}
-
-static int render(struct writer *w, struct rendered *rendered, struct err *err)
-{
-    char bos[256], eos[256];
-    struct template *template;
-    json_t *messages = json_pack("[{s:s,s:s}]", "role", "user", "content", MARK);
-    if (!messages)
-        return err_set(err, ERR_MEMORY, "no memory for a conversation");
-    struct template_input input = {
-        .messages = messages,
-        .add_generation_prompt = true,
-        .bos_token = control_text(w, tokenizer_bos(w->info->tokenizer), bos, sizeof bos),
-        .eos_token = control_text(w, tokenizer_eos(w->info->tokenizer), eos, sizeof eos),
-        .now = time(NULL)};
-    int rc = template_parse(&template, w->info->chat_template, w->info->chat_template_len, err);
-    if (!rc) {
-        rc = template_render(template, &input, rendered, err);
-        template_free(template);
-    }
-    json_decref(messages);
-    return rc;
-}
-
-static int frame(struct writer *w, struct err *err)
-{
-    struct rendered rendered = {0};
-    w->chats = w->info->chat_template_len > 0;
-    if (!w->chats)
-        return encode(w, "", 0, false, true, &w->before, err);
-    int rc = render(w, &rendered, err);
-    const char *text = rendered.text.data, *mark = rc || !text ? NULL : strstr(text, MARK);
-    if (!rc && !mark)
-        rc = err_set(err, ERR_INVALID, "the chat template does not show a user's message as it is");
-    if (!rc) {
-        const char *behind = mark + strlen(MARK);
-        (void)((rc = encode(w, text, (size_t)(mark - text), true, false, &w->before, err)) ||
-               (rc = encode(w, behind, strlen(behind), true, false, &w->behind, err)));
-    }
-    rendered_release(&rendered);
-    return rc;
-}
-
 /* ---- conversations ---- */
-
-static int append(struct tokens *to, const int32_t *ids, size_t n, struct err *err)
-{
-    for (size_t i = 0; i < n; i++)
-        if (tokens_push(to, ids[i], err))
-            return ERR_MEMORY;
-    return 0;
-}
 
 static bool ends(const struct writer *w, int32_t token)
 {
@@ -167,13 +99,14 @@ static int submit(struct writer *w, struct talk *t, enum stage stage, struct err
 
 static int add_string(struct writer *w, struct talk *t, const json_t *string, struct err *err)
 {
-    return encode(w, json_string_value(string), json_string_length(string), false, false,
-                  &t->tokens, err);
+    struct encode_options plain = {0};
+    return tokenizer_encode(w->info->tokenizer, json_string_value(string),
+                            json_string_length(string), &plain, &t->tokens, err);
 }
 
 static int answer(struct writer *w, struct talk *t, struct err *err)
 {
-    int rc = append(&t->tokens, w->behind.ids, w->behind.n, err);
+    int rc = tokens_append(&t->tokens, w->frame.behind.ids, w->frame.behind.n, err);
     t->prompt = t->tokens.n;
     return rc ? rc : submit(w, t, ANSWERING, err);
 }
@@ -185,7 +118,7 @@ static int begin(struct writer *w, struct err *err)
     t->tokens.n = 0;
     t->odd = false;
     w->running++;
-    int rc = append(&t->tokens, w->before.ids, w->before.n, err);
+    int rc = tokens_append(&t->tokens, w->frame.before.ids, w->frame.before.n, err);
     if (rc)
         return rc;
     if (w->prompts) {
@@ -207,8 +140,8 @@ static int asked(struct writer *w, struct talk *t, struct err *err)
     bool ended = t->finish == FINISH_STOP;
     if (ended && ends(w, t->tokens.ids[t->tokens.n - 1]))
         t->tokens.n--;
-    t->odd = !ended || t->tokens.n < w->before.n + QUESTION_LEAST;
-    for (size_t i = w->before.n; i < t->tokens.n; i++) {
+    t->odd = !ended || t->tokens.n < w->frame.before.n + QUESTION_LEAST;
+    for (size_t i = w->frame.before.n; i < t->tokens.n; i++) {
         size_t len;
         tokenizer_bytes(w->info->tokenizer, -1, t->tokens.ids[i], &len);
         t->odd |= !len; /* a control token: not what a user would write */
@@ -225,8 +158,8 @@ static int finish(struct writer *w, struct talk *t, struct err *err)
 {
     struct text_record record = {t->number, (uint32_t)t->prompt, (uint32_t)t->tokens.n,
                                  t->tokens.ids};
-    const int32_t *own = t->tokens.ids + w->before.n;
-    size_t n = t->tokens.n - w->before.n, *dropped = NULL;
+    const int32_t *own = t->tokens.ids + w->frame.before.n;
+    size_t n = t->tokens.n - w->frame.before.n, *dropped = NULL;
     t->stage = FREE;
     if (t->odd)
         dropped = &w->odd;
@@ -377,8 +310,8 @@ static int go_on(struct writer *w, struct err *err)
                        w->o->out, w->old.vocab, w->info->vocab);
     while (!rc && text_file_next(&w->old, &at, &r)) {
         w->texts += r.n > 0;
-        if (r.n > w->before.n)
-            rc = seen_text_add(&w->seen, r.tokens + w->before.n, r.n - w->before.n, err);
+        if (r.n > w->frame.before.n)
+            rc = seen_text_add(&w->seen, r.tokens + w->frame.before.n, r.n - w->frame.before.n, err);
     }
     w->next = w->first = w->old.next;
     w->begun_with = w->written = w->old.n_tokens;
@@ -413,9 +346,11 @@ static int run(struct writer *w, struct err *err)
         return err_set(err, ERR_MEMORY, "no memory for %d conversations", w->n_talks);
     if ((rc = read_list(o->openings, &w->openings, err)) ||
         (rc = read_list(o->prompts, &w->prompts, err)) || (rc = open_engine(w, err)) ||
-        (rc = frame(w, err)) || (o->resume && (rc = go_on(w, err))) ||
+        (rc = chat_frame_init(&w->frame, w->info->tokenizer, w->info->chat_template,
+                              w->info->chat_template_len, err)) || (o->resume && (rc = go_on(w, err))) ||
         (rc = text_writer_open(&w->out, o->out, w->info->vocab, o->resume ? &w->old : NULL, err)))
         return rc;
+    w->chats = w->info->chat_template_len > 0;
     w->last = w->prompts ? (uint32_t)json_array_size(w->prompts) : UINT32_MAX;
     rc = write_all(w, err);
     int closed = text_writer_close(&w->out, rc ? NULL : err);
@@ -432,8 +367,7 @@ int own_text_write(const struct own_text_options *o, struct err *err)
     for (int i = 0; w.talks && i < w.n_talks; i++)
         free(w.talks[i].tokens.ids);
     free(w.talks);
-    free(w.before.ids);
-    free(w.behind.ids);
+    chat_frame_release(&w.frame);
     json_decref(w.openings);
     json_decref(w.prompts);
     text_file_release(&w.old);
