@@ -16,7 +16,7 @@
 /* Working memory of the heads in serving, for passes of up to `rows` rows. */
 struct head_work {
     struct block_acts acts;
-    float *inner; /* (rows, D) between the layers of a head */
+    float *inner;     /* (rows, D) between the layers of a head */
     float *joined;    /* recurrent: (rows, 2D) states and tokens, */
     struct row *rows; /* and the rows that draft */
 };
@@ -43,8 +43,8 @@ struct head_type {
      * those rows of what verify() left. tokens (n_out): the token chosen last behind each of
      * out_rows: for head 1 the one just committed, then the draft of head i - 1. Within a step the
      * calls come for i = 1, 2, ..., each with out_rows that are part of the ones before; `last` is
-     * the last of them. pass->next has the token behind each row. Heads that are independent get no tokens but the committed ones, may be
-     * called by one lane each, and in any order. */
+     * the last of them. pass->next has the token behind each row. Heads that are independent get no
+     * tokens but the committed ones, may be called by one lane each, and in any order. */
     void (*draft)(struct lane *lane, const struct pass *pass, struct head_work *work, int i,
                   const int32_t *tokens, float *x, const int *out_rows, int n_out, bool last,
                   float *h);

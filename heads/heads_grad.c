@@ -16,7 +16,7 @@ const struct head_trainer *head_trainer(enum head_kind kind)
 /* ---- the walks ---- */
 
 void head_loss(struct lane *lane, const struct pass *pass, struct head_train *t, int i,
-                      const float *h)
+               const float *h)
 {
     model_loss(lane, pass->model, i, t->loss, h, t->targets + (size_t)i * (size_t)pass->n, pass->n,
                t->factor * t->weight[i], t->factor != 0 ? t->dh : NULL, t->grads);

@@ -1,5 +1,5 @@
-/* Recurrent heads: one layer for all of them, h_i = H(P [norm h_(i-1); norm e]), h_0 = z, where e is
- * the embedding of the token that the draft before chose (for head 1 the token just committed):
+/* Recurrent heads: one layer for all of them, h_i = H(P [norm h_(i-1); norm e]), h_0 = z, where e
+ * is the embedding of the token that the draft before chose (for head 1 the token just committed):
  * DeepSeek-V3's multi-token prediction modules, EAGLE. Head 1 keeps keys and values of every
  * committed row; the others leave none and attend to those. */
 #include "heads/heads.h"

@@ -26,7 +26,8 @@ void recurrent_work_take(struct recurrent_work *w, struct arena *arena, const st
     w->dkeys = arena_take(arena, n * qkv, sizeof(float));
 }
 
-/* One step's pass over the rows: those of the first attend to their own keys, the others to them. */
+/* One step's pass over the rows: those of the first attend to their own keys, the others to them.
+ */
 struct step {
     int i;
     struct batch batch;
@@ -69,10 +70,9 @@ static void join(struct lane *lane, const struct pass *pass, struct head_train *
     lane_share(lane, pass->n, 1, &begin, &end);
     for (size_t r = (size_t)begin; r < (size_t)end; r++) {
         float *to = w->joined[i] + r * 2 * dim;
-        w->scale[i][r] =
-            kernels.rmsnorm(state + r * dim, m->state_norm, c->dim, c->norm_eps, to);
-        w->scale[i][n + r] = kernels.rmsnorm(w->embedded + r * dim, m->token_norm, c->dim,
-                                             c->norm_eps, to + dim);
+        w->scale[i][r] = kernels.rmsnorm(state + r * dim, m->state_norm, c->dim, c->norm_eps, to);
+        w->scale[i][n + r] =
+            kernels.rmsnorm(w->embedded + r * dim, m->token_norm, c->dim, c->norm_eps, to + dim);
     }
     lane_barrier(lane);
     linear_forward(lane, &m->project, w->joined[i], 2 * dim, pass->n, NULL, t->in[i - 1], dim);
@@ -124,8 +124,8 @@ static void train(struct lane *lane, const struct pass *pass, struct head_train 
     const struct model *m = pass->model;
     struct recurrent_work *w = t->recurrent;
     int last = m->config.n_predict - 1;
-    size_t qkv = (size_t)(m->config.n_heads + 2 * m->config.n_kv_heads) *
-                 (size_t)m->config.head_dim;
+    size_t qkv =
+        (size_t)(m->config.n_heads + 2 * m->config.n_kv_heads) * (size_t)m->config.head_dim;
     struct step s;
     for (int i = 1; i <= last; i++) {
         begin_step(&s, pass, t, i, false);

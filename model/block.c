@@ -112,41 +112,46 @@ static struct attention_cache path_cache(const struct pass *pass, int r, int blo
 }
 
 /* Queries are taken in the order of rows that attend together, key/value head, row, head: those
- * that read the same keys and values stand together, whichever row they are of, and lanes share
- * them by number. */
+ * that read the same keys and values stand together, whichever row they are of. Lanes share them in
+ * that order by the positions that they attend to, for sequences may be of any length. */
 static void attend_rows(struct lane *lane, const struct pass *pass, int block,
                         struct block_acts *acts, const int *out_rows, int n_out)
 {
     const struct config *c = &pass->model->config;
-    int begin, end, at = 0, per_group = c->n_heads / c->n_kv_heads;
+    int per_group = c->n_heads / c->n_kv_heads;
     size_t k = (size_t)c->head_dim, width = (size_t)c->n_heads * k;
     size_t stride = width + 2 * (size_t)c->n_kv_heads * k;
     float scale = 1.0f / sqrtf((float)c->head_dim);
+    long all = 0, at = 0;
     struct prefetch prefetch =
         linear_prefetch(lane, &pass->model->blocks[block].wo, PREFETCH_BYTES);
-    lane_share(lane, n_out * c->n_heads, 1, &begin, &end);
-    for (int first = 0, next; first < n_out; first = next) {
+    for (int i = 0; i < n_out; i++)
+        all += (long)c->n_heads * (pass->rows[out_rows ? out_rows[i] : i].pos + 1);
+    long begin = all * lane->id / lane->n, end = all * (lane->id + 1) / lane->n;
+    for (int first = 0, next; first < n_out && at < end; first = next) {
         next = attend_together(pass, out_rows, first, n_out);
         int deepest = out_rows ? out_rows[next - 1] : next - 1;
         for (int g = 0; g < c->n_kv_heads; g++) {
             struct attention_query queries[ATTENTION_MOST];
-            int n = 0, last = at + (next - first) * per_group, i = at > begin ? at : begin;
-            struct attention_cache cache;
-            if (i < last && i < end)
-                cache = path_cache(pass, deepest, block, g, lane->scratch);
-            for (; i < last && i < end; i++) {
-                int to = first + (i - at) / per_group, r = out_rows ? out_rows[to] : to;
-                size_t head = (size_t)(g * per_group + (i - at) % per_group) * k;
-                queries[n++] = (struct attention_query){acts->qkv + (size_t)r * stride + head,
-                                                        acts->att + (size_t)to * width + head,
-                                                        pass->rows[r].pos + 1};
-                if (n == ATTENTION_MOST || i + 1 == last || i + 1 == end) {
+            struct attention_cache cache = {0};
+            int n = 0;
+            for (int i = 0; i < (next - first) * per_group; i++) {
+                int to = first + i / per_group, r = out_rows ? out_rows[to] : to;
+                size_t head = (size_t)(g * per_group + i % per_group) * k;
+                bool mine = at >= begin && at < end;
+                at += pass->rows[r].pos + 1;
+                if (mine && !cache.pages)
+                    cache = path_cache(pass, deepest, block, g, lane->scratch);
+                if (mine)
+                    queries[n++] = (struct attention_query){acts->qkv + (size_t)r * stride + head,
+                                                            acts->att + (size_t)to * width + head,
+                                                            pass->rows[r].pos + 1};
+                if (n == ATTENTION_MOST || (n && i + 1 == (next - first) * per_group)) {
                     kernels.attention[pass->rows[r].kv->pool->type](queries, n, &cache, c->head_dim,
                                                                     scale, &prefetch);
                     n = 0;
                 }
             }
-            at = last;
         }
     }
 }

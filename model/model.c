@@ -245,8 +245,9 @@ static int join(struct config *c, const struct source *trunk, const struct sourc
     if (!heads->type)
         return 0;
     if (own->n_predict > 1)
-        return err_set(err, ERR_INVALID, "%s has prediction heads of its own: leave out those of %s",
-                       trunk->path, heads->path);
+        return err_set(err, ERR_INVALID,
+                       "%s has prediction heads of its own: leave out those of %s", trunk->path,
+                       heads->path);
     int rc = trunk_hash(trunk, &hash, err);
     if (rc)
         return rc;

@@ -58,11 +58,11 @@ struct model {
     struct matrix embed;  /* (V, D) */
     struct block *blocks; /* (L, then the layers of heads): trunk, then head by head */
     int n_blocks;
-    struct linear *head_linear; /* (N) A_i or U_i; NULL for heads of layers */
-    struct linear project;      /* recurrent heads: (D, 2D) joins the state before, */
+    struct linear *head_linear;           /* (N) A_i or U_i; NULL for heads of layers */
+    struct linear project;                /* recurrent heads: (D, 2D) joins the state before, */
     const float *state_norm, *token_norm; /* each (D) normalised, and the token's embedding */
-    const float *norm;          /* (D) before the unembedding, */
-    const float **head_norms;   /* (N) or each head's own; NULL: all have `norm` */
+    const float *norm;                    /* (D) before the unembedding, */
+    const float **head_norms;             /* (N) or each head's own; NULL: all have `norm` */
     struct linear output;       /* (V, D); unused where heads have unembeddings of their own */
     struct linear draft_output; /* (n_draft_ids, D) its rows that drafts are chosen from, */
     int32_t *draft_ids;         /* and their tokens, rising; NULL: drafts may be any token */

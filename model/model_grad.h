@@ -40,9 +40,9 @@ void batch_take(struct batch *batch, struct arena *arena, int lanes);
  * struct batch. Writes acts->lse too. */
 attend_fn attend_whole;
 
-/* Turns queries and keys of this lane's share of the rows by their positions (and pass->attend_arg's
- * ahead) with kernels.rope, or their gradients back with grad_kernels.rope. qkv: the whole rows. No
- * barrier. */
+/* Turns queries and keys of this lane's share of the rows by their positions (and
+ * pass->attend_arg's ahead) with kernels.rope, or their gradients back with grad_kernels.rope. qkv:
+ * the whole rows. No barrier. */
 void rows_rotate(struct lane *lane, const struct pass *pass, float *qkv, rope_kernel *rotate);
 
 void attend_whole_backward(struct lane *lane, const struct pass *pass, struct block_acts *acts,

@@ -95,8 +95,9 @@ static void list_all(struct params *p, const struct config *c)
         int at = add(p, (struct place){ROLE_HEAD_NORM, i, 0}, c->dim, 1);
         p->head_first_norm = i == first_head ? at : p->head_first_norm;
     }
-    p->norm =
-        c->trunk || (c->head_norms && !first_head) ? -1 : add(p, (struct place){ROLE_NORM, -1, 0}, c->dim, 1);
+    p->norm = c->trunk || (c->head_norms && !first_head)
+                  ? -1
+                  : add(p, (struct place){ROLE_NORM, -1, 0}, c->dim, 1);
     p->output = c->trunk || c->tied || (tensors == HEAD_UNEMBEDDING && !c->next_is_trunk)
                     ? -1
                     : add(p, (struct place){ROLE_OUTPUT, -1, 0}, c->vocab, c->dim);

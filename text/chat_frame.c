@@ -57,7 +57,8 @@ int chat_frame_init(struct chat_frame *frame, const struct tokenizer *tokenizer,
     if (!rc && !mark)
         rc = err_set(err, ERR_INVALID, "the chat template does not show a user's message as it is");
     if (!rc)
-        rc = tokenizer_encode(tokenizer, text, (size_t)(mark - text), &options, &frame->before, err);
+        rc =
+            tokenizer_encode(tokenizer, text, (size_t)(mark - text), &options, &frame->before, err);
     if (!rc)
         rc = tokenizer_encode(tokenizer, mark + strlen(MARK), strlen(mark + strlen(MARK)), &options,
                               &frame->behind, err);

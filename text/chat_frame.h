@@ -9,8 +9,8 @@ struct chat_frame {
     struct tokens before, behind; /* owned */
 };
 
-/* From a template of `len` bytes; without one (0) a text begins as the tokenizer has it, and nothing
- * stands behind. ERR_INVALID, ERR_MEMORY. */
+/* From a template of `len` bytes; without one (0) a text begins as the tokenizer has it, and
+ * nothing stands behind. ERR_INVALID, ERR_MEMORY. */
 int chat_frame_init(struct chat_frame *frame, const struct tokenizer *tokenizer,
                     const char *template, size_t len, struct err *err);
 void chat_frame_release(struct chat_frame *frame);

@@ -48,8 +48,11 @@ struct bench {
 
 static int open_model(struct bench *b, int sequences, struct err *err)
 {
-    struct runtime_options ro = {
-        .model = b->o.model, .heads = b->o.heads, .threads = b->o.threads, .isa = b->o.isa, .weights = b->o.type};
+    struct runtime_options ro = {.model = b->o.model,
+                                 .heads = b->o.heads,
+                                 .threads = b->o.threads,
+                                 .isa = b->o.isa,
+                                 .weights = b->o.type};
     struct scheduler_options so = {.max_sequences = sequences, .kv = b->o.kv};
     int rc = runtime_init(&b->runtime, &ro, err);
     return rc ? rc : scheduler_init(&b->s, &b->runtime, &so, err);

@@ -30,8 +30,8 @@ struct bench {
     struct scheduler *s;
     json_t *decode; /* the list for the JSON, borrowed from it */
     struct mode modes[DECODE_MODES_MAX];
-    int n_modes;    /* the first is plain */
-    int32_t *plain; /* (prompts of a kind, tokens) what plain decoding gave */
+    int n_modes;             /* the first is plain */
+    int32_t *plain;          /* (prompts of a kind, tokens) what plain decoding gave */
     struct chat_frame frame; /* with chat */
 };
 

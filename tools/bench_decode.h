@@ -19,7 +19,7 @@ struct decode_options {
     const char *modes;   /* "1,2,tree:8,auto"; NULL: every chain, and auto */
     struct list batch;   /* begins with 1 */
     int tokens, repeat, limit;
-    bool chat; /* prompts are questions in the model's chat */
+    bool chat;          /* prompts are questions in the model's chat */
     double temperature; /* 0 = greedy */
 };
 

@@ -48,8 +48,8 @@ int frozen_init(struct frozen *f, const struct model *trunk, const int32_t *ids,
         return rc;
     take(f);
     if ((rc = take_unembedding(f, ids, n_ids, err)) ||
-        (rc = kv_pool_init(&f->pool, &trunk->config, trunk->n_blocks,
-                           sequences * kv_pages(context), WEIGHT_BF16, err)) ||
+        (rc = kv_pool_init(&f->pool, &trunk->config, trunk->n_blocks, sequences * kv_pages(context),
+                           WEIGHT_BF16, err)) ||
         (rc = team_reserve(team, model_lane_bytes(trunk), err)))
         return rc;
     f->kv = calloc((size_t)sequences, sizeof *f->kv);

@@ -14,7 +14,7 @@ struct frozen {
     struct arena arena;
     struct row *rows; /* (FROZEN_ROWS) of a pass */
     struct block_acts acts;
-    float *unembedding; /* (draft vocabulary, D) */
+    float *unembedding;  /* (draft vocabulary, D) */
     int32_t *ids, *slot; /* the draft vocabulary; (V) where a token stands in it, or -1 */
     int n_ids;
 };

@@ -89,7 +89,8 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
                           .rope_theta = 10000};
     const struct opt table[] = {
         {"trunk", OPT_STRING, &o->trunk, 0, 0, 0,
-         "folder or file of a model that stays as it is and gets heads: those that draft; its shapes "
+         "folder or file of a model that stays as it is and gets heads: those that draft; its "
+         "shapes "
          "are theirs"},
         {"corpus", OPT_STRING, &o->corpus, 0, 0, 0,
          "training text, documents ended by NUL bytes; with --trunk, a file of headway-write's"},
@@ -257,8 +258,8 @@ static void settings_text(const struct options *o, const struct config *c, size_
              o->kind, c->n_predict, c->head_layers, o->head_weights, c->n_layers, c->dim,
              c->n_heads, c->n_kv_heads, c->hidden, c->vocab, c->tied, c->context, o->rope_theta,
              o->batch, o->steps, o->warmup, o->rate, o->final_rate, o->decay, o->beta1, o->beta2,
-             o->clip, o->seed, gemm_precision() == GEMM_BF16 ? "bf16" : "f32", corpus_size, c->trunk,
-             c->trunk ? o->draft_vocab : 0);
+             o->clip, o->seed, gemm_precision() == GEMM_BF16 ? "bf16" : "f32", corpus_size,
+             c->trunk, c->trunk ? o->draft_vocab : 0);
 }
 
 /* ---- evaluation ---- */
@@ -369,12 +370,13 @@ static void progress_heads(const struct run *r, double seconds, int steps, doubl
 {
     int n = r->t.model.config.n_predict;
     double left = (r->o.steps - r->step) * seconds / steps;
-    fprintf(stderr, "step %d/%d  head 1 %.3f nats, right %.1f %%; norm %.2f  %.0f tokens/s  "
+    fprintf(stderr,
+            "step %d/%d  head 1 %.3f nats, right %.1f %%; norm %.2f  %.0f tokens/s  "
             "ETA %dh%02dm%02ds\n",
             r->step, r->o.steps, r->t.score[1].nats, 100 * r->t.score[1].run, r->t.grad_norm,
             tokens / seconds, (int)(left / 3600), (int)(left / 60) % 60, (int)left % 60);
-    fprintf(r->log, "{\"step\":%d,\"grad_norm\":%.4f,\"tokens_per_second\":%.0f,\"nats\":[", r->step,
-            r->t.grad_norm, tokens / seconds);
+    fprintf(r->log, "{\"step\":%d,\"grad_norm\":%.4f,\"tokens_per_second\":%.0f,\"nats\":[",
+            r->step, r->t.grad_norm, tokens / seconds);
     for (int h = 1; h < n; h++)
         fprintf(r->log, "%s%.5f", h > 1 ? "," : "", r->t.score[h].nats);
     fprintf(r->log, "]}\n");
@@ -531,8 +533,7 @@ static int open_out(struct run *r, struct err *err)
     if ((size_t)snprintf(path, sizeof path, "%s/log.jsonl", o->out) >= sizeof path)
         return err_set(err, ERR_INVALID, "--out is longer than %zu bytes", sizeof path);
     r->log = fopen(path, o->resume ? "a" : "w");
-    return r->log ? 0
-                  : err_set(err, ERR_IO, "%s could not be written: %s", path, strerror(errno));
+    return r->log ? 0 : err_set(err, ERR_IO, "%s could not be written: %s", path, strerror(errno));
 }
 
 static int run(struct run *r, struct team *team, struct err *err)

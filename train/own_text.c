@@ -311,7 +311,8 @@ static int go_on(struct writer *w, struct err *err)
     while (!rc && text_file_next(&w->old, &at, &r)) {
         w->texts += r.n > 0;
         if (r.n > w->frame.before.n)
-            rc = seen_text_add(&w->seen, r.tokens + w->frame.before.n, r.n - w->frame.before.n, err);
+            rc =
+                seen_text_add(&w->seen, r.tokens + w->frame.before.n, r.n - w->frame.before.n, err);
     }
     w->next = w->first = w->old.next;
     w->begun_with = w->written = w->old.n_tokens;
@@ -347,7 +348,8 @@ static int run(struct writer *w, struct err *err)
     if ((rc = read_list(o->openings, &w->openings, err)) ||
         (rc = read_list(o->prompts, &w->prompts, err)) || (rc = open_engine(w, err)) ||
         (rc = chat_frame_init(&w->frame, w->info->tokenizer, w->info->chat_template,
-                              w->info->chat_template_len, err)) || (o->resume && (rc = go_on(w, err))) ||
+                              w->info->chat_template_len, err)) ||
+        (o->resume && (rc = go_on(w, err))) ||
         (rc = text_writer_open(&w->out, o->out, w->info->vocab, o->resume ? &w->old : NULL, err)))
         return rc;
     w->chats = w->info->chat_template_len > 0;

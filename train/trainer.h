@@ -31,11 +31,11 @@ struct sample {
 
 struct trainer {
     struct model model;
-    struct team *team;            /* borrowed */
-    int sequences, context; /* at most, */
-    int most_rows, rows;    /* sequences * context; rows of the batch that is set */
-    size_t total;                 /* floats of each array below */
-    float *value, *grad, *m, *v;  /* flat, laid out by model.params */
+    struct team *team;           /* borrowed */
+    int sequences, context;      /* at most, */
+    int most_rows, rows;         /* sequences * context; rows of the batch that is set */
+    size_t total;                /* floats of each array below */
+    float *value, *grad, *m, *v; /* flat, laid out by model.params */
     struct arena arena;
     struct row *row;
     struct batch batch;
@@ -47,13 +47,13 @@ struct trainer {
     struct block_work block;
     struct loss_work loss;
     struct head_train heads;
-    int32_t *tokens;  /* (T) */
-    int32_t *targets; /* (N, T) */
-    int32_t *next;    /* (N, T) tokens behind the rows, -1 beyond the text (frozen) */
+    int32_t *tokens;                /* (T) */
+    int32_t *targets;               /* (N, T) */
+    int32_t *next;                  /* (N, T) tokens behind the rows, -1 beyond the text (frozen) */
     unsigned char *learned, *alive; /* (T) 1: the row has a loss; all heads so far were right; */
     unsigned char *hit;             /* (N, T) which were */
     int n_learned;                  /* rows of the former */
-    double *partial;  /* sums of squares, one per piece of the gradient */
+    double *partial;                /* sums of squares, one per piece of the gradient */
     int n_partial;
     struct head_score score[HEADS_MAX];
     double grad_norm;
@@ -65,10 +65,10 @@ struct trainer {
  * team must outlive the trainer. ERR_MEMORY, ERR_INVALID. */
 int trainer_init(struct trainer *trainer, const struct config *config, int sequences, uint64_t seed,
                  struct team *team, struct err *err);
-/* The same for heads on a trunk that stays as it is, an open model without heads, which must outlive
- * the trainer: config is the trunk's but for the heads (config.trunk set, no layers), texts have up
- * to config->context tokens. ids: the draft vocabulary, rising, copied, or n_ids 0. The team's lanes
- * get the working memory that the trunk needs. */
+/* The same for heads on a trunk that stays as it is, an open model without heads, which must
+ * outlive the trainer: config is the trunk's but for the heads (config.trunk set, no layers), texts
+ * have up to config->context tokens. ids: the draft vocabulary, rising, copied, or n_ids 0. The
+ * team's lanes get the working memory that the trunk needs. */
 int trainer_init_frozen(struct trainer *trainer, const struct config *config,
                         const struct model *trunk, const int32_t *ids, int n_ids, int sequences,
                         uint64_t seed, struct team *team, struct err *err);

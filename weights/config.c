@@ -150,10 +150,11 @@ static int check_heads(const struct config *c, struct err *err)
         return err_set(err, ERR_INVALID, "field 'heads.kind' is %d, but must lie between 0 and %d",
                        (int)c->kind, HEAD_KINDS - 1);
     if (c->trunk && (c->n_layers || !c->next_is_trunk || c->n_predict < 2))
-        return err_set(err, ERR_INVALID,
-                       "heads apart from their trunk have no layers of a trunk, leave the next token "
-                       "to it, and are at least one: fields 'n_layers' must be 0, 'next_is_trunk' "
-                       "true and 'heads.n' above 1");
+        return err_set(
+            err, ERR_INVALID,
+            "heads apart from their trunk have no layers of a trunk, leave the next token "
+            "to it, and are at least one: fields 'n_layers' must be 0, 'next_is_trunk' "
+            "true and 'heads.n' above 1");
     enum head_tensors tensors = head_kind_tensors(c->kind);
     bool layered = tensors == HEAD_LAYERS || tensors == HEAD_SHARED;
     if (tensors == HEAD_SHARED && !c->next_is_trunk)

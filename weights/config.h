@@ -11,10 +11,10 @@
 
 /* What a prediction head owns besides what all heads share. */
 enum head_tensors {
-    HEAD_LAYERS,     /* transformer layers: heads.I.layers.J.* */
-    HEAD_MATRIX,     /* heads.I.linear.weight (D, D) */
+    HEAD_LAYERS,      /* transformer layers: heads.I.layers.J.* */
+    HEAD_MATRIX,      /* heads.I.linear.weight (D, D) */
     HEAD_UNEMBEDDING, /* heads.I.output.weight (V, D), in place of output.weight */
-    HEAD_SHARED       /* heads.1.*, the same for all: transformer layers, a projection and two norms */
+    HEAD_SHARED /* heads.1.*, the same for all: transformer layers, a projection and two norms */
 };
 
 /* The kinds of heads: a constant, the name in files and options, what a head owns. A kind is one

@@ -72,10 +72,11 @@ int headway_source_open(struct source *source, struct err *err)
     if (rc)
         return rc;
     if (source->config.trunk && !source->heads)
-        return err_set(err, ERR_INVALID,
-                       "%s holds heads without their trunk: name the model that they were trained for "
-                       "as the model, and this folder as its heads",
-                       source->path);
+        return err_set(
+            err, ERR_INVALID,
+            "%s holds heads without their trunk: name the model that they were trained for "
+            "as the model, and this folder as its heads",
+            source->path);
     char *path = file_join(source->path, "model.safetensors");
     struct safetensors *st = calloc(1, sizeof *st);
     rc = path && st ? safetensors_open(st, path, err)

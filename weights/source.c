@@ -125,8 +125,9 @@ int source_open_heads(struct source *source, const char *path, struct err *err)
         return err_set(err, ERR_MEMORY, "%s: no memory left", path);
     int rc = headway_source_open(source, err);
     if (!rc && !source->config.trunk)
-        rc = err_set(err, ERR_INVALID,
-                     "%s is a model, not heads for another: headway-train --trunk makes such", path);
+        rc =
+            err_set(err, ERR_INVALID,
+                    "%s is a model, not heads for another: headway-train --trunk makes such", path);
     if (rc)
         source_release(source);
     return rc;

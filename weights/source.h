@@ -39,7 +39,7 @@ enum role {
     /* of a head */
     ROLE_HEAD_LINEAR,
     ROLE_HEAD_OUTPUT,
-    ROLE_HEAD_NORM, /* before the unembedding, in place of ROLE_NORM */
+    ROLE_HEAD_NORM,       /* before the unembedding, in place of ROLE_NORM */
     ROLE_HEAD_STATE_NORM, /* recurrent: of the state before, */
     ROLE_HEAD_TOKEN_NORM, /* of the token's embedding, */
     ROLE_HEAD_PROJECT,    /* and what joins them */

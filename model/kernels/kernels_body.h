@@ -402,7 +402,7 @@ static void chunk_some(const struct attention_query *queries, struct running *ru
 /* Chunk by chunk, so that its keys and values are in the nearest cache for all queries. */
 V16_INLINE void attention(const struct attention_query *queries, int n_queries,
                           const struct attention_cache *cache, int head_dim, float scale,
-                          struct prefetch *prefetch, chunk_fn *four, chunk_fn *two, chunk_fn *one)
+                          struct prefetch *prefetch, chunk_fn *const *chunks)
 {
     struct running running[ATTENTION_MOST];
     int longest = 0;
@@ -415,15 +415,9 @@ V16_INLINE void attention(const struct attention_query *queries, int n_queries,
     for (int start = 0; start < longest; start += ATTENTION_CHUNK) {
         const char *k = attention_chunk(cache, start / ATTENTION_CHUNK), *v = k + cache->values;
         for (int i = 0, n; i < n_queries; i += n) {
-            int left = n_queries - i;
-            n = left >= 4 && ATTENTION_QUERIES >= 4   ? 4
-                : left >= 2 && ATTENTION_QUERIES >= 2 ? 2
-                                                      : 1;
+            n = n_queries - i < ATTENTION_QUERIES ? n_queries - i : ATTENTION_QUERIES;
             chunk_some(queries + i, running + i, k, v, start, head_dim, scale, prefetch, n,
-                       n == 4   ? four
-                       : n == 2 ? two
-                                : one,
-                       one);
+                       chunks[n - 1], chunks[0]);
         }
     }
     for (int i = 0; i < n_queries; i++)
@@ -444,14 +438,15 @@ V16_INLINE void attention(const struct attention_query *queries, int n_queries,
 
 #define ATTENTION(name, load)                                                                      \
     CHUNK(name##_four, 4, load)                                                                    \
+    CHUNK(name##_three, 3, load)                                                                   \
     CHUNK(name##_two, 2, load)                                                                     \
     CHUNK(name##_one, 1, load)                                                                     \
     static void name(const struct attention_query *queries, int n_queries,                         \
                      const struct attention_cache *cache, int head_dim, float scale,               \
                      struct prefetch *prefetch)                                                    \
     {                                                                                              \
-        attention(queries, n_queries, cache, head_dim, scale, prefetch, name##_four, name##_two,   \
-                  name##_one);                                                                     \
+        static chunk_fn *const chunks[] = {name##_one, name##_two, name##_three, name##_four};     \
+        attention(queries, n_queries, cache, head_dim, scale, prefetch, chunks);                   \
     }
 
 ATTENTION(attention_f32, half_f32)

@@ -165,9 +165,9 @@ static void server_init(struct server *s, const struct fixture *f, int lanes)
     struct err err;
     memset(s, 0, sizeof *s);
     s->fixture = f;
-    assert_ok(
-        model_open(&s->model, f->folder, NULL, WEIGHT_STORED, f->config.context + SPARE, NULL, &err),
-        err);
+    assert_ok(model_open(&s->model, f->folder, NULL, WEIGHT_STORED, f->config.context + SPARE, NULL,
+                         &err),
+              err);
     assert_ok(team_init(&s->team, lanes, &err), err);
     assert_ok(team_reserve(&s->team, model_lane_bytes(&s->model), &err), err);
     server_take(s);
