@@ -244,7 +244,7 @@ static int join(struct config *c, const struct source *trunk, const struct sourc
     *c = *own;
     if (!heads->type)
         return 0;
-    if (own->n_predict > 1)
+    if (own->n_predict > 1 || !own->next_is_trunk)
         return err_set(err, ERR_INVALID,
                        "%s has prediction heads of its own: leave out those of %s", trunk->path,
                        heads->path);

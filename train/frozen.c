@@ -4,6 +4,39 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/trunk_hash.h"
+
+int frozen_config(struct config *c, const struct model *trunk, enum head_kind kind, int n_predict,
+                  int layers, int context, struct err *err)
+{
+    const struct config *own = &trunk->config;
+    const char *path = trunk->source.path;
+    *c = *own;
+    c->n_layers = 0;
+    c->tied = c->qkv_bias = c->qk_norm = c->rope_factors = c->head_norms = false;
+    c->next_is_trunk = true;
+    c->kind = kind;
+    c->n_predict = n_predict;
+    c->head_layers = head_kind_tensors(kind) == HEAD_MATRIX ? 0 : layers;
+    c->context = context;
+    if (head_kind_tensors(kind) == HEAD_UNEMBEDDING || kind == HEAD_ANTICAUSAL)
+        return err_set(err, ERR_INVALID,
+                       "heads of kind %s cannot be had on a frozen trunk; parallel, causal, linear "
+                       "and recurrent ones can",
+                       head_kind_name(kind));
+    if (!own->next_is_trunk)
+        return err_set(
+            err, ERR_INVALID,
+            "%s has prediction heads of its own, the next token's among them: other heads "
+            "cannot be put on it",
+            path);
+    if (context > own->context)
+        return err_set(err, ERR_INVALID, "texts of %d tokens are more than the %d positions of %s",
+                       context, own->context, path);
+    int rc = trunk_hash(&trunk->source, &c->trunk, err);
+    return rc ? rc : config_check(c, err);
+}
+
 /* The rows of the unembedding that drafts are chosen from, as floats. */
 static int take_unembedding(struct frozen *f, const int32_t *ids, int n_ids, struct err *err)
 {

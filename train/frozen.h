@@ -19,6 +19,12 @@ struct frozen {
     int n_ids;
 };
 
+/* What heads of a kind have on that trunk: its shapes, none of its layers, its hash. n_predict
+ * counts the next token, which stays the trunk's; layers: of a head, where the kind has any.
+ * ERR_INVALID where that can't be. */
+int frozen_config(struct config *config, const struct model *trunk, enum head_kind kind,
+                  int n_predict, int layers, int context, struct err *err);
+
 #define FROZEN_ROWS 256 /* of a pass of the trunk */
 
 /* Room for so many sequences of up to `context` tokens. n_ids 0: all tokens. ERR_MEMORY,

@@ -13,10 +13,10 @@
 #include "base/log.h"
 #include "base/opts.h"
 #include "base/rng.h"
-#include "model/trunk_hash.h"
 #include "model/kernels/grad.h"
 #include "train/checkpoint.h"
 #include "train/corpus.h"
+#include "train/frozen.h"
 #include "train/texts.h"
 #include "text/vocab.h"
 
@@ -160,34 +160,6 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
         return err_set(err, ERR_INVALID, "--warmup %d leaves none of --steps %d: use a shorter one",
                        o->warmup, o->steps);
     return 0;
-}
-
-/* The heads' own: the shapes of the trunk, none of its layers. */
-static int make_heads_config(const struct options *o, const struct model *trunk, struct config *c,
-                             struct err *err)
-{
-    int rc;
-    *c = trunk->config;
-    c->n_layers = 0;
-    c->tied = c->qkv_bias = c->qk_norm = c->rope_factors = c->head_norms = false;
-    c->next_is_trunk = true;
-    c->n_predict = o->heads;
-    c->context = o->context;
-    if ((rc = head_kind_parse(o->kind, &c->kind, err)))
-        return err_prefix(err, rc, "--kind");
-    if (head_kind_tensors(c->kind) == HEAD_UNEMBEDDING || c->kind == HEAD_ANTICAUSAL)
-        return err_set(err, ERR_INVALID,
-                       "--kind %s: such heads cannot be had on a frozen trunk; parallel, causal, "
-                       "linear and recurrent ones can",
-                       o->kind);
-    c->head_layers = head_kind_tensors(c->kind) == HEAD_MATRIX ? 0 : o->head_layers;
-    if (trunk->config.n_predict > 1)
-        return err_set(err, ERR_INVALID, "%s has prediction heads of its own", o->trunk);
-    if (c->context > trunk->config.context)
-        return err_set(err, ERR_INVALID, "--context %d is more than the %d positions of %s",
-                       c->context, trunk->config.context, o->trunk);
-    rc = trunk_hash(&trunk->source, &c->trunk, err);
-    return rc ? rc : config_check(c, err);
 }
 
 static int make_config(const struct options *o, struct config *c, struct err *err)
@@ -497,6 +469,16 @@ static int open_whole(struct run *r, struct team *team, struct err *err)
     return 0;
 }
 
+static int make_heads(const struct options *o, const struct model *trunk, struct config *c,
+                      struct err *err)
+{
+    enum head_kind kind;
+    int rc = head_kind_parse(o->kind, &kind, err);
+    if (rc)
+        return err_prefix(err, rc, "--kind");
+    return frozen_config(c, trunk, kind, o->heads, o->head_layers, o->context, err);
+}
+
 static int open_heads(struct run *r, struct team *team, struct err *err)
 {
     struct options *o = &r->o;
@@ -506,7 +488,7 @@ static int open_heads(struct run *r, struct team *team, struct err *err)
         return err_set(err, ERR_INVALID,
                        "--evaluate is for whole models: headway-bench --heads measures heads");
     if ((rc = model_open(&r->trunk, o->trunk, NULL, WEIGHT_STORED, 0, team, err)) ||
-        (rc = make_heads_config(o, &r->trunk, &config, err)) ||
+        (rc = make_heads(o, &r->trunk, &config, err)) ||
         (rc = texts_open(&r->texts, o->corpus, config.vocab, err)) ||
         (o->held_out && (rc = texts_open(&r->held_texts, o->held_out, config.vocab, err))))
         return rc;

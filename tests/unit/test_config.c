@@ -212,7 +212,7 @@ static struct config any(uint64_t i)
         .norm_eps = eps[rng_below(9, 8, i, 5)],
         .rope_theta = 1 + 1e6f * (float)rng_uniform(9, 9, i),
         .tied = rng_below(9, 10, i, 2),
-        .kind = (enum head_kind)rng_below(9, 11, i, HEAD_KINDS),
+        .kind = (enum head_kind)rng_below(9, 11, i, HEAD_KINDS_WHOLE),
         .n_predict = 1 + (int)rng_below(9, 12, i, HEADS_MAX),
     };
     if (c.kind != HEAD_LINEAR && c.kind != HEAD_REPLICATED)

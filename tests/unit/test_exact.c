@@ -15,6 +15,7 @@
 #include "model/gemm.h"
 #include "tests/unit/gguf_model.h"
 #include "train/checkpoint.h"
+#include "train/frozen.h"
 #include "train/trainer.h"
 
 #define SLOTS 5
@@ -414,11 +415,11 @@ static int drafts_case(struct scheduler *fresh, struct scheduler *s, struct dice
 /* Half of the cases have keys and values in bf16, half in f32; half of the batches have pages for
  * little more than one sequence. */
 struct setting {
-    const char *folder, *weights, *isa; /* isa: NULL for any */
-    const char *name;                   /* NULL: the kind of heads */
-    bool no_heads;                      /* only look-up drafts */
-    bool no_generic;                    /* the path that is too slow for a large model */
-    int draft_vocabulary;               /* heads draft that many tokens only; 0 = all */
+    const char *folder, *heads, *weights, *isa; /* heads: apart, or NULL; isa: NULL for any */
+    const char *name;                           /* NULL: the kind of heads */
+    bool no_heads;                              /* only look-up drafts */
+    bool no_generic;                            /* the path that is too slow for a large model */
+    int draft_vocabulary;                       /* heads draft that many tokens only; 0 = all */
     double seconds;
 };
 
@@ -443,7 +444,8 @@ static void property(const struct setting *set, uint64_t seed)
     struct err err;
     int drafts = 0, wanted = cases_wanted();
     for (int i = 0; i < 2; i++) {
-        struct runtime_options ro = {.model = set->folder, .weights = set->weights};
+        struct runtime_options ro = {
+            .model = set->folder, .heads = set->heads, .weights = set->weights};
         for (int j = 0; j < RIGS; j++) {
             ro.threads = j == TWO || j == SMALL ? 2 : 1;
             struct scheduler_options so = {.context = CONTEXT,
@@ -596,6 +598,8 @@ static void without_heads(const char *folder, enum head_kind kind, int head_laye
 static void test_kind(void **state)
 {
     enum head_kind kind = *(enum head_kind *)*state;
+    if (kind >= HEAD_KINDS_WHOLE)
+        return; /* test_apart */
     bool layers = head_kind_tensors(kind) == HEAD_LAYERS;
     struct folder folder;
     printf("%s heads\n", head_kind_name(kind));
@@ -656,7 +660,7 @@ static void test_types(void **state)
             printf("%s\n", err.text);
             continue;
         }
-        enum head_kind kind = (enum head_kind)((i + i / ISAS) % HEAD_KINDS);
+        enum head_kind kind = (enum head_kind)((i + i / ISAS) % HEAD_KINDS_WHOLE);
         train_tiny(folder.path, kind, shapes[i % 6], 4, head_kind_tensors(kind) == HEAD_LAYERS);
         property(&(struct setting){.folder = folder.path,
                                    .weights = types[i / ISAS],
@@ -669,22 +673,23 @@ static void test_types(void **state)
 
 /* Models of GGUF files as they are: every architecture, mixtures of types, vocabularies of real
  * sizes; without heads, so that drafts come from look-up. */
+static const struct gguf_shape public_shapes[] = {
+    {"llama", 64, 2, 4, 2, 16, 96, 49152, WEIGHT_Q8, WEIGHT_TYPES, WEIGHT_Q4_1, WEIGHT_Q4_1,
+     WEIGHT_Q4_1, WEIGHT_Q4_1, WEIGHT_Q4_1, WEIGHT_Q4_1, WEIGHT_Q4_1},
+    {"qwen2", 32, 2, 2, 1, 32, 64, 151936, WEIGHT_Q5_0, WEIGHT_Q8, WEIGHT_Q5_0, WEIGHT_Q5_0,
+     WEIGHT_Q8, WEIGHT_Q5_1, WEIGHT_Q4, WEIGHT_Q5_1, WEIGHT_F16},
+    {"qwen3", 256, 1, 2, 1, 48, 256, 49152, WEIGHT_Q4_K, WEIGHT_Q6_K, WEIGHT_Q4_K, WEIGHT_Q5_K,
+     WEIGHT_Q6_K, WEIGHT_Q8, WEIGHT_Q2_K, WEIGHT_Q3_K, WEIGHT_Q6_K}};
+
 static void test_public_shapes(void **state)
 {
-    static const struct gguf_shape shapes[] = {
-        {"llama", 64, 2, 4, 2, 16, 96, 49152, WEIGHT_Q8, WEIGHT_TYPES, WEIGHT_Q4_1, WEIGHT_Q4_1,
-         WEIGHT_Q4_1, WEIGHT_Q4_1, WEIGHT_Q4_1, WEIGHT_Q4_1, WEIGHT_Q4_1},
-        {"qwen2", 32, 2, 2, 1, 32, 64, 151936, WEIGHT_Q5_0, WEIGHT_Q8, WEIGHT_Q5_0, WEIGHT_Q5_0,
-         WEIGHT_Q8, WEIGHT_Q5_1, WEIGHT_Q4, WEIGHT_Q5_1, WEIGHT_F16},
-        {"qwen3", 256, 1, 2, 1, 48, 256, 49152, WEIGHT_Q4_K, WEIGHT_Q6_K, WEIGHT_Q4_K, WEIGHT_Q5_K,
-         WEIGHT_Q6_K, WEIGHT_Q8, WEIGHT_Q2_K, WEIGHT_Q3_K, WEIGHT_Q6_K}};
     static const char *const names[] = {"random llama", "random qwen2", "random qwen3"};
     struct folder folder;
     (void)state;
     folder_make(&folder);
     for (int i = 0; i < 3; i++) {
         const char *path = folder_file(&folder, "random.gguf");
-        gguf_model_write(path, &shapes[i], (uint64_t)(i + 1));
+        gguf_model_write(path, &public_shapes[i], (uint64_t)(i + 1));
         property(&(struct setting){.folder = path,
                                    .name = names[i],
                                    .weights = "stored",
@@ -692,6 +697,64 @@ static void test_public_shapes(void **state)
                                    .seconds = 2 * SETTING_SECONDS},
                  (uint64_t)(60 + i));
     }
+    folder_remove(&folder);
+}
+
+/* Heads of one kind for a trunk, hardly trained. */
+static void heads_for(const char *path, const char *folder, enum head_kind kind, int heads,
+                      int n_ids)
+{
+    static struct trainer t;
+    static struct model trunk;
+    struct team team;
+    struct err err;
+    struct config c = {0};
+    struct schedule schedule = {
+        .rate = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .clip = 1, .warmup = 1, .steps = 3};
+    struct dice d = {5, 0};
+    int32_t ids[1000], tokens[2][40];
+    assert_ok(kernels_init("auto", &err), err);
+    assert_ok(gemm_init("f32", &err), err);
+    grad_kernels_init();
+    assert_ok(team_init(&team, 1, &err), err);
+    assert_ok(model_open(&trunk, path, NULL, WEIGHT_STORED, 64, &team, &err), err);
+    assert_ok(frozen_config(&c, &trunk, kind, heads, 1, 40, &err), err);
+    for (int i = 0; i < n_ids; i++)
+        ids[i] = i * (c.vocab / n_ids);
+    assert_ok(trainer_init_frozen(&t, &c, &trunk, ids, n_ids, 2, 5, &team, &err), err);
+    for (int i = 0; i < schedule.steps; i++) {
+        struct sample samples[2] = {{tokens[0], 40, 3}, {tokens[1], 21, 0}};
+        for (int j = 0; j < 80; j++)
+            tokens[j / 40][j % 40] = roll(&d, c.vocab);
+        trainer_samples(&t, samples, 2);
+        trainer_step(&t, &schedule, i);
+    }
+    assert_ok(checkpoint_export(&t, folder, DTYPE_BF16, &err), err);
+    trainer_release(&t);
+    model_release(&trunk);
+    team_release(&team);
+}
+
+/* Heads apart from their trunk. */
+static void test_apart(void **state)
+{
+    static const enum head_kind kinds[] = {HEAD_RECURRENT, HEAD_LINEAR, HEAD_RECURRENT,
+                                           HEAD_PARALLEL, HEAD_CAUSAL};
+    struct folder folder, heads;
+    (void)state;
+    folder_make(&folder);
+    folder_make(&heads);
+    for (int i = 0; i < 5; i++) {
+        const char *path = folder_file(&folder, "random.gguf");
+        gguf_model_write(path, &public_shapes[i % 3], (uint64_t)(i + 1));
+        heads_for(path, heads.path, kinds[i], 2 + i, i % 2 ? 1000 : 0);
+        property(&(struct setting){.folder = path,
+                                   .heads = heads.path,
+                                   .weights = "stored",
+                                   .seconds = SETTING_SECONDS},
+                 (uint64_t)(80 + i));
+    }
+    folder_remove(&heads);
     folder_remove(&folder);
 }
 
@@ -757,6 +820,7 @@ int main(void)
 #define TEST(id, name, tensors) cmocka_unit_test_prestate(test_kind, &kinds[HEAD_##id]),
     static enum head_kind kinds[HEAD_KINDS];
     const struct CMUnitTest tests[] = {HEAD_KIND_TABLE(TEST) cmocka_unit_test(test_demo),
+                                       cmocka_unit_test(test_apart),
                                        cmocka_unit_test(test_types),
                                        cmocka_unit_test(test_large_vocabulary),
                                        cmocka_unit_test(test_public_shapes),

@@ -182,7 +182,7 @@ static void each_kind(void (*test)(struct setup *s), const char *what, double al
     char title[64];
     tolerance = allowed;
     failed = 0;
-    for (int kind = 0; kind < HEAD_KINDS; kind++) {
+    for (int kind = 0; kind < HEAD_KINDS_WHOLE; kind++) {
         snprintf(title, sizeof title, "%s, %s", what, head_kind_name((enum head_kind)kind));
         seeds_of_kind(test, (enum head_kind)kind, title);
     }
