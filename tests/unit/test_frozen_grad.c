@@ -1,0 +1,209 @@
+/* Heads on a frozen trunk: the gradients of every tensor against differences of the loss, texts of
+ * different lengths, targets outside of the draft vocabulary; and the states that they learn from
+ * against a pass of the server's. */
+#include <math.h>
+
+#include "base/rng.h"
+#include "model/gemm.h"
+#include "tests/unit/gguf_model.h"
+#include "tests/unit/unit.h"
+#include "train/frozen.h"
+#include "train/trainer.h"
+
+#define ENTRIES 8 /* of a tensor that are checked */
+#define IDS 300
+
+static struct folder folder;
+static struct team team;
+static struct model trunk;
+
+static int open_trunk(void **state)
+{
+    static const struct gguf_shape shape = {
+        "qwen2",     64,          2,           4,           2,           16,
+        96,          49152,       WEIGHT_Q8,   WEIGHT_Q8,   WEIGHT_Q4_1, WEIGHT_Q4_1,
+        WEIGHT_Q4_1, WEIGHT_Q4_1, WEIGHT_Q4_1, WEIGHT_Q4_1, WEIGHT_Q4_1};
+    struct err err;
+    (void)state;
+    folder_make(&folder);
+    gguf_model_write(folder_file(&folder, "trunk.gguf"), &shape, 3);
+    assert_ok(kernels_init("auto", &err), err);
+    assert_ok(gemm_init("f32", &err), err);
+    grad_kernels_init();
+    assert_ok(team_init(&team, 2, &err), err);
+    assert_ok(model_open(&trunk, folder.file, NULL, WEIGHT_STORED, 64, &team, &err), err);
+    return 0;
+}
+
+static int close_trunk(void **state)
+{
+    (void)state;
+    model_release(&trunk);
+    team_release(&team);
+    folder_remove(&folder);
+    return 0;
+}
+
+static int32_t draw_token(uint64_t i, uint64_t j)
+{
+    /* Most of them in the draft vocabulary, which has every 160th. */
+    int32_t token = (int32_t)rng_below(5, i, j, 49000);
+    return rng_below(6, i, j, 4) ? token / 160 * 160 : token;
+}
+
+static void open_trainer(struct trainer *t, enum head_kind kind, int heads)
+{
+    struct err err;
+    struct config c;
+    int32_t ids[IDS];
+    static int32_t tokens[3][40];
+    static const struct sample samples[] = {
+        {tokens[0], 40, 5}, {tokens[1], 3, 0}, {tokens[2], 22, 20}};
+    for (int i = 0; i < IDS; i++)
+        ids[i] = 160 * i;
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 40; j++)
+            tokens[i][j] = draw_token((uint64_t)i, (uint64_t)j);
+    assert_ok(frozen_config(&c, &trunk, kind, heads, 1, 36, &err), err);
+    assert_ok(trainer_init_frozen(t, &c, &trunk, ids, IDS, 4, 9, &team, &err), err);
+    trainer_samples(t, samples, 3);
+    for (int i = 0; i < heads; i++)
+        t->heads.weight[i] = 1.0f / (float)(i + 1);
+    for (size_t i = 0; i < t->total; i++) /* norms that are not 1, larger matrices */
+        t->value[i] *= 1 + 0.3f * (float)(rng_uniform(8, 0, i) - 0.5);
+}
+
+static double loss(struct trainer *t)
+{
+    double sum = 0;
+    trainer_evaluate(t);
+    for (int i = 1; i < t->model.config.n_predict; i++) {
+        int n = 0;
+        for (int r = 0; r < t->rows; r++)
+            n += t->targets[i * t->rows + r] >= 0;
+        sum += t->heads.weight[i] * t->score[i].nats * n / t->n_learned;
+    }
+    return sum;
+}
+
+static void check_tensor(struct trainer *t, const struct param *p)
+{
+    double largest = 0, worst = 0;
+    for (size_t j = 0; j < p->count; j++)
+        largest = fmax(largest, fabs(t->grad[p->offset + j]));
+    for (uint64_t e = 0; e < ENTRIES; e++) {
+        size_t at = p->offset + (size_t)rng_below(7, p->offset, e, p->count);
+        float was = t->value[at], h = p->n_dims == 1 ? 1e-2f : 4e-3f;
+        t->value[at] = was + h;
+        double above = loss(t);
+        t->value[at] = was - h;
+        double below = loss(t);
+        t->value[at] = was;
+        worst = fmax(worst, fabs((above - below) / (2 * (double)h) - t->grad[at]));
+    }
+    print_message("  %s: largest %.1e, off by %.1e\n", p->name, largest, worst);
+    assert_true(largest > 1e-4);
+    assert_true(worst < 0.02 * largest + 2e-5);
+}
+
+static void test_gradients(void **state)
+{
+    static const enum head_kind kinds[] = {HEAD_RECURRENT, HEAD_PARALLEL, HEAD_CAUSAL, HEAD_LINEAR};
+    (void)state;
+    for (int k = 0; k < 4; k++) {
+        static struct trainer t;
+        open_trainer(&t, kinds[k], 4);
+        print_message("%s\n", head_kind_name(kinds[k]));
+        trainer_gradients(&t);
+        assert_true(isfinite(loss(&t)));
+        for (int i = 0; i < t.model.params.n; i++)
+            check_tensor(&t, &t.model.params.list[i]);
+        trainer_release(&t);
+    }
+}
+
+struct states {
+    struct pass pass;
+    struct block_acts acts;
+    int32_t tokens[40];
+    float *z;
+};
+
+static void states_lane(struct lane *lane, void *arg)
+{
+    struct states *s = arg;
+    trunk_forward(lane, &s->pass, &s->acts, s->tokens, s->z);
+}
+
+/* The same bits as a pass over the text alone. */
+static void test_states(void **state)
+{
+    static struct trainer t;
+    static struct states s;
+    struct arena arena = {0};
+    struct kv_pool pool;
+    struct kv kv;
+    struct err err;
+    struct row rows[40];
+    (void)state;
+    open_trainer(&t, HEAD_LINEAR, 2);
+    trainer_evaluate(&t);
+    block_acts_take(&s.acts, &arena, &trunk.config, 40, false);
+    assert_ok(arena_init(&arena, &err), err);
+    block_acts_take(&s.acts, &arena, &trunk.config, 40, false);
+    assert_ok(kv_pool_init(&pool, &trunk.config, trunk.n_blocks, 1, WEIGHT_BF16, &err), err);
+    assert_ok(kv_init(&kv, &pool, 40, &err), err);
+    s.z = mem_alloc(40 * 64 * sizeof(float));
+    for (int b = 0; b < 3; b++) {
+        int first = t.first[b], n = t.first[b + 1] - first;
+        assert_int_equal(n, b == 0 ? 36 : b == 1 ? 3 : 22);
+        kv_truncate(&kv, 0);
+        assert_true(kv_reserve(&kv, n));
+        for (int r = 0; r < n; r++) {
+            rows[r] = row_in_place(&kv, r);
+            s.tokens[r] = draw_token((uint64_t)b, (uint64_t)r);
+        }
+        s.pass = (struct pass){&trunk, rows, n, attend_cached, NULL, NULL};
+        team_run(&team, states_lane, &s);
+        assert_memory_equal(s.z, t.x[0] + (size_t)first * 64, (size_t)n * 64 * sizeof(float));
+    }
+    free(s.z);
+    kv_release(&kv);
+    kv_pool_release(&pool);
+    arena_release(&arena);
+    trainer_release(&t);
+}
+
+/* Some steps on the same texts make all drafts right that can be. */
+static void test_learns(void **state)
+{
+    static struct trainer t;
+    struct schedule schedule = {.rate = 1e-2,
+                                .final_rate = 0.1,
+                                .beta1 = 0.9,
+                                .beta2 = 0.95,
+                                .clip = 1,
+                                .warmup = 1,
+                                .steps = 60};
+    (void)state;
+    open_trainer(&t, HEAD_RECURRENT, 3);
+    double before = loss(&t);
+    for (int i = 0; i < schedule.steps; i++)
+        trainer_step(&t, &schedule, i);
+    double after = loss(&t);
+    print_message("loss %.3f, then %.3f; right %.3f %.3f, runs %.3f %.3f\n", before, after,
+                  t.score[1].top1, t.score[2].top1, t.score[1].run, t.score[2].run);
+    assert_true(after < before);
+    assert_true(t.score[1].top1 > 0.95 && t.score[2].top1 > 0.95);
+    /* What is not in the draft vocabulary is never right. */
+    assert_true(t.score[1].run < 0.8 && t.score[2].run < 0.9 * t.score[1].run);
+    trainer_release(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients),
+                                       cmocka_unit_test(test_states),
+                                       cmocka_unit_test(test_learns)};
+    return cmocka_run_group_tests(tests, open_trunk, close_trunk);
+}
