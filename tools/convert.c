@@ -18,7 +18,7 @@
 
 static const char about[] =
     "headway-convert writes the model IN (a folder of headway's, of Hugging Face or of Meta, or a\n"
-    ".gguf file) to the folder OUT. Its matrices stay as they are stored, or get another type: q8 "
+    ".gguf file; or heads that were trained for one) to the folder OUT. Its matrices stay as they are stored, or get another type: q8 "
     "and\n"
     "q4 have 32 weights to a scale, 8.5 and 4.5 bits per weight; the embedding is then written in\n"
     "f32 or bf16. Norms and biases are f32.\n\n"
@@ -155,11 +155,23 @@ static int add(struct convert *c, int index, struct err *err)
     return 0;
 }
 
+static int add_draft_ids(struct convert *c, struct err *err)
+{
+    const int32_t *ids;
+    int n, rc = source_draft_ids(&c->in, &ids, &n, err);
+    if (rc || !n)
+        return rc;
+    struct tensor_out *out = &c->out[c->n_out++];
+    *out = (struct tensor_out){.name = "draft_ids", .data = ids};
+    shape_out(out, DTYPE_I32, 1, (size_t)n, 0, 0);
+    return 0;
+}
+
 /* ---- the whole ---- */
 
 static int prepare(struct convert *c, const char *from, struct err *err)
 {
-    int rc = source_open(&c->in, from, err);
+    int rc = source_open_either(&c->in, from, err);
     if (!rc)
         rc = params_init(&c->params, &c->in.config, err);
     size_t n = (size_t)c->params.n, widest = 0;
@@ -171,7 +183,7 @@ static int prepare(struct convert *c, const char *from, struct err *err)
     if (rc)
         return rc;
     c->parts = calloc(2 * n, sizeof *c->parts);
-    c->out = calloc(2 * n, sizeof *c->out);
+    c->out = calloc(2 * n + 1, sizeof *c->out);
     c->row = malloc(widest * sizeof *c->row);
     c->codes = malloc(widest + GROUP);
     c->row_scales = malloc((widest / GROUP + 1) * sizeof *c->row_scales);
@@ -179,7 +191,7 @@ static int prepare(struct convert *c, const char *from, struct err *err)
         return err_set(err, ERR_MEMORY, "no memory to list %zu tensors", n);
     for (int i = 0; i < c->params.n && !rc; i++)
         rc = add(c, i, err);
-    return rc;
+    return rc ? rc : add_draft_ids(c, err);
 }
 
 static int convert(struct convert *c, const char *from, const char *to, struct err *err)

@@ -94,10 +94,10 @@ static int open_folder(struct source *source, struct err *err)
     return ours ? headway_source_open(source, err) : hf_source_open(source, err);
 }
 
-int source_open(struct source *source, const char *path, struct err *err)
+static int open(struct source *source, const char *path, bool heads, struct err *err)
 {
     struct stat st;
-    *source = (struct source){.path = strdup(path)};
+    *source = (struct source){.path = strdup(path), .heads = heads};
     if (!source->path)
         return err_set(err, ERR_MEMORY, "%s: no memory left", path);
     int rc;
@@ -118,12 +118,19 @@ int source_open(struct source *source, const char *path, struct err *err)
     return rc;
 }
 
+int source_open(struct source *source, const char *path, struct err *err)
+{
+    return open(source, path, false, err);
+}
+
+int source_open_either(struct source *source, const char *path, struct err *err)
+{
+    return open(source, path, true, err);
+}
+
 int source_open_heads(struct source *source, const char *path, struct err *err)
 {
-    *source = (struct source){.path = strdup(path), .heads = true};
-    if (!source->path)
-        return err_set(err, ERR_MEMORY, "%s: no memory left", path);
-    int rc = headway_source_open(source, err);
+    int rc = open(source, path, true, err);
     if (!rc && !source->config.trunk)
         rc =
             err_set(err, ERR_INVALID,

@@ -70,7 +70,7 @@ struct source_type {
 struct source {
     const struct source_type *type;
     char *path;
-    bool heads; /* opened by source_open_heads */
+    bool heads; /* may be heads without their trunk */
     struct config config;
     void *data; /* of the back end */
 };
@@ -81,6 +81,8 @@ int source_open(struct source *source, const char *path, struct err *err);
 void source_release(struct source *source);
 /* Opens a folder of headway's with heads that lie apart from their trunk (config.trunk). */
 int source_open_heads(struct source *source, const char *path, struct err *err);
+/* Opens either. */
+int source_open_either(struct source *source, const char *path, struct err *err);
 
 /* A tensor of exactly that shape: n_dims 1, shape {n}, or 2, shape {outputs, inputs}. ERR_INVALID
  * names the tensor, what was expected and what was found. The matrix points into the source. */

@@ -1,0 +1,138 @@
+#!/bin/bash
+# Heads for a model that exists, from outside: the model writes text, heads are trained on it, killed
+# and resumed to the same bytes; with them it is served to the same texts; heads that do not belong
+# to it, or are broken, are refused with a sentence.
+set -u
+cd "$(dirname "$0")/../.."
+build=${BUILD:-build}
+dir=$(mktemp -d /tmp/headway-heads-XXXXXX)
+child=
+trap '[ -n "$child" ] && kill -9 "$child" 2>/dev/null; rm -rf "$dir"' EXIT
+
+fail() {
+    echo "test_heads: $*" >&2
+    [ -s "$dir/err" ] && sed 's/^/    /' "$dir/err" >&2
+    exit 1
+}
+
+PYTHONPATH=tests/e2e python3 - "$dir" <<'END' || fail "no model"
+import json, sys, tiny_gguf
+tiny_gguf.write(sys.argv[1] + "/trunk.gguf")
+prompts = [f"question {i}: {'abc' * (i % 7)}?" for i in range(80)]
+json.dump(prompts, open(sys.argv[1] + "/prompts", "w"))
+json.dump({"some": prompts[:4]}, open(sys.argv[1] + "/bench", "w"))
+END
+trunk=$dir/trunk.gguf
+
+# ---- text, and heads trained on it ----
+
+write() { # OUT OPTION...
+    "$build/headway-write" --model "$trunk" --out "$dir/$1" --prompts "$dir/prompts" --answer 60 \
+        --greedy 0 --temperature 1 "${@:2}" 2>"$dir/err" || fail "headway-write left with $?"
+}
+write text
+write held --seed 2
+
+train() { # OUT OPTION...
+    "$build/headway-train" --trunk "$trunk" --corpus "$dir/text" --held-out "$dir/held" --out "$dir/$1" \
+        --heads 4 --context 96 --batch 4 --steps 12 --warmup 2 --rate 3e-3 --draft-vocab 100 \
+        "${@:2}" >"$dir/log" 2>"$dir/err" || fail "headway-train left with $?: $*"
+}
+
+same() {
+    cmp "$dir/$1/checkpoint.safetensors" "$dir/$2/checkpoint.safetensors" &&
+        cmp "$dir/$1/model.safetensors" "$dir/$2/model.safetensors" || fail "$3"
+}
+
+for kind in linear parallel causal recurrent; do
+    train $kind --kind $kind --threads 1
+    grep -q "tokens/forward" "$dir/log" || fail "no evaluation of $kind heads"
+done
+train threads --kind recurrent --threads 2
+same recurrent threads "another number of threads ends in other bytes"
+
+for round in 1 2 3; do
+    "$build/headway-train" --trunk "$trunk" --corpus "$dir/text" --out "$dir/killed" --kind recurrent \
+        --heads 4 --context 96 --batch 4 --steps 12 --warmup 2 --rate 3e-3 --draft-vocab 100 \
+        --save-every 1 $([ -f "$dir/killed/checkpoint.safetensors" ] && echo --resume) >/dev/null 2>&1 &
+    child=$!
+    sleep 0.1$round
+    kill -9 $child 2>/dev/null
+    wait $child 2>/dev/null
+    child=
+done
+train killed --kind recurrent $([ -f "$dir/killed/checkpoint.safetensors" ] && echo --resume)
+same recurrent killed "a run that was killed and resumed ends in other bytes"
+
+# ---- served: the same texts ----
+
+"$build/headway-convert" "$dir/recurrent" "$dir/q8" --type q8 2>"$dir/err" || fail "not converted"
+for heads in linear parallel causal recurrent q8; do
+    "$build/headway-bench" --model "$trunk" --heads "$dir/$heads" --chat --prompts "$dir/bench" \
+        --modes chain:1,chain:3,tree:6,both:6,auto --batch 1,3 --tokens 30 --repeat 1 \
+        --json "$dir/json" >"$dir/log" 2>"$dir/err" || fail "headway-bench left with $? for $heads"
+    grep -q '"identical": false' "$dir/json" && fail "$heads heads change a text"
+    [ "$(grep -c '"identical": true' "$dir/json")" = 12 ] || fail "not 12 cells for $heads heads"
+done
+
+# ---- what does not belong together ----
+
+refused() { # TEXT PROGRAM OPTION...
+    local text=$1
+    shift
+    "$build/$@" >"$dir/log" 2>"$dir/err" && fail "not refused: $*"
+    grep -q -- "$text" "$dir/err" || fail "does not say '$text': $*"
+}
+bench() { # TEXT HEADS: what a server would refuse too
+    refused "$1" headway-bench --model "$trunk" --heads "$dir/$2" --prompts "$dir/bench" --tokens 8
+}
+broken() { # NAME CHANGE: a copy of the recurrent heads with another config c
+    cp -r "$dir/recurrent" "$dir/$1"
+    python3 - "$dir/$1/config.json" "$2" <<'END'
+import json, sys
+c = json.load(open(sys.argv[1]))
+exec(sys.argv[2])
+json.dump(c, open(sys.argv[1], "w"))
+END
+}
+broken hash 'c["trunk"] = "0123456789abcdef"'
+bench "were trained for another trunk" hash
+refused "were trained for another trunk" headway-server --model "$trunk" --heads "$dir/hash" --port 0
+broken shape 'c["hidden"] = 16'
+bench "must be the same" shape
+broken more 'c["heads"]["n"] = 40'
+bench "heads.n" more
+broken kind 'c["heads"].update(kind="linear", layers=0)'
+bench "heads.1.linear.weight" kind
+broken trunkless 'del c["trunk"]'
+bench "is a model, not heads" trunkless
+bench "No such file" nowhere
+refused "holds heads without their trunk" headway-bench --model "$dir/recurrent" --prompts "$dir/bench"
+refused "cannot be had on a frozen trunk" headway-train --trunk "$trunk" --corpus "$dir/text" \
+    --out "$dir/x" --kind anticausal
+refused "is no text of headway's" headway-train --trunk "$trunk" --corpus "$dir/prompts" --out "$dir/x"
+refused "has prediction heads of its own" headway-train --trunk weights/demo --corpus "$dir/text" \
+    --out "$dir/x" --context 96
+# Ids of the draft vocabulary that are no tokens, fall, or are of another type.
+for change in beyond falling type; do
+    cp -r "$dir/recurrent" "$dir/$change"
+    python3 - "$dir/$change/model.safetensors" $change <<'END'
+import json, struct, sys
+data = bytearray(open(sys.argv[1], "rb").read())
+n = struct.unpack("<Q", data[:8])[0]
+head = json.loads(data[8:8 + n])
+begin, end = head["draft_ids"]["data_offsets"]
+if sys.argv[2] == "beyond":
+    data[8 + n + end - 4:8 + n + end] = struct.pack("<i", 1 << 30)
+elif sys.argv[2] == "falling":
+    data[8 + n + begin:8 + n + begin + 4] = struct.pack("<i", 99)
+else:
+    text = json.dumps(head).replace('"I32"', '"F32"').encode()
+    data[:8 + n] = struct.pack("<Q", len(text)) + text
+open(sys.argv[1], "wb").write(data)
+END
+done
+bench "tokens must rise from 0" beyond
+bench "tokens must rise from 0" falling
+bench "of type I32" type
+echo "test_heads: all is well"
