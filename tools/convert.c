@@ -18,7 +18,8 @@
 
 static const char about[] =
     "headway-convert writes the model IN (a folder of headway's, of Hugging Face or of Meta, or a\n"
-    ".gguf file; or heads that were trained for one) to the folder OUT. Its matrices stay as they are stored, or get another type: q8 "
+    ".gguf file; or heads that were trained for one) to the folder OUT. Its matrices stay as they "
+    "are stored, or get another type: q8 "
     "and\n"
     "q4 have 32 weights to a scale, 8.5 and 4.5 bits per weight; the embedding is then written in\n"
     "f32 or bf16. Norms and biases are f32.\n\n"

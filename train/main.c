@@ -16,6 +16,7 @@
 #include "model/kernels/grad.h"
 #include "train/checkpoint.h"
 #include "train/corpus.h"
+#include "train/fit.h"
 #include "train/frozen.h"
 #include "train/texts.h"
 #include "text/vocab.h"
@@ -30,7 +31,7 @@ static const char about[] =
 struct options {
     const char *trunk, *corpus, *held_out, *out, *kind, *head_weights, *precision, *isa, *save_type;
     int heads, head_layers, layers, total_layers, dim, n_heads, kv_heads, hidden, vocab, context,
-        batch, steps, draft_vocab;
+        batch, steps, draft_vocab, fit;
     int warmup, seed, threads, eval_every, eval_windows, save_every, stop_after;
     double rate, final_rate, decay, beta1, beta2, clip, rope_theta;
     bool resume, evaluate, tied;
@@ -65,6 +66,7 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
                           .save_type = "bf16",
                           .heads = 4,
                           .draft_vocab = 8192,
+                          .fit = 400,
                           .head_layers = 1,
                           .layers = 4,
                           .dim = 256,
@@ -120,6 +122,10 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
         {"context", OPT_INT, &o->context, 2, 65536, 0, "tokens of a training sequence"},
         {"rope-theta", OPT_REAL, &o->rope_theta, 1, 1e9, 0, "base of the rotary positions"},
         {"batch", OPT_INT, &o->batch, 1, 4096, 0, "sequences per step"},
+        {"fit", OPT_INT, &o->fit, 0, 1e9, 0,
+         "with --trunk: texts by which linear and recurrent heads get their first weights, by "
+         "least "
+         "squares; 0 = random ones"},
         {"steps", OPT_INT, &o->steps, 0, 1e9, 0,
          "optimiser steps of the whole run; 0 = with --trunk, each text once"},
         {"warmup", OPT_INT, &o->warmup, 0, 1e9, 0, "steps of linear warm-up"},
@@ -226,12 +232,12 @@ static void settings_text(const struct options *o, const struct config *c, size_
              "kv-heads=%d hidden=%d "
              "vocab=%d tied=%d context=%d rope-theta=%g batch=%d steps=%d warmup=%d rate=%g "
              "final-rate=%g weight-decay=%g beta1=%g beta2=%g clip=%g seed=%d precision=%s "
-             "corpus-bytes=%zu trunk=%016" PRIx64 " draft-vocab=%d",
+             "corpus-bytes=%zu trunk=%016" PRIx64 " draft-vocab=%d fit=%d",
              o->kind, c->n_predict, c->head_layers, o->head_weights, c->n_layers, c->dim,
              c->n_heads, c->n_kv_heads, c->hidden, c->vocab, c->tied, c->context, o->rope_theta,
              o->batch, o->steps, o->warmup, o->rate, o->final_rate, o->decay, o->beta1, o->beta2,
              o->clip, o->seed, gemm_precision() == GEMM_BF16 ? "bf16" : "f32", corpus_size,
-             c->trunk, c->trunk ? o->draft_vocab : 0);
+             c->trunk, c->trunk ? o->draft_vocab : 0, c->trunk ? o->fit : 0);
 }
 
 /* ---- evaluation ---- */
@@ -503,6 +509,9 @@ static int open_heads(struct run *r, struct team *team, struct err *err)
         rc = trainer_init_frozen(&r->t, &config, &r->trunk, ids, n, o->batch, (uint64_t)o->seed,
                                  team, err);
     free(ids);
+    int some = r->texts.n < o->fit ? r->texts.n : o->fit;
+    if (!rc && some && !o->resume && fit_possible(config.kind))
+        rc = fit_heads(&r->t, r->texts.samples, some, err);
     return rc;
 }
 

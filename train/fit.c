@@ -1,0 +1,165 @@
+/* Ridge regression of states further on: see fit.h. */
+#include "train/fit.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/frozen.h"
+
+#define RIDGE 1e-3 /* of the mean diagonal */
+
+/* One regression: y (D) of x (inputs), rows of a batch at a time. */
+struct fit {
+    struct trainer *t;
+    int ahead;  /* y is the state so many positions further on */
+    int inputs; /* D, or 2D: states and embeddings */
+    int rows;   /* of the batch that have a y */
+    float *x, *y;
+    float *xx, *xy; /* (inputs, inputs), (inputs, D), sums over rows */
+};
+
+/* ---- the sums ---- */
+
+static void normalise(const float *from, size_t dim, float *to)
+{
+    double sum = 0;
+    for (size_t d = 0; d < dim; d++)
+        sum += (double)from[d] * from[d];
+    float scale = (float)(1 / sqrt(sum / (double)dim + 1e-12));
+    for (size_t d = 0; d < dim; d++)
+        to[d] = from[d] * scale;
+}
+
+static void fill(struct fit *f)
+{
+    const struct trainer *t = f->t;
+    size_t dim = (size_t)t->model.config.dim, inputs = (size_t)f->inputs;
+    f->rows = 0;
+    for (int b = 0; b < t->batch.sequences; b++)
+        for (int r = t->first[b]; r + f->ahead < t->first[b + 1]; r++) {
+            float *x = f->x + (size_t)f->rows * inputs;
+            if (!t->learned[r])
+                continue;
+            normalise(t->x[0] + (size_t)r * dim, dim, x);
+            if (inputs > dim) {
+                matrix_row(&t->model.embed, (size_t)t->tokens[r + 1], x + dim);
+                normalise(x + dim, dim, x + dim);
+            }
+            normalise(t->x[0] + (size_t)(r + f->ahead) * dim, dim, f->y + (size_t)f->rows++ * dim);
+        }
+}
+
+/* The trunk's states, then the sums, whose rows the lanes share. */
+static void sums_lane(struct lane *lane, void *arg)
+{
+    struct fit *f = arg;
+    struct trainer *t = f->t;
+    size_t dim = (size_t)t->model.config.dim, inputs = (size_t)f->inputs;
+    int begin, end;
+    frozen_forward(lane, t->frozen, t->first, t->batch.sequences, t->tokens, t->x[0]);
+    if (lane->id == 0)
+        fill(f);
+    lane_barrier(lane);
+    lane_share(lane, f->inputs, 16, &begin, &end);
+    if (begin == end || !f->rows)
+        return;
+    gemm(lane, true, false, end - begin, f->inputs, f->rows, f->x + begin, inputs, f->x, inputs,
+         true, f->xx + (size_t)begin * inputs, inputs);
+    gemm(lane, true, false, end - begin, (int)dim, f->rows, f->x + begin, inputs, f->y, dim, true,
+         f->xy + (size_t)begin * dim, dim);
+}
+
+/* ---- solving ---- */
+
+/* a (n, n) = L L^T, L in its lower half. */
+static int factor(double *a, size_t n, struct err *err)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j <= i; j++) {
+            double sum = a[i * n + j];
+            for (size_t k = 0; k < j; k++)
+                sum -= a[i * n + k] * a[j * n + k];
+            if (i == j && !(sum > 0))
+                return err_set(err, ERR_INVALID,
+                               "the texts are too few to fit heads to: train without --fit");
+            a[i * n + j] = i == j ? sqrt(sum) : sum / a[j * n + j];
+        }
+    return 0;
+}
+
+/* w (D, n) of xx w^T = xy (n, D), column by column. */
+static int solve(const struct fit *f, float *w, struct err *err)
+{
+    size_t n = (size_t)f->inputs, dim = (size_t)f->t->model.config.dim;
+    double *a = malloc(n * n * sizeof *a), *v = malloc(n * sizeof *v), mean = 0;
+    int rc = a && v ? 0 : err_set(err, ERR_MEMORY, "no memory to fit heads");
+    for (size_t i = 0; !rc && i < n; i++)
+        mean += (double)f->xx[i * n + i] / (double)n;
+    for (size_t i = 0; !rc && i < n * n; i++)
+        a[i] = (double)f->xx[i] + (i % (n + 1) ? 0 : RIDGE * mean);
+    if (!rc)
+        rc = factor(a, n, err);
+    for (size_t d = 0; !rc && d < dim; d++) {
+        for (size_t i = 0; i < n; i++) {
+            double sum = (double)f->xy[i * dim + d];
+            for (size_t k = 0; k < i; k++)
+                sum -= a[i * n + k] * v[k];
+            v[i] = sum / a[i * n + i];
+        }
+        for (size_t i = n; i-- > 0;) {
+            v[i] /= a[i * n + i];
+            for (size_t k = 0; k < i; k++)
+                v[k] -= a[i * n + k] * v[i];
+        }
+        for (size_t i = 0; i < n; i++)
+            w[d * n + i] = (float)v[i];
+    }
+    free(a);
+    free(v);
+    return rc;
+}
+
+static int fit_one(struct trainer *t, int ahead, int inputs, const struct sample *samples, int n,
+                   float *w, struct err *err)
+{
+    size_t dim = (size_t)t->model.config.dim, x = (size_t)inputs, rows = (size_t)t->most_rows;
+    struct fit f = {.t = t, .ahead = ahead, .inputs = inputs};
+    f.x = mem_alloc(rows * x * sizeof(float));
+    f.y = mem_alloc(rows * dim * sizeof(float));
+    f.xx = mem_alloc(x * x * sizeof(float));
+    f.xy = mem_alloc(x * dim * sizeof(float));
+    int rc = f.x && f.y && f.xx && f.xy ? 0 : err_set(err, ERR_MEMORY, "no memory to fit heads");
+    for (int at = 0; !rc && at < n; at += t->sequences) {
+        trainer_samples(t, samples + at, n - at < t->sequences ? n - at : t->sequences);
+        team_run(t->team, sums_lane, &f);
+    }
+    if (!rc)
+        rc = solve(&f, w, err);
+    free(f.x);
+    free(f.y);
+    free(f.xx);
+    free(f.xy);
+    return rc;
+}
+
+bool fit_possible(enum head_kind kind)
+{
+    return kind == HEAD_LINEAR || kind == HEAD_RECURRENT;
+}
+
+int fit_heads(struct trainer *t, const struct sample *samples, int n, struct err *err)
+{
+    const struct params *p = &t->model.params;
+    int dim = t->model.config.dim, rc = 0;
+    if (t->model.config.kind == HEAD_RECURRENT) {
+        int block = params_of_block(p, 0, 0);
+        const int adds[] = {block + BLOCK_WO, block + BLOCK_W2};
+        for (int i = 0; i < 2; i++)
+            memset(t->value + p->list[adds[i]].offset, 0, p->list[adds[i]].count * sizeof(float));
+        return fit_one(t, 1, 2 * dim, samples, n, t->value + p->list[p->shared + 2].offset, err);
+    }
+    for (int i = 1; i < t->model.config.n_predict && !rc; i++)
+        rc = fit_one(t, i, dim, samples, n, t->value + p->list[p->head_linear + i - 1].offset, err);
+    return rc;
+}
