@@ -185,3 +185,25 @@ int checkpoint_import(struct trainer *t, const char *folder, struct err *err)
     safetensors_release(&st);
     return rc;
 }
+
+int checkpoint_import_heads(struct trainer *t, const char *folder, struct err *err)
+{
+    const struct config *c = &t->model.config;
+    struct source source;
+    int rc = source_open_heads(&source, folder, err);
+    if (rc)
+        return rc;
+    if (source.config.trunk != c->trunk || source.config.kind != c->kind)
+        rc = err_set(err, ERR_INVALID, "%s has %s heads for %s trunk, wanted are %s heads for this",
+                     folder, head_kind_name(source.config.kind),
+                     source.config.trunk == c->trunk ? "this" : "another", head_kind_name(c->kind));
+    for (int i = 0; i < t->model.params.n && !rc; i++) {
+        const struct param *p = &t->model.params.list[i];
+        struct matrix matrix;
+        rc = source_find(&source, &p->place, p->n_dims, p->shape, &matrix, err);
+        for (size_t r = 0; !rc && r < matrix.rows; r++)
+            matrix_row(&matrix, r, t->value + p->offset + r * matrix.inputs);
+    }
+    source_release(&source);
+    return rc;
+}

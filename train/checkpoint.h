@@ -19,5 +19,7 @@ int checkpoint_export(const struct trainer *trainer, const char *folder, enum dt
                       struct err *err);
 /* Reads the parameters of FOLDER/model.safetensors, which must have the trainer's shape. */
 int checkpoint_import(struct trainer *trainer, const char *folder, struct err *err);
+/* The same of heads on a frozen trunk, of the same kind and for the same trunk, in any type. */
+int checkpoint_import_heads(struct trainer *trainer, const char *folder, struct err *err);
 
 #endif

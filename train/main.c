@@ -29,7 +29,8 @@ static const char about[] =
     "never stopped. SIGINT or SIGTERM saves and stops.";
 
 struct options {
-    const char *trunk, *corpus, *held_out, *out, *kind, *head_weights, *precision, *isa, *save_type;
+    const char *trunk, *from, *corpus, *held_out, *out, *kind, *head_weights, *precision, *isa,
+        *save_type;
     int heads, head_layers, layers, total_layers, dim, n_heads, kv_heads, hidden, vocab, context,
         batch, steps, draft_vocab, fit;
     int warmup, seed, threads, eval_every, eval_windows, save_every, stop_after;
@@ -96,6 +97,8 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
          "are theirs"},
         {"corpus", OPT_STRING, &o->corpus, 0, 0, 0,
          "training text, documents ended by NUL bytes; with --trunk, a file of headway-write's"},
+        {"from", OPT_STRING, &o->from, 0, 0, 0,
+         "with --trunk: folder of heads whose weights are the first ones"},
         {"draft-vocab", OPT_INT, &o->draft_vocab, 0, 1048576, 0,
          "with --trunk: tokens that heads choose from, the most frequent of the corpus; 0 = all"},
         {"held-out", OPT_STRING, &o->held_out, 0, 0, 0, "text for evaluation only"},
@@ -510,7 +513,11 @@ static int open_heads(struct run *r, struct team *team, struct err *err)
                                  team, err);
     free(ids);
     int some = r->texts.n < o->fit ? r->texts.n : o->fit;
-    if (!rc && some && !o->resume && fit_possible(config.kind))
+    if (rc || o->resume)
+        return rc;
+    if (o->from)
+        return checkpoint_import_heads(&r->t, o->from, err);
+    if (some && fit_possible(config.kind))
         rc = fit_heads(&r->t, r->texts.samples, some, err);
     return rc;
 }

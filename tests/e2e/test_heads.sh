@@ -51,6 +51,10 @@ done
 train threads --kind recurrent --threads 2
 same recurrent threads "another number of threads ends in other bytes"
 
+# From heads that there are: a step that changes nothing leaves them as they were.
+train from --kind recurrent --from "$dir/recurrent" --steps 1 --warmup 0 --rate 0
+cmp "$dir/recurrent/model.safetensors" "$dir/from/model.safetensors" || fail "--from reads other heads"
+
 for round in 1 2 3; do
     "$build/headway-train" --trunk "$trunk" --corpus "$dir/text" --out "$dir/killed" --kind recurrent \
         --heads 4 --context 96 --batch 4 --steps 12 --warmup 2 --rate 3e-3 --draft-vocab 100 \
@@ -110,6 +114,8 @@ bench "No such file" nowhere
 refused "holds heads without their trunk" headway-bench --model "$dir/recurrent" --prompts "$dir/bench"
 refused "cannot be had on a frozen trunk" headway-train --trunk "$trunk" --corpus "$dir/text" \
     --out "$dir/x" --kind anticausal
+refused "has recurrent heads for this trunk, wanted are linear" headway-train --trunk "$trunk" \
+    --corpus "$dir/text" --out "$dir/x" --context 96 --kind linear --from "$dir/recurrent"
 refused "is no text of headway's" headway-train --trunk "$trunk" --corpus "$dir/prompts" --out "$dir/x"
 refused "has prediction heads of its own" headway-train --trunk weights/demo --corpus "$dir/text" \
     --out "$dir/x" --context 96
