@@ -1,8 +1,8 @@
 # headway: one makefile for all folders.
 #
 #   make                 the programs that have a main, in build/
-#   make run PORT=8080   serve the demo model on 127.0.0.1; MODEL=smollm2, qwen-0.5b or qwen-1.5b
-#                        fetches a public one, MODEL=PATH serves any
+#   make run PORT=8080   serve SmolLM2 with heads on 127.0.0.1 (without a network: the demo);
+#                        MODEL=qwen-0.5b or qwen-1.5b fetches another, MODEL=PATH serves any
 #   make test            every test; SAN=address,undefined or SAN=thread for the sanitizers,
 #                        JOBS=1 for one at a time, CASES=N for more or fewer random cases
 #   make bench           measure, and write docs/speed.md with its plot: leave the machine idle;
@@ -28,7 +28,7 @@ comma := ,
 variant := $(if $(filter-out gcc,$(CC)),-$(notdir $(CC)))$(if $(SAN),-$(subst $(comma),-,$(SAN)))
 BUILD := build$(if $(filter fuzz,$(MAKECMDGOALS)),-fuzz,$(variant))
 PORT ?= 8080
-MODEL ?= demo
+MODEL ?= smollm2
 FUZZ_SECONDS ?= 30
 TEST_TIMEOUT ?= $(if $(SAN),1800,600)
 
@@ -147,12 +147,18 @@ $(BUILD)/tests/parity/template_main: $(BUILD)/tests/parity/template_main.o $(TEX
 
 # ---- running ----
 
-# MODEL: demo, a name that tools/fetch_model.py knows, or the path of a model.
+# MODEL: demo, a name that tools/fetch_model.py knows, or the path of a model. Heads that we have for
+# a public model are served with it.
 run: all
-	@model='$(MODEL)'; case "$$model" in \
+	@model='$(MODEL)'; heads=; case "$$model" in \
 	    demo) model=weights/demo;; \
-	    smollm2 | qwen-0.5b | qwen-1.5b) model=$$(tools/fetch_model.py "$$model") || exit 1;; \
-	esac; exec $(BUILD)/headway-server --model "$$model" --host 127.0.0.1 --port $(PORT)
+	    smollm2 | qwen-0.5b | qwen-1.5b) \
+	        if [ -d "weights/$$model-heads" ]; then heads="--heads weights/$$model-heads"; fi; \
+	        model=$$(tools/fetch_model.py "$$model") || { \
+	            [ '$(origin MODEL)' = file ] || exit 1; \
+	            echo "so the demo is served, a small model of bytes that comes with headway"; \
+	            model=weights/demo; heads=; };; \
+	esac; exec $(BUILD)/headway-server --model "$$model" $$heads --host 127.0.0.1 --port $(PORT)
 
 bench: all
 	BUILD=$(BUILD) python3 tools/bench_page.py $(BENCH_FLAGS)

@@ -383,8 +383,12 @@ int decode_measure(struct scheduler *s, const struct decode_options *o, json_t *
     if (!rc) {
         b.decode = json_array();
         json_object_set_new(json, "decode", b.decode);
-        printf("%s heads, %d tokens predicted at once, %zu parameters, %s kernels, %d threads\n\n",
-               head_kind_name(m->config.kind), m->config.n_predict, m->params.count, kernels.name,
+        if (m->config.n_predict > 1)
+            printf("%s heads, %d tokens predicted at once, ", head_kind_name(m->config.kind),
+                   m->config.n_predict);
+        else
+            printf("no heads, ");
+        printf("%zu parameters, %s kernels, %d threads\n\n", m->params.count, kernels.name,
                s->runtime->team.n);
         printf("text     batch    drafts  tokens/ speed-up  min..max     tokens/s time per    "
                "acceptance at depth 1, 2, ...\n"

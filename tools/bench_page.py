@@ -4,9 +4,11 @@
     tools/bench_page.py [--quick] [--shapes 110m,1b,7b] [--types q8,q4] [--rows 1,2,4] ...
     tools/bench_page.py --from docs/speed.json
 
-`make bench BENCH_FLAGS="..."` calls it. First come the passes of random weights, one run of
-headway-bench for each shape and type, then the demo model's table of speculation. A run that is
-refused, say for want of memory, is noted on the page. Leave the machine idle: the whole takes many
+`make bench BENCH_FLAGS="..."` calls it. First come public models, as far as they can be had
+(tools/fetch_model.py): passes, questions in their chat answered plainly and with the server's
+default, one by one and in batches, and, with --llama, the same by llama.cpp. Then the passes of
+random weights, one run of headway-bench for each shape and type, and the demo model's table of
+speculation. A run that is refused, say for want of memory, is noted on the page. Leave the machine idle: the whole takes many
 minutes; --quick shows in seconds what the page looks like. --from makes the page again from figures
 that were measured before. BUILD names the build folder.
 
@@ -31,12 +33,14 @@ import study_plot as plot
 from study import processor, write_json
 from study_page import AUTO, Failure, table
 
-FULL = {"shapes": "110m,1b", "types": "q8,q4", "rows": "1,2,3,4,5,6,7,8,12,16",
+FULL = {"public": "smollm2,qwen-1.5b", "shapes": "110m,1b", "types": "q8,q4", "rows": "1,2,3,4,5,6,7,8,12,16",
         "context": "256,2048", "batch": "1,4,16", "prompt": 512, "repeat": 5,
         "model": "weights/demo", "limit": 0, "tokens": 128, "threads": 0, "isa": "auto"}
-QUICK = {**FULL, "shapes": "110m", "types": "q8", "rows": "1,2,4,8", "context": "256",
+QUICK = {**FULL, "public": "", "shapes": "110m", "types": "q8", "rows": "1,2,4,8", "context": "256",
          "batch": "1", "prompt": 64, "repeat": 2, "limit": 1, "tokens": 32}
-LISTS = ("runs", "passes", "prompts", "decode")
+LISTS = ("runs", "passes", "prompts", "decode", "llama")
+PUBLIC_TOKENS = 64  # decoded per question
+LLAMA_PROMPT = 96    # as long as the questions are
 
 
 # ---- measuring ----
@@ -70,11 +74,57 @@ def bench(o, name, options, folder):
     return {**notes, "refused": said.splitlines()[-1] if said else reason}, None
 
 
+def public_models(o):
+    """Names and files of those that can be had."""
+    found = {}
+    for name in filter(None, o.public.split(",")):
+        path = subprocess.run([ROOT / "tools" / "fetch_model.py", name], text=True,
+                              stdout=subprocess.PIPE, check=False).stdout.strip()
+        if path:
+            found[name] = path
+    return found
+
+
+def llama_cells(o, path, prompt, tokens, batch):
+    """Tokens per second of llama.cpp's llama-batched-bench by batch size, prompts read and texts
+    decoded: the better of flash attention on and off."""
+    best = {}
+    context = max(map(int, batch.split(","))) * (prompt + tokens)
+    for flash in ("on", "off"):
+        words = [o.llama / "llama-batched-bench", "-m", path, "-t", o.threads or os.cpu_count(),
+                 "-c", context, "-npp", prompt, "-ntg", tokens, "-npl", batch, "-fa", flash,
+                 "--output-format", "jsonl"]
+        words = [str(word) for word in words]
+        print("\n" + shlex.join(words), flush=True)
+        lines = subprocess.run(words, text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, check=True).stdout.splitlines()
+        for row in (json.loads(line) for line in lines if line.startswith("{")):
+            print(row, flush=True)
+            prompts, texts = best.get(row["pl"], (0, 0))
+            best[row["pl"]] = max(prompts, row["speed_pp"]), max(texts, row["speed_tg"])
+    return best
+
+
+def llama_bench(o, name, path):
+    decode = llama_cells(o, path, LLAMA_PROMPT, PUBLIC_TOKENS, o.batch)
+    prompt = llama_cells(o, path, o.prompt, 1, "1")[1][0] if o.prompt else None
+    return [{"model": name, "batch": batch, "decode": texts, "prompt": prompt}
+            for batch, (_, texts) in decode.items()]
+
+
 def measure(o):
     begin = time.monotonic()
     data = {"date": str(datetime.date.today()), "processor": processor(), "cores": os.cpu_count(),
             "repeat": o.repeat, "flags": flags(o), **{name: [] for name in LISTS}}
-    runs = {f"{shape} {kind}": ["--shape", shape, "--type", kind, "--rows", o.rows, "--context",
+    public = public_models(o)
+    runs = {}
+    for name, path in public.items():
+        runs[name] = ["--model", path, "--passes", "--rows", o.rows, "--context", o.context,
+                      "--batch", o.batch, "--prompt", o.prompt]
+        runs[f"{name}, decoding"] = [
+            "--model", path, "--chat", "--prompts", "tools/chat_prompts.json", "--modes", "auto",
+            "--batch", o.batch, "--limit", o.limit or 16, "--tokens", PUBLIC_TOKENS]
+    runs |= {f"{shape} {kind}": ["--shape", shape, "--type", kind, "--rows", o.rows, "--context",
                                 o.context, "--batch", o.batch, "--prompt", o.prompt]
             for shape in o.shapes.split(",") for kind in o.types.split(",") if shape}
     if o.model:
@@ -84,7 +134,13 @@ def measure(o):
             notes, result = bench(o, name, options, pathlib.Path(folder))
             data["runs"].append({**notes, "machine": (result or {}).get("machine")})
             for part in ("passes", "prompts", "decode"):
-                data[part] += (result or {}).get(part, [])
+                found = (result or {}).get(part, [])
+                for cell in found:
+                    cell["name"] = name.removesuffix(", decoding")
+                data[part] += found
+    if o.llama:
+        for name, path in public.items():
+            data["llama"] += llama_bench(o, name, path)
     if not data["passes"] and not data["decode"]:
         raise Failure("nothing could be measured, so no page was written")
     return {**data, "minutes": round(max(6, time.monotonic() - begin) / 60, 1)}
@@ -97,7 +153,7 @@ def series(passes):
     """The passes by shape and type, and within them by context and batch, as they were measured."""
     found = {}
     for p in passes:
-        cells = found.setdefault(f"{p['shape']} {p['type']}", {})
+        cells = found.setdefault(p["name"], {})
         cells.setdefault((p["context"], p["batch"]), {})[p["rows"]] = p
     return found
 
@@ -127,19 +183,66 @@ def decode_table(cells):
         "yes" if c["identical"] else "**NO**"] for c in cells])
 
 
+def public_table(data, names):
+    """Of each public model and batch: what it decodes, here and by llama.cpp."""
+    rows = []
+    for name in names:
+        cells = [c for c in data["decode"] if c["name"] == name]
+        for batch in sorted({c["batch"] for c in cells}):
+            for words in dict.fromkeys(c["text"] for c in cells):
+                plain, auto = (next(c for c in cells if (c["batch"], c["text"], c["mode"])
+                                    == (batch, words, mode)) for mode in ("0", AUTO))
+                other = next((c["decode"] for c in data["llama"]
+                              if (c["model"], c["batch"]) == (name, batch)), None)
+                rows.append([
+                    name, str(batch), words, f"{plain['tokens_per_s']:.0f}",
+                    f"{auto['tokens_per_s']:.0f}", f"{auto['tokens_per_forward']:.2f}",
+                    f"{auto['speedup']:.2f}",
+                    f"{auto['speedup_min']:.2f}..{auto['speedup_max']:.2f}",
+                    *([f"{other:.0f}", f"{plain['tokens_per_s'] / other:.2f}"] if other
+                      else ["–", "–"]),
+                    "yes" if auto["identical"] else "**NO**"])
+    return table(["model", "batch", "questions", "plain, tokens/s", "auto, tokens/s",
+                  "tokens per forward", "speed-up", "minimum..maximum", "llama.cpp, tokens/s",
+                  "plain over it", "same text"], rows)
+
+
+def prompt_sentences(data, names):
+    parts = []
+    for name in names:
+        own = next((p for p in data["prompts"] if p["name"] == name), None)
+        other = next((c["prompt"] for c in data["llama"] if c["model"] == name), None)
+        if own and other:
+            parts.append(f"{name}, {own['prompt']} tokens: {own['tokens_per_s']:.0f} against "
+                         f"{other:.0f} tokens/s, "
+                         f"{own['tokens_per_s'] / other:.2f} times")
+    return ("Prompts, here and by llama.cpp: " + "; ".join(parts) + "."
+            if parts else "")
+
+
 # ---- the page ----
 
 INTRODUCTION = """# Speed
 
 A draft is verified as a further row of the pass that makes the next token. So speculation pays
 where a pass over several rows costs little more than a pass over one. This page says what it costs
-on one machine, how near a pass comes to what memory and processor give, and how fast the demo model
-decodes."""
+on one machine, how fast public models and the demo model decode, and how near a pass comes to what
+memory and processor give."""
+
+PUBLIC = """## Public models
+
+The files of `tools/fetch_model.py`, as they are, without heads: drafts come from look-up in the text
+so far, where the server's default, *auto*, finds that they pay. Questions in the model's chat
+(tools/chat_prompts.json: chat, code, and texts to edit) are answered greedily, 64 tokens each, one at
+a time and in batches. Tokens per second are those of all texts of a batch together. llama.cpp, where
+there is a column, decodes as many texts of 64 tokens behind prompts of 96 (llama-batched-bench), the
+better of flash attention on and off, in the same hour, not in turns."""
 
 PASSES = """## Passes over several rows
 
 A pass goes through the trunk and the next-token head and makes the logits of all its rows: what the
-server does to verify. The weights are random, as many as the list above says. *Context* is the
+server does to verify. The weights are those of public models, or random, as many as the list above
+says. *Context* is the
 number of positions that each sequence has behind it, *batch* the number of sequences in a pass, and
 rows are counted per sequence."""
 
@@ -169,11 +272,16 @@ here. Leave the machine idle meanwhile. `python3 tools/bench_page.py --from docs
 the page without measuring, and `--help` lists the options."""
 
 
+def is_demo(cell):
+    """Whether a cell is of the model whose every number of drafts was tried."""
+    return cell["name"] not in ("smollm2", "qwen-0.5b", "qwen-1.5b")
+
+
 def run_note(run, prompts):
     """What a run was of, what the machine gave, and what is missing."""
     if run["refused"]:
         return f"- {run['name']} was not measured: {run['refused']}."
-    parts, m = [run["what"]], run["machine"]
+    parts, m = [f"{run['name']}: {run['what'].split(': ')[-1]}"], run["machine"]
     if m:
         parts.append(f"memory gives {m['bandwidth_gb_s']:.1f} GB/s "
                      f"({m['bandwidth_gb_s_min']:.1f}..{m['bandwidth_gb_s_max']:.1f})")
@@ -181,7 +289,7 @@ def run_note(run, prompts):
             parts.append(f"the processor {m['peak_gops']:.0f} Gop/s ({m['peak_instruction']})")
         parts += [f"a prompt of {p['prompt']} tokens is read at {p['tokens_per_s']:.0f} tokens/s "
                   f"({p['tokens_per_s_min']:.0f}..{p['tokens_per_s_max']:.0f})"
-                  for p in prompts if run["name"] == f"{p['shape']} {p['type']}"]
+                  for p in prompts if run["name"] == p["name"]]
     return "\n".join([f"- {'; '.join(parts)}.", *(f"  - {note}" for note in run["skipped"])])
 
 
@@ -193,19 +301,23 @@ def page(data):
              f"Measured {data['date']} on {data['processor']}, {data['cores']} cores:",
              "\n".join(run_note(run, data["prompts"]) for run in data["runs"]),
              how, "![Speed of passes and of decoding](speed.svg)"]
+    demo = [c for c in data["decode"] if c["batch"] == 1 and is_demo(c)]
+    names = list(dict.fromkeys(c["name"] for c in data["decode"] if not is_demo(c)))
+    if names:
+        parts += [PUBLIC, public_table(data, names), prompt_sentences(data, names)]
     if data["passes"]:
         parts += [PASSES, RELATIVE, pass_table(data["passes"], "relative", 2, milliseconds=True),
                   BANDWIDTH, pass_table(data["passes"], "bandwidth_fraction", 2)]
         if any(p["arithmetic_fraction"] is not None for p in data["passes"]):
             parts += [ARITHMETIC, pass_table(data["passes"], "arithmetic_fraction", 3)]
-    if data["decode"]:
-        parts += [DECODING, decode_table(data["decode"])]
+    if demo:
+        parts += [DECODING, decode_table(demo)]
     command = "make bench"
     if data["flags"]:
         command += f' BENCH_FLAGS="{shlex.join(data["flags"])}"'
     parts += ["## How to repeat it", f"```sh\n{command}\n```",
               REPEAT.format(minutes=data["minutes"])]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 # ---- the plot ----
@@ -310,11 +422,12 @@ def draw(data):
                            "over one row. Bars: smallest to largest.", 12, colour=plot.FAINT),
                  *draw_time(0, chosen), *draw_bandwidth(1, chosen)]
         panels = 2
-    if data["decode"]:
-        kinds = dict.fromkeys(c["text"] for c in data["decode"])
+    demo = [c for c in data["decode"] if c["batch"] == 1 and is_demo(c)]
+    if demo:
+        kinds = dict.fromkeys(c["text"] for c in demo)
         texts = list(zip(kinds, reversed(plot.LOOKS)))
         body += [*legend(LEFT + DISTANCE * panels, 64, texts),
-                 *draw_decoding(panels, data["decode"], texts)]
+                 *draw_decoding(panels, demo, texts)]
         panels += 1
     width = LEFT + DISTANCE * (panels - 1) + PANEL_WIDTH + 40
     return "\n".join([
@@ -345,6 +458,9 @@ def parse(arguments):
     p.add_argument("--out", type=pathlib.Path, default=ROOT / "docs", help="folder of the page")
     p.add_argument("--bench", type=pathlib.Path,
                    help="the program; default: headway-bench in the build folder")
+    p.add_argument("--public", help="of smollm2, qwen-0.5b, qwen-1.5b; empty: none")
+    p.add_argument("--llama", type=pathlib.Path, metavar="FOLDER",
+                   help="of llama.cpp's programs, to measure on the same files")
     p.add_argument("--shapes", help="of 110m, 1b and 7b; empty: no passes")
     p.add_argument("--types", help="of the weights: f32, bf16, q8, q4")
     for name in ("rows", "context", "batch"):
