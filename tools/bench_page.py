@@ -242,9 +242,8 @@ PASSES = """## Passes over several rows
 
 A pass goes through the trunk and the next-token head and makes the logits of all its rows: what the
 server does to verify. The weights are those of public models, or random, as many as the list above
-says. *Context* is the
-number of positions that each sequence has behind it, *batch* the number of sequences in a pass, and
-rows are counted per sequence."""
+says. *Context* is the number of positions that each sequence has behind it, *batch* the number of
+sequences in a pass, and rows are counted per sequence."""
 
 RELATIVE = """**Time of a pass, relative to the pass with one row per sequence** of the same
 repetition. 1 means that drafts are verified for nothing, and k, for k rows, that nothing is
