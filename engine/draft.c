@@ -1,6 +1,7 @@
 /* Proposing the drafts of the next step: how many are worth their time, the heads that make them,
  * one after another with the token chosen last in hand, and the tree that they become together with
  * what look-up finds. */
+#include <assert.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -118,6 +119,7 @@ static void plan_drafts(struct scheduler *s)
         int n = decodes ? q->n_committed : q->n_rows;
         for (int j = s->heads->cached ? 0 : n - 1; j < n; j++) {
             int row = decodes ? q->committed[j] : q->first_row + j;
+            assert(p->rows[row].pos + 1 < q->n_tokens);
             p->committed_next[p->n_committed] = q->tokens[p->rows[row].pos + 1];
             p->committed_from[p->n_committed++] = row;
         }
