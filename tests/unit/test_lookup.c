@@ -174,7 +174,7 @@ static void test_time(void **state)
         }
         printf("text %d: %.1f ms for %d tokens\n", kind, 1e3 * best, n);
 #ifndef __SANITIZE_ADDRESS__
-        assert_true(best < 0.05);
+        assert_true(best < 0.25); /* what is not linear takes a second or more */
 #endif
         assert_true(l.n_states <= 2 * n + 2 && l.n_edges <= 3 * n + 4);
     }
