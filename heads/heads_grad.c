@@ -114,8 +114,7 @@ void rows_add(struct lane *lane, const struct pass *pass, const float *x, float 
 void head_train_take(struct head_train *t, struct arena *arena, const struct config *c, int rows)
 {
     size_t n = (size_t)rows * (size_t)c->dim;
-    bool all = head_trainer(c->kind)->chain;
-    int slots = config_head_blocks(c) * (all ? c->n_predict : 1);
+    int slots = config_head_blocks(c) * (head_trainer(c->kind)->chain ? c->n_predict : 1);
     t->acts = arena_take(arena, (size_t)slots, sizeof *t->acts);
     t->in = arena_take(arena, (size_t)slots, sizeof *t->in);
     for (int k = 0; k < slots; k++) {

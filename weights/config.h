@@ -19,19 +19,21 @@ enum head_tensors {
 
 /* The kinds of heads: a constant, the name in files and options, what a head owns. A kind is one
  * line here and the pair heads/NAME.c, heads/NAME_grad.c. */
-#define HEAD_KIND_TABLE(KIND)                                                                      \
+#define HEAD_KIND_WHOLE_TABLE(KIND)                                                                \
     KIND(PARALLEL, parallel, HEAD_LAYERS)                                                          \
     KIND(CAUSAL, causal, HEAD_LAYERS)                                                              \
     KIND(ANTICAUSAL, anticausal, HEAD_LAYERS)                                                      \
     KIND(LINEAR, linear, HEAD_MATRIX)                                                              \
-    KIND(REPLICATED, replicated, HEAD_UNEMBEDDING)                                                 \
+    KIND(REPLICATED, replicated, HEAD_UNEMBEDDING)
+/* And what needs a trunk that predicts the next token, and cannot be trained together with it. */
+#define HEAD_KIND_TABLE(KIND)                                                                      \
+    HEAD_KIND_WHOLE_TABLE(KIND)                                                                    \
     KIND(RECURRENT, recurrent, HEAD_SHARED)
 
 #define HEAD_KIND_CONSTANT(id, name, tensors) HEAD_##id,
 enum head_kind { HEAD_KIND_TABLE(HEAD_KIND_CONSTANT) HEAD_KINDS };
 
-/* Those before it can be trained together with a trunk; it needs one that predicts the next token.
- */
+/* How many those of the first table are. */
 #define HEAD_KINDS_WHOLE HEAD_RECURRENT
 
 /* " parallel causal ...", a literal. */
