@@ -83,7 +83,7 @@ isa = $(if $(filter %_avx2.c,$1),$(AVX2)) \
       $(if $(filter %_avxvnni.c,$1),$(AVX2) -mavxvnni) \
       $(if $(filter %_avx512.c,$1),$(AVX512)) \
       $(if $(filter %_vnni.c,$1),$(AVX512) -mavx512vnni) \
-      $(if $(filter %_amx.c,$1),$(AVX512) -mavx512vnni -mavx512bf16 -mamx-tile \
+      $(if $(filter %_amx.c %_bf16.c,$1),$(AVX512) -mavx512vnni -mavx512bf16 -mamx-tile \
           -mamx-bf16 -mamx-int8)
 endif
 

@@ -13,10 +13,11 @@ void omp_set_num_threads(int n); /* of the calling thread; clang comes without o
 #endif
 
 static enum gemm_precision precision;
+static enum gemm_unit unit; /* of bf16 */
 
 /* How many rows, or rows of a weight's gradient, the library multiplies at a time. Its sums depend
  * on the shape of a product and on where an element stands in it, so both are fixed here and do not
- * follow from how lanes share the work. The matrix unit's sums depend on the element alone. */
+ * follow from how lanes share the work. Sums of bf16 depend on the element alone. */
 #define PIECE_ROWS 64
 #define PIECE_WEIGHTS 96
 
@@ -97,10 +98,12 @@ int gemm_init(const char *name, struct err *err)
     bool automatic = !strcmp(name, "auto"), bf16 = !strcmp(name, "bf16");
     if (!automatic && !bf16 && strcmp(name, "f32"))
         return err_set(err, ERR_INVALID, "'%s' is no precision: use auto, f32 or bf16", name);
-    if (bf16 && !gemm_amx_available())
+    bool has = gemm_bf16_available(GEMM_VECTORS);
+    if (bf16 && !has)
         return err_set(err, ERR_INVALID,
-                       "this processor has no bf16 matrix unit (AMX): use --precision f32");
-    precision = bf16 || (automatic && gemm_amx_available()) ? GEMM_BF16 : GEMM_F32;
+                       "this processor multiplies no bf16 (AVX512_BF16, AMX): use --precision f32");
+    precision = has && (bf16 || automatic) ? GEMM_BF16 : GEMM_F32;
+    unit = gemm_bf16_available(GEMM_TILES) ? GEMM_TILES : GEMM_VECTORS;
     linear_dense = dense_forward;
     return 0;
 }
@@ -116,7 +119,7 @@ void gemm(struct lane *lane, bool ta, bool tb, int m, int n, int k, const float 
     if (m == 0 || n == 0)
         return;
     if (precision == GEMM_BF16) {
-        gemm_amx(lane, ta, tb, m, n, k, a, lda, b, ldb, accumulate, c, ldc);
+        gemm_bf16(lane, unit, ta, tb, m, n, k, a, lda, b, ldb, accumulate, c, ldc);
         return;
     }
     sgemm(ta, tb, m, n, k, a, lda, b, ldb, accumulate ? 1.0f : 0.0f, c, ldc);

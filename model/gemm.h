@@ -1,5 +1,5 @@
 /* Matrix products for the trainer: in f32 by a library, or with inputs rounded to bf16 and sums in
- * f32 on the processor's matrix unit (AMX). Both give the same bits for the same shapes whatever
+ * f32 on the processor's matrix unit (AMX) or its vectors (AVX512_BF16). Each give the same bits for the same shapes whatever
  * the number of lanes, because lanes split outputs, each product runs on one lane, and the shapes
  * that the library sees do not depend on the lanes. Not linked into the server. */
 #ifndef MODEL_GEMM_H
@@ -15,7 +15,7 @@
 enum gemm_precision { GEMM_F32, GEMM_BF16 };
 
 /* Chooses the products of this process, also behind linear_forward; call it before the team runs.
- * name: "f32", "bf16" (ERR_INVALID when the processor has no bf16 matrix unit), or "auto". */
+ * name: "f32", "bf16" (ERR_INVALID when the processor multiplies none), or "auto". */
 int gemm_init(const char *name, struct err *err);
 enum gemm_precision gemm_precision(void);
 
@@ -34,9 +34,11 @@ void linear_backward_input(struct lane *lane, const struct linear *linear, const
 void linear_backward_weight(struct lane *lane, const struct linear *linear, const float *x,
                             size_t x_stride, const float *dy, size_t dy_stride, int rows);
 
-/* The matrix unit, in gemm_amx.c. */
-bool gemm_amx_available(void);
-void gemm_amx(struct lane *lane, bool ta, bool tb, int m, int n, int k, const float *a, size_t lda,
-              const float *b, size_t ldb, bool accumulate, float *c, size_t ldc);
+/* What multiplies bf16, in gemm_bf16.c. */
+enum gemm_unit { GEMM_VECTORS, GEMM_TILES };
+bool gemm_bf16_available(enum gemm_unit unit);
+void gemm_bf16(struct lane *lane, enum gemm_unit unit, bool ta, bool tb, int m, int n, int k,
+               const float *a, size_t lda, const float *b, size_t ldb, bool accumulate, float *c,
+               size_t ldc);
 
 #endif

@@ -141,7 +141,7 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
         {"seed", OPT_INT, &o->seed, 0, 2147483647, 0, "of initial values and of what is read when"},
         {"threads", OPT_INT, &o->threads, 0, TEAM_MAX, 0, "0 = all; results do not depend on it"},
         {"precision", OPT_CHOICE, &o->precision, 0, 0, "auto|f32|bf16",
-         "of the products; bf16 needs AMX"},
+         "of the products; bf16 needs AVX512_BF16 or AMX"},
         {"isa", OPT_CHOICE, &o->isa, 0, 0, "auto|" KERNELS_CHOICES, "kernels"},
         {"save-type", OPT_CHOICE, &o->save_type, 0, 0, "f32|bf16", "of the exported matrices"},
         {"eval-every", OPT_INT, &o->eval_every, 1, 1e9, 0, "steps between evaluations"},

@@ -467,7 +467,7 @@ static void training_in_bf16(void **state)
 {
     const struct fixture *f = *state;
     struct err err;
-    if (!gemm_amx_available())
+    if (!gemm_bf16_available(GEMM_VECTORS))
         skip();
     assert_ok(gemm_init("bf16", &err), err);
     assert_ok(kernels_init("auto", &err), err);

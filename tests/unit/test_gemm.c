@@ -65,6 +65,20 @@ static void product_right(struct product *p)
 typedef void gemm_fn(struct lane *lane, bool ta, bool tb, int m, int n, int k, const float *a,
                      size_t lda, const float *b, size_t ldb, bool accumulate, float *c, size_t ldc);
 
+static void gemm_vectors(struct lane *lane, bool ta, bool tb, int m, int n, int k, const float *a,
+                         size_t lda, const float *b, size_t ldb, bool accumulate, float *c,
+                         size_t ldc)
+{
+    gemm_bf16(lane, GEMM_VECTORS, ta, tb, m, n, k, a, lda, b, ldb, accumulate, c, ldc);
+}
+
+static void gemm_tiles(struct lane *lane, bool ta, bool tb, int m, int n, int k, const float *a,
+                       size_t lda, const float *b, size_t ldb, bool accumulate, float *c,
+                       size_t ldc)
+{
+    gemm_bf16(lane, GEMM_TILES, ta, tb, m, n, k, a, lda, b, ldb, accumulate, c, ldc);
+}
+
 static void expect_right(struct product *p, struct lane *lane, gemm_fn *product)
 {
     memcpy(p->c, p->before, p->nc * sizeof *p->c);
@@ -81,8 +95,10 @@ static void expect_both_right(struct draws *d, struct lane *lane, int m, int n, 
     product_draw(&p, d, m, n, k);
     product_right(&p);
     expect_right(&p, lane, gemm); /* f32: chosen in main */
-    if (gemm_amx_available())
-        expect_right(&p, lane, gemm_amx);
+    if (gemm_bf16_available(GEMM_VECTORS))
+        expect_right(&p, lane, gemm_vectors);
+    if (gemm_bf16_available(GEMM_TILES))
+        expect_right(&p, lane, gemm_tiles);
     product_free(&p);
 }
 
@@ -96,7 +112,7 @@ static void products_of_whole_numbers_are_exact(void **state)
     for (int i = 0; i < 1500; i++)
         expect_both_right(&d, &team.lanes[0], 1 + draw_below(&d, 70), 1 + draw_below(&d, 70),
                           1 + draw_below(&d, 70));
-    /* Past the blocks of gemm_amx.c: 1024 of k, 512 of n. */
+    /* Past the blocks of gemm_bf16.c: 1024 of k, 512 of n. */
     for (int i = 0; i < 6; i++)
         expect_both_right(&d, &team.lanes[0], 1 + draw_below(&d, 40), 1 + draw_below(&d, 40),
                           1000 + draw_below(&d, 1200));
@@ -121,7 +137,7 @@ static void an_empty_product_touches_nothing(void **state)
 }
 
 /* Rounding to bf16 moves each factor by at most 2^-9 of itself (and a little). */
-static void amx_errs_as_bf16_does(void **state)
+static void bf16_errs_as_its_rounding_does(void **state)
 {
     (void)state;
     enum { M = 50, N = 40, K = 300 };
@@ -129,22 +145,24 @@ static void amx_errs_as_bf16_does(void **state)
     struct team team;
     struct draws d = {2, 0};
     static float a[M * K], b[K * N], c[M * N];
-    if (!gemm_amx_available())
+    if (!gemm_bf16_available(GEMM_VECTORS))
         skip();
     draw_normals(&d, 1, a, M * K);
     draw_normals(&d, 1, b, K * N);
     assert_ok(team_init(&team, 1, &err), err);
-    gemm_amx(&team.lanes[0], false, false, M, N, K, a, K, b, N, false, c, N);
-    team_release(&team);
-    for (int i = 0; i < M; i++)
-        for (int j = 0; j < N; j++) {
-            double right = 0, size = 0;
-            for (int k = 0; k < K; k++) {
-                right += (double)a[i * K + k] * b[k * N + j];
-                size += fabs((double)a[i * K + k] * b[k * N + j]);
+    for (int unit = GEMM_VECTORS; unit <= GEMM_TILES && gemm_bf16_available(unit); unit++) {
+        gemm_bf16(&team.lanes[0], unit, false, false, M, N, K, a, K, b, N, false, c, N);
+        for (int i = 0; i < M; i++)
+            for (int j = 0; j < N; j++) {
+                double right = 0, size = 0;
+                for (int k = 0; k < K; k++) {
+                    right += (double)a[i * K + k] * b[k * N + j];
+                    size += fabs((double)a[i * K + k] * b[k * N + j]);
+                }
+                assert_true(fabs(c[i * N + j] - right) < size * 2.02 / 512);
             }
-            assert_true(fabs(c[i * N + j] - right) < size * 2.02 / 512);
-        }
+    }
+    team_release(&team);
 }
 
 /* ---- the lanes' shares of a linear layer's products ---- */
@@ -215,7 +233,7 @@ static void lanes_change_nothing_in_f32(void **state)
 static void lanes_change_nothing_in_bf16(void **state)
 {
     (void)state;
-    if (!gemm_amx_available())
+    if (!gemm_bf16_available(GEMM_VECTORS))
         skip();
     lanes_change_nothing("bf16");
 }
@@ -226,7 +244,7 @@ static void init_refuses_what_it_does_not_know(void **state)
     struct err err;
     assert_int_equal(gemm_init("f16", &err), ERR_INVALID);
     assert_says(err, "'f16'");
-    if (!gemm_amx_available()) {
+    if (!gemm_bf16_available(GEMM_VECTORS)) {
         assert_int_equal(gemm_init("bf16", &err), ERR_INVALID);
         assert_says(err, "--precision f32");
     }
@@ -244,7 +262,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_of_whole_numbers_are_exact),
         cmocka_unit_test(an_empty_product_touches_nothing),
-        cmocka_unit_test(amx_errs_as_bf16_does),
+        cmocka_unit_test(bf16_errs_as_its_rounding_does),
         cmocka_unit_test(lanes_change_nothing_in_f32),
         cmocka_unit_test(lanes_change_nothing_in_bf16),
         cmocka_unit_test(init_refuses_what_it_does_not_know),

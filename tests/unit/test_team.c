@@ -223,7 +223,7 @@ static void training_in_f32_does_not_depend_on_lanes(void **state)
 static void training_in_bf16_does_not_depend_on_lanes(void **state)
 {
     (void)state;
-    if (!gemm_amx_available())
+    if (!gemm_bf16_available(GEMM_VECTORS))
         skip();
     training_does_not_depend_on_lanes("bf16");
 }

@@ -1,4 +1,5 @@
-/* Products on AMX: f32 in, rounded to bf16 while packing, f32 sums, f32 out.
+/* Products of bf16: f32 in, rounded to bf16 while packing, f32 sums, f32 out. On the matrix unit
+ * (AMX), else on the vector unit (AVX512_BF16), which takes twice as many such values as floats.
  *
  * A tile register holds 16 rows of 64 bytes. tdpbf16ps adds to C (16, 16 floats) the product of
  * A (16 rows m, 32 values k) and B (16 rows of k pairs, 16 columns n, each a pair of k values):
@@ -23,12 +24,16 @@
 #define K_BLOCK 1024                /* summed without going back to C */
 #define N_BLOCK 512                 /* columns packed at a time */
 
-bool gemm_amx_available(void)
+bool gemm_bf16_available(enum gemm_unit unit)
 {
     const long request_permission = 0x1023, tile_data = 18;
     unsigned eax = 7, ebx, ecx = 0, edx;
+    bool has = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (unit == GEMM_VECTORS || !has)
+        return has;
     __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
-    bool has = (edx >> 22 & 1) && (edx >> 24 & 1) && __builtin_cpu_supports("avx512bf16");
+    has = (edx >> 22 & 1) && (edx >> 24 & 1);
     return has && syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 }
 
@@ -171,7 +176,7 @@ static void edge_copy(float *to, size_t to_ld, const float *from, size_t from_ld
     }
 
 /* C piece (up to 32, up to 32) from two A panels and two B panels of kt tiles each. */
-static void piece(const uint16_t *a0, const uint16_t *a1, const uint16_t *b0, const uint16_t *b1,
+static void piece_tiles(const uint16_t *a0, const uint16_t *a1, const uint16_t *b0, const uint16_t *b1,
                   int kt, float *c, size_t ldc, int m, int n, bool accumulate)
 {
     /* C is often cold: ask for its lines now, they are written after the sums. */
@@ -200,6 +205,49 @@ static void piece(const uint16_t *a0, const uint16_t *a1, const uint16_t *b0, co
     END(3, TILE, TILE)
 }
 
+#define GROUP_ROWS 8 /* rows of a piece whose sums stay in registers */
+
+/* Rows first..first+7 of such a piece, from one A panel. */
+static void group_vectors(const uint16_t *a, const uint16_t *b0, const uint16_t *b1, int kt,
+                          float *c, size_t ldc, int m, int n, bool accumulate)
+{
+    __mmask16 left = (__mmask16)((1u << min(n, TILE)) - 1);
+    __mmask16 right = (__mmask16)(n > TILE ? (1u << min(n - TILE, TILE)) - 1 : 0);
+    __m512 sum[GROUP_ROWS][2];
+    for (int i = 0; i < GROUP_ROWS; i++) {
+        bool add = accumulate && i < m;
+        sum[i][0] = _mm512_maskz_loadu_ps(add ? left : 0, c + (size_t)i * ldc);
+        sum[i][1] = _mm512_maskz_loadu_ps(add ? right : 0, c + (size_t)i * ldc + TILE);
+    }
+    for (int t = 0; t < kt; t++)
+        for (int p = 0; p < TILE; p++) { /* a pair of k of each of the 8 rows and 32 columns */
+            size_t at = (size_t)t * TILE_VALUES + (size_t)p * 2;
+            size_t columns = (size_t)t * TILE_VALUES + (size_t)p * TILE_K;
+            __m512bh l = (__m512bh)_mm512_load_si512(b0 + columns);
+            __m512bh r = (__m512bh)_mm512_load_si512(b1 + columns);
+            for (int i = 0; i < GROUP_ROWS; i++) {
+                int pair;
+                memcpy(&pair, a + at + (size_t)i * TILE_K, sizeof pair);
+                __m512bh x = (__m512bh)_mm512_set1_epi32(pair);
+                sum[i][0] = _mm512_dpbf16_ps(sum[i][0], x, l);
+                sum[i][1] = _mm512_dpbf16_ps(sum[i][1], x, r);
+            }
+        }
+    for (int i = 0; i < GROUP_ROWS && i < m; i++) {
+        _mm512_mask_storeu_ps(c + (size_t)i * ldc, left, sum[i][0]);
+        _mm512_mask_storeu_ps(c + (size_t)i * ldc + TILE, right, sum[i][1]);
+    }
+}
+
+static void piece_vectors(const uint16_t *a0, const uint16_t *a1, const uint16_t *b0,
+                          const uint16_t *b1, int kt, float *c, size_t ldc, int m, int n,
+                          bool accumulate)
+{
+    for (int i = 0; i < min(m, 2 * TILE); i += GROUP_ROWS)
+        group_vectors((i < TILE ? a0 : a1) + (size_t)(i % TILE) * TILE_K, b0, b1, kt,
+                      c + (size_t)i * ldc, ldc, m - i, n, accumulate);
+}
+
 static void tiles_configure(void)
 {
     struct {
@@ -218,9 +266,11 @@ static void tiles_configure(void)
     _tile_loadconfig(&config);
 }
 
-void gemm_amx(struct lane *lane, bool ta, bool tb, int m, int n, int k, const float *a, size_t lda,
-              const float *b, size_t ldb, bool accumulate, float *c, size_t ldc)
+void gemm_bf16(struct lane *lane, enum gemm_unit unit, bool ta, bool tb, int m, int n, int k,
+               const float *a, size_t lda, const float *b, size_t ldb, bool accumulate, float *c,
+               size_t ldc)
 {
+    bool tiles = unit == GEMM_TILES;
     /* Panels come in pairs: an odd last one gets a partner, whatever it holds is not stored. */
     size_t k_tiles_max = (size_t)(min(k, K_BLOCK) + TILE_K - 1) / TILE_K;
     size_t m_panels = ((size_t)(m + TILE - 1) / TILE + 1) & ~(size_t)1;
@@ -228,7 +278,8 @@ void gemm_amx(struct lane *lane, bool ta, bool tb, int m, int n, int k, const fl
     uint16_t *pa = lane_scratch(lane, (m_panels + n_panels) * k_tiles_max * TILE_VALUES * 2);
     uint16_t *pb = pa + m_panels * k_tiles_max * TILE_VALUES;
 
-    tiles_configure();
+    if (tiles)
+        tiles_configure();
     for (int k0 = 0; k0 < k; k0 += K_BLOCK) {
         int kn = min(k - k0, K_BLOCK), kt = (kn + TILE_K - 1) / TILE_K;
         size_t panel = (size_t)kt * TILE_VALUES;
@@ -240,25 +291,29 @@ void gemm_amx(struct lane *lane, bool ta, bool tb, int m, int n, int k, const fl
             pack_b(pb, tb, b + at, ldb, kn, nn);
             for (int j = 0; j < nn; j += 2 * TILE)
                 for (int i = 0; i < m; i += 2 * TILE)
-                    piece(pa + (size_t)(i / TILE) * panel, pa + (size_t)(i / TILE + 1) * panel,
+                    (tiles ? piece_tiles : piece_vectors)(
+                        pa + (size_t)(i / TILE) * panel, pa + (size_t)(i / TILE + 1) * panel,
                           pb + (size_t)(j / TILE) * panel, pb + (size_t)(j / TILE + 1) * panel, kt,
                           c + (size_t)i * ldc + (size_t)(n0 + j), ldc, m - i, nn - j, add);
         }
     }
-    _tile_release();
+    if (tiles)
+        _tile_release();
 }
 
 #else
 
-bool gemm_amx_available(void)
+bool gemm_bf16_available(enum gemm_unit unit)
 {
+    (void)unit;
     return false;
 }
 
-void gemm_amx(struct lane *lane, bool ta, bool tb, int m, int n, int k, const float *a, size_t lda,
-              const float *b, size_t ldb, bool accumulate, float *c, size_t ldc)
+void gemm_bf16(struct lane *lane, enum gemm_unit unit, bool ta, bool tb, int m, int n, int k,
+               const float *a, size_t lda, const float *b, size_t ldb, bool accumulate, float *c,
+               size_t ldc)
 {
-    (void)lane, (void)ta, (void)tb, (void)m, (void)n, (void)k, (void)a, (void)lda, (void)b,
-        (void)ldb, (void)accumulate, (void)c, (void)ldc;
+    (void)lane, (void)unit, (void)ta, (void)tb, (void)m, (void)n, (void)k, (void)a, (void)lda,
+        (void)b, (void)ldb, (void)accumulate, (void)c, (void)ldc;
 }
 #endif
