@@ -74,7 +74,8 @@ void verify_lane(struct lane *lane, void *arg)
     struct step *p = &s->step;
     const struct model *model = &s->runtime->model;
     struct pass pass = {model, p->rows, p->n_rows, attend_cached, NULL, NULL};
-    trunk_forward(lane, &pass, &p->acts, p->tokens, p->z);
+    struct aux_states aux = model_aux(model, p->z, p->n_rows);
+    trunk_forward(lane, &pass, &p->acts, p->tokens, p->z, &aux);
     heads_verify(lane, &pass, p->head_work, p->z, p->out_rows, p->n_out, p->drafting, p->h);
     model_logits(lane, model, 0, 1, p->h, p->n_out, p->normed, p->logits);
     scheduler_each(lane, s, p->slots, p->n_slots, choose);

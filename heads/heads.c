@@ -12,7 +12,17 @@ const struct head_type *head_type(enum head_kind kind)
 int head_states(const struct config *config)
 {
     const struct head_type *type = head_type(config->kind);
-    return type->states ? type->states(config) : 1;
+    return type->states ? type->states(config) : 1 + config->n_aux;
+}
+
+void heads_read(struct lane *lane, const struct pass *pass, struct head_work *work, float *x)
+{
+    const struct aux_states aux = model_aux(pass->model, x, pass->n);
+    const float *states[1 + AUX_LAYERS_MAX] = {x};
+    for (int i = 0; i < aux.n; i++)
+        states[1 + i] = aux.state[i];
+    if (aux.n)
+        states_fuse(lane, pass->model, states, pass->n, work->joined, x);
 }
 
 void heads_verify(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,
@@ -32,9 +42,10 @@ void head_work_take(struct head_work *work, struct arena *arena, const struct co
 {
     block_acts_take(&work->acts, arena, config, rows, false);
     work->inner = arena_take(arena, (size_t)rows * (size_t)config->dim, sizeof(float));
-    size_t joined = head_kind_tensors(config->kind) == HEAD_SHARED ? (size_t)rows : 0;
-    work->joined = arena_take(arena, joined * 2 * (size_t)config->dim, sizeof(float));
-    work->rows = arena_take(arena, joined, sizeof *work->rows);
+    bool shared = head_kind_tensors(config->kind) == HEAD_SHARED;
+    size_t joined = config->n_aux ? 1 + (size_t)config->n_aux : shared ? 2 : 0;
+    work->joined = arena_take(arena, (size_t)rows * joined * (size_t)config->dim, sizeof(float));
+    work->rows = arena_take(arena, shared ? (size_t)rows : 0, sizeof *work->rows);
 }
 
 void head_layers(struct lane *lane, const struct pass *pass, struct head_work *work, int i,

@@ -17,8 +17,8 @@
 struct head_work {
     struct block_acts acts;
     float *inner;     /* (rows, D) between the layers of a head */
-    float *joined;    /* recurrent: (rows, 2D) states and tokens, */
-    struct row *rows; /* and the rows that draft */
+    float *joined;    /* (rows, 2D or (1+A)D) recurrent: states and tokens; states to be fused */
+    struct row *rows; /* recurrent: the rows that draft */
 };
 
 struct head_type {
@@ -57,6 +57,10 @@ int head_states(const struct config *config);
  * rows asked for. */
 void heads_verify(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,
                   const int *out_rows, int n_out, bool drafting, float *h);
+
+/* Before draft(): of heads that read several states of the trunk, x (1+A, T, D), the one that they
+ * take for its output comes to stand in the first. Nothing for others. */
+void heads_read(struct lane *lane, const struct pass *pass, struct head_work *work, float *x);
 
 void head_work_take(struct head_work *work, struct arena *arena, const struct config *config,
                     int rows);

@@ -55,12 +55,17 @@ static int allocate(struct model *m, const struct config *config, struct err *er
     if (rc)
         return rc;
     m->n_blocks = m->params.n_blocks;
+    if (config->n_aux) {
+        m->unit = malloc((size_t)config->dim * sizeof *m->unit);
+        for (int d = 0; m->unit && d < config->dim; d++)
+            m->unit[d] = 1;
+    }
     m->blocks = calloc((size_t)m->n_blocks + 1, sizeof *m->blocks);
     if (m->params.head_linear >= 0)
         m->head_linear = calloc((size_t)config->n_predict, sizeof *m->head_linear);
     if (config->head_norms)
         m->head_norms = calloc((size_t)config->n_predict, sizeof *m->head_norms);
-    if (!m->blocks || (m->params.head_linear >= 0 && !m->head_linear) ||
+    if (!m->blocks || (config->n_aux && !m->unit) || (m->params.head_linear >= 0 && !m->head_linear) ||
         (config->head_norms && !m->head_norms))
         return err_set(err, ERR_MEMORY, "no memory for %d layers", m->n_blocks);
     return 0;
@@ -97,6 +102,8 @@ int model_over(struct model *m, const struct config *config, float *values, floa
         for (int i = config_first_head(config); i < config->n_predict; i++)
             m->head_linear[i] =
                 over(p, p->head_linear + i - config_first_head(config), 1, values, grads);
+    if (p->fuse >= 0)
+        m->fuse = over(p, p->fuse, 1, values, grads);
     if (p->shared >= 0) {
         m->state_norm = values + p->list[p->shared].offset;
         m->token_norm = values + p->list[p->shared + 1].offset;
@@ -217,6 +224,8 @@ static int load(struct model *m, int positions, struct team *team, struct err *e
     int first = config_first_head(c);
     for (int i = first; m->head_linear && i < c->n_predict && !rc; i++)
         rc = pack(&l, p->head_linear + i - first, 1, false, &m->head_linear[i], err);
+    if (!rc && p->fuse >= 0)
+        rc = pack(&l, p->fuse, 1, false, &m->fuse, err);
     if (!rc && p->shared >= 0)
         rc = vectors(&l, p->shared, 1, &m->state_norm, err);
     if (!rc && p->shared >= 0)
@@ -266,7 +275,10 @@ static int join(struct config *c, const struct source *trunk, const struct sourc
     c->n_predict = h->n_predict;
     c->head_layers = h->head_layers;
     c->next_is_trunk = true;
-    return config_check(c, err);
+    c->n_aux = h->n_aux;
+    memcpy(c->aux_layers, h->aux_layers, sizeof c->aux_layers);
+    rc = config_check(c, err);
+    return rc ? err_prefix(err, rc, "%s/config.json on %s", heads->path, trunk->path) : 0;
 }
 
 static int load_all(struct model *m, int positions, struct team *team, struct err *err)
@@ -393,6 +405,7 @@ void model_release(struct model *m)
     free(m->blocks);
     free(m->head_linear);
     free(m->head_norms);
+    free(m->unit);
     params_release(&m->params);
     source_release(&m->source);
     source_release(&m->heads);
@@ -415,17 +428,48 @@ void model_embed(struct lane *lane, const struct model *m, const int32_t *tokens
 }
 
 void trunk_forward(struct lane *lane, const struct pass *pass, struct block_acts *acts,
-                   const int32_t *tokens, float *z)
+                   const int32_t *tokens, float *z, const struct aux_states *aux)
 {
+    const struct config *c = &pass->model->config;
+    int taken = 0;
     model_embed(lane, pass->model, tokens, pass->n, z);
-    for (int l = 0; l < pass->model->config.n_layers; l++)
+    for (int l = 0; l < c->n_layers; l++) {
+        /* A layer writes to z when all lanes have met in it: no barrier. */
+        if (aux && taken < aux->n && aux->layers[taken] == l)
+            rows_gather(lane, c, z, NULL, pass->n, aux->state[taken++]);
         block_forward(lane, pass, l, acts, z, NULL, 0, z);
+    }
+}
+
+struct aux_states model_aux(const struct model *m, float *x, int rows)
+{
+    struct aux_states aux = {.n = m->config.n_aux, .layers = m->config.aux_layers};
+    for (int i = 0; i < aux.n; i++)
+        aux.state[i] = x + (size_t)(1 + i) * (size_t)rows * (size_t)m->config.dim;
+    return aux;
+}
+
+void states_fuse(struct lane *lane, const struct model *m, const float *const *x, int rows,
+                 float *joined, float *y)
+{
+    const struct config *c = &m->config;
+    size_t dim = (size_t)c->dim, states = 1 + (size_t)c->n_aux;
+    int begin, end;
+    lane_share(lane, rows, 1, &begin, &end);
+    for (size_t r = (size_t)begin; r < (size_t)end; r++)
+        for (size_t i = 0; i < states; i++)
+            kernels.rmsnorm(x[i] + r * dim, m->unit, c->dim, c->norm_eps,
+                            joined + (r * states + i) * dim);
+    lane_barrier(lane);
+    linear_forward(lane, &m->fuse, joined, states * dim, rows, NULL, y, dim);
+    lane_barrier(lane);
 }
 
 size_t model_lane_bytes(const struct model *m)
 {
     const struct config *c = &m->config;
-    int joined = m->project.outputs ? 2 * c->dim : c->dim;
+    int states = c->n_aux ? 1 + c->n_aux : 1;
+    int joined = c->dim * (m->project.outputs && states < 2 ? 2 : states);
     int widest = c->hidden > joined ? c->hidden : joined, queries = c->n_heads * c->head_dim;
     if (queries > widest)
         widest = queries;

@@ -59,6 +59,8 @@ struct model {
     struct block *blocks; /* (L, then the layers of heads): trunk, then head by head */
     int n_blocks;
     struct linear *head_linear;           /* (N) A_i or U_i; NULL for heads of layers */
+    struct linear fuse;                   /* (D, (1+A)D) of heads that read several states */
+    float *unit;                          /* (D) ones, for them */
     struct linear project;                /* recurrent heads: (D, 2D) joins the state before, */
     const float *state_norm, *token_norm; /* each (D) normalised, and the token's embedding */
     const float *norm;                    /* (D) before the unembedding, */
@@ -158,9 +160,24 @@ attend_fn attend_ahead;
 void model_embed(struct lane *lane, const struct model *model, const int32_t *tokens, int rows,
                  float *x);
 
+/* What enters some layers of the trunk, for heads that read it. */
+struct aux_states {
+    int n;
+    const int *layers;            /* (n) rising */
+    float *state[AUX_LAYERS_MAX]; /* (n) each (T, D) */
+};
+
+/* Those of the model's heads, behind z in x (1 + n, rows, D). */
+struct aux_states model_aux(const struct model *model, float *x, int rows);
+
 /* The trunk: embeds and runs layers 0..L-1, in place in z (T, D). acts: one, used by all. */
 void trunk_forward(struct lane *lane, const struct pass *pass, struct block_acts *acts,
-                   const int32_t *tokens, float *z);
+                   const int32_t *tokens, float *z, const struct aux_states *aux);
+
+/* What heads that read several states of the trunk take for its output: y (T, D) = fuse [norm
+ * x[0]; norm x[1]; ...], x (1 + aux) of (T, D). y may be x[0]. joined: scratch (T, (1+A)D). */
+void states_fuse(struct lane *lane, const struct model *model, const float *const *x, int rows,
+                 float *joined, float *y);
 
 /* f_u of n prediction heads from `head` on, each on `rows` rows of its own: h (n, rows, D) becomes
  * logits (n, rows, stride) = unembedding(norm(h)), stride = model_logits_stride. Heads that share

@@ -69,12 +69,19 @@ struct loss_work {
     float *dnormed;     /* (T, D) */
     float *logits;      /* (LOSS_ROWS, logits stride) */
     float *row;         /* (T) loss of each row, nats */
+    float *soft;        /* (T, logits stride) soft targets: behind each row, the trunk's probabilities
+                           of the tokens that drafts are chosen from; NULL: targets are hard */
     unsigned char *hit; /* (T) 1 where the target is the most likely token */
 };
-void loss_work_take(struct loss_work *work, struct arena *arena, const struct model *model,
-                    int rows);
+void loss_work_take(struct loss_work *work, struct arena *arena, const struct model *model, int rows,
+                    bool soft);
 
-/* -log P(targets[r]) of every row into work->row, and work->hit; 0 where the target is -1. With dh:
+/* The soft targets of rows whose trunk gave z (T, D). */
+void model_soft_targets(struct lane *lane, const struct model *model, struct loss_work *work,
+                        const float *z, int rows);
+
+/* -log P(targets[r]) of every row into work->row, and work->hit; 0 where the target is -1. With
+ * soft targets: the cross-entropy from those of row r + head, where there is a target. With dh:
  * the gradient of `factor` times the sum of the rows' losses, into dh (T, D) and the gradients of
  * those weights that have any. */
 void model_loss(struct lane *lane, const struct model *model, int head, struct loss_work *work,

@@ -77,6 +77,8 @@ static void list_all(struct params *p, const struct config *c)
     p->n_blocks = (p->n - p->blocks) / p->per_block;
     p->head_linear = -1;
     p->shared = -1;
+    p->fuse = c->n_aux ? add(p, (struct place){ROLE_HEAD_FUSE, 1, 0}, c->dim, (1 + c->n_aux) * c->dim)
+                       : -1;
     if (shared) {
         p->shared = add(p, (struct place){ROLE_HEAD_STATE_NORM, 1, 0}, c->dim, 1);
         add(p, (struct place){ROLE_HEAD_TOKEN_NORM, 1, 0}, c->dim, 1);

@@ -54,6 +54,7 @@ struct params {
     int output;          /* -1 when tied, replicated or apart */
     int rope_factors;    /* -1 for none */
     int head_linear;     /* first of the matrices of heads without layers (params_head), else -1 */
+    int fuse;            /* of heads that read several states of the trunk; else -1 */
     int shared;          /* of recurrent heads: two norms, then the projection; else -1 */
 };
 

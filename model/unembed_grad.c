@@ -18,20 +18,27 @@ void model_embed_backward(struct lane *lane, const struct model *m, const int32_
     lane_barrier(lane);
 }
 
-/* Floats of a row of logits: of a draft vocabulary, where there is one. */
-static size_t loss_stride(const struct model *m)
+/* The tokens that heads choose from. */
+static int loss_tokens(const struct model *m)
 {
-    size_t tokens = (size_t)(m->n_draft_ids ? m->n_draft_ids : m->config.vocab);
-    return (tokens + PANEL - 1) / PANEL * PANEL;
+    return m->n_draft_ids ? m->n_draft_ids : m->config.vocab;
 }
 
-void loss_work_take(struct loss_work *work, struct arena *arena, const struct model *m, int rows)
+/* Floats of a row of logits. */
+static size_t loss_stride(const struct model *m)
+{
+    return ((size_t)loss_tokens(m) + PANEL - 1) / PANEL * PANEL;
+}
+
+void loss_work_take(struct loss_work *work, struct arena *arena, const struct model *m, int rows,
+                    bool soft)
 {
     size_t n = (size_t)rows, dim = (size_t)m->config.dim;
     work->normed = arena_take(arena, n * dim, sizeof(float));
     work->scale = arena_take(arena, n, sizeof(float));
     work->dnormed = arena_take(arena, n * dim, sizeof(float));
     work->logits = arena_take(arena, LOSS_ROWS * loss_stride(m), sizeof(float));
+    work->soft = soft ? arena_take(arena, n * loss_stride(m), sizeof(float)) : NULL;
     work->row = arena_take(arena, n, sizeof(float));
     work->hit = arena_take(arena, n, 1);
 }
@@ -45,11 +52,27 @@ static int largest(const float *x, int n)
     return best;
 }
 
+void model_soft_targets(struct lane *lane, const struct model *m, struct loss_work *work,
+                        const float *z, int rows)
+{
+    size_t stride = loss_stride(m);
+    int begin, end, tokens = loss_tokens(m);
+    rows_norm(lane, &m->config, z, m->norm, rows, work->normed, NULL);
+    lane_barrier(lane);
+    linear_forward(lane, &m->output, work->normed, (size_t)m->config.dim, rows, NULL, work->soft,
+                   stride);
+    lane_barrier(lane);
+    lane_share(lane, rows, 1, &begin, &end);
+    for (int r = begin; r < end; r++)
+        grad_kernels.softmax(work->soft + (size_t)r * stride, 1, tokens, (int)stride);
+    lane_barrier(lane);
+}
+
 /* Losses of rows first..first+n-1, whose logits become their gradients if `gradient`. */
-static void loss_rows(struct lane *lane, const struct model *m, struct loss_work *work,
+static void loss_rows(struct lane *lane, const struct model *m, int head, struct loss_work *work,
                       const int32_t *targets, int first, int n, float factor, bool gradient)
 {
-    int begin, end, vocab = m->n_draft_ids ? m->n_draft_ids : m->config.vocab;
+    int begin, end, vocab = loss_tokens(m);
     size_t stride = loss_stride(m);
     lane_share(lane, n, 1, &begin, &end);
     for (int r = begin; r < end; r++) {
@@ -61,9 +84,13 @@ static void loss_rows(struct lane *lane, const struct model *m, struct loss_work
             continue;
         }
         float lse = kernels.logsumexp(x, vocab);
-        work->row[first + r] = lse - x[target];
+        const float *p =
+            work->soft ? work->soft + (size_t)(first + r + head) * stride : NULL;
+        work->row[first + r] = lse - (p ? grad_kernels.dot(p, x, (int)stride) : x[target]);
         work->hit[first + r] = largest(x, vocab) == target;
-        if (gradient)
+        if (gradient && p)
+            grad_kernels.soft_cross_entropy(x, lse, p, factor, vocab);
+        else if (gradient)
             grad_kernels.cross_entropy(x, lse, target, factor, vocab);
     }
 }
@@ -82,7 +109,7 @@ void model_loss(struct lane *lane, const struct model *m, int head, struct loss_
         size_t at = (size_t)first * dim;
         linear_forward(lane, u, work->normed + at, dim, n, NULL, work->logits, stride);
         lane_barrier(lane);
-        loss_rows(lane, m, work, targets, first, n, factor, dh != NULL);
+        loss_rows(lane, m, head, work, targets, first, n, factor, dh != NULL);
         lane_barrier(lane);
         if (!dh)
             continue;

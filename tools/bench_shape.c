@@ -268,7 +268,7 @@ static void pass_lane(struct lane *lane, void *arg)
 {
     struct shape_bench *b = arg;
     struct pass pass = {&b->model, b->rows, b->n_rows, attend_cached, NULL, NULL};
-    trunk_forward(lane, &pass, &b->acts, b->tokens, b->z);
+    trunk_forward(lane, &pass, &b->acts, b->tokens, b->z, NULL);
     heads_verify(lane, &pass, &b->work, b->z, b->full, b->n_out, false, b->h);
     model_logits(lane, &b->model, 0, 1, b->h, b->n_out, b->normed, b->logits);
 }

@@ -186,6 +186,20 @@ int checkpoint_import(struct trainer *t, const char *folder, struct err *err)
     return rc;
 }
 
+int checkpoint_draft_ids(const char *folder, int vocab, int32_t *ids, int *n, struct err *err)
+{
+    struct source source;
+    const int32_t *found;
+    int rc = source_open_heads(&source, folder, err);
+    if (rc)
+        return rc;
+    rc = source_draft_ids(&source, &found, n, err);
+    if (!rc && *n <= vocab)
+        memcpy(ids, found, (size_t)*n * sizeof *ids);
+    source_release(&source);
+    return rc;
+}
+
 int checkpoint_import_heads(struct trainer *t, const char *folder, struct err *err)
 {
     const struct config *c = &t->model.config;

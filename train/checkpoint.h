@@ -19,6 +19,9 @@ int checkpoint_export(const struct trainer *trainer, const char *folder, enum dt
                       struct err *err);
 /* Reads the parameters of FOLDER/model.safetensors, which must have the trainer's shape. */
 int checkpoint_import(struct trainer *trainer, const char *folder, struct err *err);
+/* The draft vocabulary of exported heads, rising, into ids (vocab), n of them; 0: they have none.
+ * What the texts that have come since would make of it is another. */
+int checkpoint_draft_ids(const char *folder, int vocab, int32_t *ids, int *n, struct err *err);
 /* The same of heads on a frozen trunk, of the same kind and for the same trunk, in any type. */
 int checkpoint_import_heads(struct trainer *trainer, const char *folder, struct err *err);
 

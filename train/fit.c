@@ -57,7 +57,7 @@ static void sums_lane(struct lane *lane, void *arg)
     struct trainer *t = f->t;
     size_t dim = (size_t)t->model.config.dim, inputs = (size_t)f->inputs;
     int begin, end;
-    frozen_forward(lane, t->frozen, t->first, t->batch.sequences, t->tokens, t->x[0]);
+    frozen_forward(lane, t->frozen, t->first, t->batch.sequences, t->tokens, t->x[0], NULL);
     if (lane->id == 0)
         fill(f);
     lane_barrier(lane);

@@ -115,7 +115,7 @@ void frozen_begin(struct frozen *f, const int *first, int sequences)
 }
 
 void frozen_forward(struct lane *lane, struct frozen *f, const int *first, int sequences,
-                    const int32_t *tokens, float *z)
+                    const int32_t *tokens, float *z, const struct aux_states *aux)
 {
     size_t dim = (size_t)f->trunk->config.dim;
     int all = first[sequences], q = 0;
@@ -128,7 +128,10 @@ void frozen_forward(struct lane *lane, struct frozen *f, const int *first, int s
             if (lane->id == 0)
                 f->rows[r - at] = row_in_place(&f->kv[q], r - first[q]);
         }
+        struct aux_states part = aux ? *aux : (struct aux_states){0};
+        for (int i = 0; i < part.n; i++)
+            part.state[i] += (size_t)at * dim;
         lane_barrier(lane);
-        trunk_forward(lane, &pass, &f->acts, tokens + at, z + (size_t)at * dim);
+        trunk_forward(lane, &pass, &f->acts, tokens + at, z + (size_t)at * dim, &part);
     }
 }

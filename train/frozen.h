@@ -36,8 +36,9 @@ void frozen_release(struct frozen *frozen);
 /* Empties the caches and makes room for sequences that begin at these rows. One thread. */
 void frozen_begin(struct frozen *frozen, const int *first, int sequences);
 
-/* z (T, D) of the rows 0..first[sequences]-1 with those tokens, by all lanes together. */
+/* z (T, D) of the rows 0..first[sequences]-1 with those tokens, by all lanes together, and what aux
+ * asks for, unless it is NULL. */
 void frozen_forward(struct lane *lane, struct frozen *frozen, const int *first, int sequences,
-                    const int32_t *tokens, float *z);
+                    const int32_t *tokens, float *z, const struct aux_states *aux);
 
 #endif

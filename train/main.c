@@ -30,11 +30,11 @@ static const char about[] =
 
 struct options {
     const char *trunk, *from, *corpus, *held_out, *out, *kind, *head_weights, *precision, *isa,
-        *save_type;
+        *save_type, *targets, *aux_layers;
     int heads, head_layers, layers, total_layers, dim, n_heads, kv_heads, hidden, vocab, context,
         batch, steps, draft_vocab, fit;
     int warmup, seed, threads, eval_every, eval_windows, save_every, stop_after;
-    double rate, final_rate, decay, beta1, beta2, clip, rope_theta;
+    double rate, final_rate, cooldown, decay, beta1, beta2, clip, rope_theta;
     bool resume, evaluate, tied;
 };
 
@@ -65,6 +65,8 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
                           .precision = "auto",
                           .isa = "auto",
                           .save_type = "bf16",
+                          .targets = "soft",
+                          .aux_layers = "",
                           .heads = 4,
                           .draft_vocab = 8192,
                           .fit = 400,
@@ -101,6 +103,10 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
          "with --trunk: folder of heads whose weights are the first ones"},
         {"draft-vocab", OPT_INT, &o->draft_vocab, 0, 1048576, 0,
          "with --trunk: tokens that heads choose from, the most frequent of the corpus; 0 = all"},
+        {"aux-layers", OPT_STRING, &o->aux_layers, 0, 0, 0,
+         "with --trunk: layers of it, as 8,20, whose input heads read besides its output"},
+        {"targets", OPT_CHOICE, &o->targets, 0, 0, "soft|hard",
+         "with --trunk: heads learn the trunk's probabilities, or the text's tokens alone"},
         {"held-out", OPT_STRING, &o->held_out, 0, 0, 0, "text for evaluation only"},
         {"out", OPT_STRING, &o->out, 0, 0, 0, "folder for the model, the log and checkpoints"},
         {"kind", OPT_STRING, &o->kind, 0, 0, 0, "architecture of the heads:" HEAD_KIND_NAMES},
@@ -133,7 +139,11 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
          "optimiser steps of the whole run; 0 = with --trunk, each text once"},
         {"warmup", OPT_INT, &o->warmup, 0, 1e9, 0, "steps of linear warm-up"},
         {"rate", OPT_REAL, &o->rate, 0, 1, 0, "peak learning rate"},
-        {"final-rate", OPT_REAL, &o->final_rate, 0, 1, 0, "fraction of it at the end (cosine)"},
+        {"final-rate", OPT_REAL, &o->final_rate, 0, 1, 0, "fraction of it at the end"},
+        {"cooldown", OPT_REAL, &o->cooldown, 0, 1, 0,
+         "part of the steps in which the rate falls; before them it stays at its peak, so that "
+         "--resume may go on with more steps and a corpus that has grown; 0 = it falls from the "
+         "first on (cosine)"},
         {"weight-decay", OPT_REAL, &o->decay, 0, 10, 0, "decoupled, on matrices only"},
         {"beta1", OPT_REAL, &o->beta1, 0, 0.9999, 0, "Adam's decay of the mean"},
         {"beta2", OPT_REAL, &o->beta2, 0, 0.99999, 0, "Adam's decay of the square"},
@@ -230,17 +240,19 @@ static int read_weights(const char *text, int heads, float *weight, struct err *
 static void settings_text(const struct options *o, const struct config *c, size_t corpus_size,
                           char *text, size_t size)
 {
+    bool fixed = !o->cooldown; /* what comes may change while the rate is the same */
     snprintf(text, size,
              "kind=%s heads=%d head-layers=%d head-weights=%s layers=%d dim=%d n-heads=%d "
              "kv-heads=%d hidden=%d "
              "vocab=%d tied=%d context=%d rope-theta=%g batch=%d steps=%d warmup=%d rate=%g "
              "final-rate=%g weight-decay=%g beta1=%g beta2=%g clip=%g seed=%d precision=%s "
-             "corpus-bytes=%zu trunk=%016" PRIx64 " draft-vocab=%d fit=%d",
+             "corpus-bytes=%zu trunk=%016" PRIx64 " draft-vocab=%d fit=%d targets=%s aux-layers=%s cooldown=%g",
              o->kind, c->n_predict, c->head_layers, o->head_weights, c->n_layers, c->dim,
              c->n_heads, c->n_kv_heads, c->hidden, c->vocab, c->tied, c->context, o->rope_theta,
-             o->batch, o->steps, o->warmup, o->rate, o->final_rate, o->decay, o->beta1, o->beta2,
-             o->clip, o->seed, gemm_precision() == GEMM_BF16 ? "bf16" : "f32", corpus_size,
-             c->trunk, c->trunk ? o->draft_vocab : 0, c->trunk ? o->fit : 0);
+             o->batch, fixed ? o->steps : 0, o->warmup, o->rate, o->final_rate, o->decay, o->beta1, o->beta2,
+             o->clip, o->seed, gemm_precision() == GEMM_BF16 ? "bf16" : "f32",
+             fixed ? corpus_size : 0,
+             c->trunk, c->trunk ? o->draft_vocab : 0, c->trunk ? o->fit : 0, c->trunk ? o->targets : "hard", o->aux_layers, o->cooldown);
 }
 
 /* ---- the loop ---- */
@@ -323,7 +335,8 @@ static int train(struct run *r, struct err *err)
 {
     const struct options *o = &r->o;
     struct schedule schedule = {o->rate,  o->final_rate, o->beta1,  o->beta2,
-                                o->decay, o->clip,       o->warmup, o->steps};
+                                o->decay, o->clip,       o->warmup, o->steps,
+                                o->cooldown};
     struct head_score mean[HEADS_MAX];
     double last = clock_seconds();
     double rows = 0;
@@ -388,6 +401,23 @@ static int open_whole(struct run *r, struct team *team, struct err *err)
     return 0;
 }
 
+/* "8,20" */
+static int read_layers(const char *text, struct config *c, struct err *err)
+{
+    char *end;
+    for (; *text; text = *end ? end + 1 : end) {
+        long layer = strtol(text, &end, 10);
+        if (end == text || (*end && *end != ',') || c->n_aux == AUX_LAYERS_MAX || layer < 1 ||
+            layer > 511)
+            return err_set(err, ERR_INVALID,
+                           "--aux-layers: wanted are at most %d layers of the trunk, from 1, with "
+                           "commas between them, not '%.40s'",
+                           AUX_LAYERS_MAX, text);
+        c->aux_layers[c->n_aux++] = (int)layer;
+    }
+    return 0;
+}
+
 static int make_heads(const struct options *o, const struct model *trunk, struct config *c,
                       struct err *err)
 {
@@ -395,14 +425,21 @@ static int make_heads(const struct options *o, const struct model *trunk, struct
     int rc = head_kind_parse(o->kind, &kind, err);
     if (rc)
         return err_prefix(err, rc, "--kind");
-    return frozen_config(c, trunk, kind, o->heads, o->head_layers, o->context, err);
+    if ((rc = frozen_config(c, trunk, kind, o->heads, o->head_layers, o->context, err)) ||
+        (rc = read_layers(o->aux_layers, c, err)))
+        return rc;
+    if (c->n_aux && c->aux_layers[c->n_aux - 1] >= trunk->config.n_layers)
+        return err_set(err, ERR_INVALID, "--aux-layers %s: %s has layers 0 to %d", o->aux_layers,
+                       o->trunk, trunk->config.n_layers - 1);
+    return config_check(c, err);
 }
 
 static int open_heads(struct run *r, struct team *team, struct err *err)
 {
     struct options *o = &r->o;
     struct config config;
-    int n = 0, rc;
+    struct draft_targets targets = {.soft = !strcmp(o->targets, "soft")};
+    int rc;
     if (o->evaluate)
         return err_set(err, ERR_INVALID,
                        "--evaluate is for whole models: headway-bench --heads measures heads");
@@ -416,10 +453,13 @@ static int open_heads(struct run *r, struct team *team, struct err *err)
     int32_t *ids = calloc((size_t)config.vocab, sizeof *ids);
     if (!ids)
         return err_set(err, ERR_MEMORY, "no memory for a draft vocabulary");
-    if (o->draft_vocab && o->draft_vocab < config.vocab)
-        rc = texts_draft_ids(&r->texts, o->draft_vocab, ids, &n, err);
+    if (o->resume)
+        rc = checkpoint_draft_ids(o->out, config.vocab, ids, &targets.n, err);
+    else if (o->draft_vocab && o->draft_vocab < config.vocab)
+        rc = texts_draft_ids(&r->texts, o->draft_vocab, ids, &targets.n, err);
+    targets.ids = ids;
     if (!rc)
-        rc = trainer_init_frozen(&r->t, &config, &r->trunk, ids, n, o->batch, (uint64_t)o->seed,
+        rc = trainer_init_frozen(&r->t, &config, &r->trunk, &targets, o->batch, (uint64_t)o->seed,
                                  team, err);
     free(ids);
     int some = r->texts.n < o->fit ? r->texts.n : o->fit;

@@ -7,6 +7,8 @@
 void scores_of_texts(struct trainer *t, const struct texts *texts, struct head_score *mean)
 {
     double rows = 0;
+    float *soft = t->loss.soft;
+    t->loss.soft = NULL;
     memset(mean, 0, HEADS_MAX * sizeof *mean);
     for (int at = 0; at < texts->n; at += t->sequences) {
         int n = texts->n - at < t->sequences ? texts->n - at : t->sequences;
@@ -19,6 +21,7 @@ void scores_of_texts(struct trainer *t, const struct texts *texts, struct head_s
             mean[h].run += t->n_learned * t->score[h].run;
         }
     }
+    t->loss.soft = soft;
     for (int h = 0; h < t->model.config.n_predict; h++) {
         mean[h].nats /= rows;
         mean[h].top1 /= rows;

@@ -35,7 +35,7 @@ static void draw(struct trainer *t, uint64_t seed)
             deviation /= sqrt(writers);
         for (size_t j = 0; j < w->count; j++)
             t->value[w->offset + j] =
-                w->n_dims == 1 ? 1.0f : (float)deviation * normal(seed, (uint64_t)i, j);
+                i == p->fuse ? j % w->shape[1] == j / w->shape[1] : w->n_dims == 1 ? 1.0f : (float)deviation * normal(seed, (uint64_t)i, j);
     }
 }
 
@@ -64,9 +64,14 @@ static void take(struct trainer *t)
             t->acts[l] = acts;
         }
     }
+    t->aux = (struct aux_states){.n = c->n_aux, .layers = t->model.config.aux_layers};
+    for (int i = 0; i < c->n_aux; i++)
+        t->aux.state[i] = arena_take(a, width, sizeof(float));
+    t->joined = arena_take(a, c->n_aux ? width * (1 + (size_t)c->n_aux) : 0, sizeof(float));
+    t->fused = arena_take(a, c->n_aux ? width : 0, sizeof(float));
     t->dz = arena_take(a, width, sizeof(float));
     block_work_take(&t->block, a, c, t->most_rows);
-    loss_work_take(&t->loss, a, &t->model, t->most_rows);
+    loss_work_take(&t->loss, a, &t->model, t->most_rows, t->soft);
     head_train_take(&t->heads, a, c, t->most_rows);
     t->first = arena_take(a, (size_t)t->sequences + 1, sizeof *t->first);
     batch_take(&t->batch, a, t->team->n);
@@ -166,14 +171,15 @@ int trainer_init(struct trainer *t, const struct config *config, int sequences, 
 }
 
 int trainer_init_frozen(struct trainer *t, const struct config *config, const struct model *trunk,
-                        const int32_t *ids, int n_ids, int sequences, uint64_t seed,
+                        const struct draft_targets *targets, int sequences, uint64_t seed,
                         struct team *team, struct err *err)
 {
     memset(t, 0, sizeof *t);
     t->frozen = calloc(1, sizeof *t->frozen);
     if (!t->frozen)
         return err_set(err, ERR_MEMORY, "no memory for a trainer");
-    int rc = frozen_init(t->frozen, trunk, ids, n_ids, sequences, config->context, team, err);
+    t->soft = targets->soft;
+    int rc = frozen_init(t->frozen, trunk, targets->ids, targets->n, sequences, config->context, team, err);
     if (!rc)
         rc = allocate(t, config, sequences, team, err);
     if (!rc)
@@ -217,19 +223,20 @@ void trainer_window(struct trainer *t, int b, const int32_t *window)
                context * sizeof *window);
 }
 
-/* Row r of a text: what comes behind it, and what of that is learned. */
+/* Row r of a text: what comes behind it, and what of that is learned. Soft targets are of rows. */
 static void set_row(struct trainer *t, const struct sample *s, int pos, int r)
 {
+    int end = s->n < t->context ? s->n : t->context;
     for (int i = 0; i < t->model.config.n_predict; i++) {
         size_t at = (size_t)i * (size_t)t->rows + (size_t)r;
         int to = pos + i + 1;
-        bool learned = to < s->n && pos + 1 >= s->prompt;
+        bool learned = to <= end && to < s->n && pos + 1 >= s->prompt;
         t->next[at] = to < s->n ? s->tokens[to] : 0;
         t->targets[at] = learned ? t->frozen->slot[s->tokens[to]] : -1;
     }
     t->tokens[r] = s->tokens[pos];
     t->row[r] = (struct row){.pos = pos};
-    t->learned[r] = pos + 2 < s->n && pos + 1 >= s->prompt;
+    t->learned[r] = pos + 2 < s->n && pos + 2 <= end && pos + 1 >= s->prompt;
     t->n_learned += t->learned[r];
 }
 
@@ -252,13 +259,26 @@ static void pass_lane(struct lane *lane, void *arg)
     const struct model *m = &t->model;
     struct pass pass = {m, t->row, t->rows, attend_whole, &t->batch, NULL};
     int layers = m->config.n_layers;
+    const float *z = t->x[layers];
     if (t->frozen)
-        frozen_forward(lane, t->frozen, t->first, t->batch.sequences, t->tokens, t->x[0]);
-    else
+        frozen_forward(lane, t->frozen, t->first, t->batch.sequences, t->tokens, t->x[0], &t->aux);
+    if (t->loss.soft)
+        model_soft_targets(lane, m, &t->loss, t->x[0], t->rows);
+    if (!t->frozen)
         model_embed(lane, m, t->tokens, t->rows, t->x[0]);
     for (int l = 0; l < layers; l++)
         block_forward(lane, &pass, l, &t->acts[l], t->x[l], NULL, 0, t->x[l + 1]);
-    head_trainer(m->config.kind)->train(lane, &pass, &t->heads, t->x[layers], t->dz);
+    if (t->aux.n) {
+        const float *states[1 + AUX_LAYERS_MAX] = {z};
+        for (int i = 0; i < t->aux.n; i++)
+            states[1 + i] = t->aux.state[i];
+        states_fuse(lane, m, states, t->rows, t->joined, t->fused);
+        z = t->fused;
+    }
+    head_trainer(m->config.kind)->train(lane, &pass, &t->heads, z, t->dz);
+    if (t->heads.factor != 0 && t->aux.n)
+        linear_backward_weight(lane, &m->fuse, t->joined, (size_t)m->fuse.inputs, t->dz,
+                               (size_t)m->config.dim, t->rows);
     if (t->heads.factor == 0 || t->frozen)
         return;
     for (int l = layers - 1; l >= 0; l--)
@@ -299,6 +319,10 @@ double schedule_rate(const struct schedule *s, int step)
         return s->rate * (step + 1) / s->warmup;
     double done = s->steps > s->warmup ? (double)(step - s->warmup) / (s->steps - s->warmup) : 1;
     double low = s->rate * s->final_rate;
+    if (s->cooldown > 0) {
+        double left = (double)(s->steps - step) / (s->cooldown * s->steps);
+        return low + (s->rate - low) * (left < 1 ? left : 1);
+    }
     return low + (s->rate - low) * 0.5 * (1 + cos(M_PI * (done < 1 ? done : 1)));
 }
 

@@ -15,6 +15,8 @@ struct schedule {
     double rate, final_rate; /* peak, and the fraction of it at the end */
     double beta1, beta2, decay, clip;
     int warmup, steps;
+    double cooldown; /* part of the steps in which the rate falls, linearly, from its peak; 0: it
+                        falls from the first on, as a cosine does */
 };
 
 struct head_score {
@@ -29,6 +31,13 @@ struct sample {
     int n, prompt;         /* tokens before which nothing is learned */
 };
 
+/* What heads on a frozen trunk learn to draft. */
+struct draft_targets {
+    const int32_t *ids; /* (n) the draft vocabulary, rising, borrowed; n 0: every token */
+    int n;
+    bool soft; /* the trunk's probabilities of those tokens, not only the token of the text */
+};
+
 struct trainer {
     struct model model;
     struct team *team;           /* borrowed */
@@ -40,9 +49,12 @@ struct trainer {
     struct row *row;
     struct batch batch;
     int *first;              /* (sequences + 1) batch.first */
+    bool soft;               /* there is room for soft targets */
     struct frozen *frozen;   /* the trunk's part, owned; NULL when it is trained too */
     struct block_acts *acts; /* (L) */
     float **x;               /* (L+1): x[l] is the input of layer l, x[L] is z */
+    struct aux_states aux;   /* of a frozen trunk, where heads read them, */
+    float *joined, *fused;   /* (T, (1+A)D), (T, D) and what they make of them */
     float *dz;
     struct block_work block;
     struct loss_work loss;
@@ -67,11 +79,11 @@ int trainer_init(struct trainer *trainer, const struct config *config, int seque
                  struct team *team, struct err *err);
 /* The same for heads on a trunk that stays as it is, an open model without heads, which must
  * outlive the trainer: config is the trunk's but for the heads (config.trunk set, no layers), texts
- * have up to config->context tokens. ids: the draft vocabulary, rising, copied, or n_ids 0. The
- * team's lanes get the working memory that the trunk needs. */
+ * have up to config->context tokens. The team's lanes get the working memory that the trunk needs.
+ */
 int trainer_init_frozen(struct trainer *trainer, const struct config *config,
-                        const struct model *trunk, const int32_t *ids, int n_ids, int sequences,
-                        uint64_t seed, struct team *team, struct err *err);
+                        const struct model *trunk, const struct draft_targets *targets,
+                        int sequences, uint64_t seed, struct team *team, struct err *err);
 void trainer_release(struct trainer *trainer);
 
 /* Sets the batch to n texts, at most as many as there is room for; what is beyond the context of a

@@ -144,6 +144,22 @@ static int check_shapes(const struct config *c, struct err *err)
     return 0;
 }
 
+static int check_aux(const struct config *c, struct err *err)
+{
+    if (c->n_aux && (!c->next_is_trunk || c->kind == HEAD_ANTICAUSAL || c->n_predict < 2))
+        return err_set(err, ERR_INVALID,
+                       "field 'aux_layers' is for heads on a trunk that predicts the next token");
+    for (int i = 0; i < c->n_aux; i++) {
+        int least = i ? c->aux_layers[i - 1] + 1 : 1, most = c->trunk ? 511 : c->n_layers - 1;
+        if (c->aux_layers[i] < least || c->aux_layers[i] > most)
+            return err_set(err, ERR_INVALID,
+                           "field 'aux_layers' has %d in place %d, but its layers must rise and "
+                           "lie between 1 and %d",
+                           c->aux_layers[i], i, most);
+    }
+    return 0;
+}
+
 static int check_heads(const struct config *c, struct err *err)
 {
     if ((unsigned)c->kind >= HEAD_KINDS)
@@ -170,7 +186,7 @@ static int check_heads(const struct config *c, struct err *err)
         return err_set(
             err, ERR_INVALID, "field 'heads.layers' is %d, but must %s for heads of kind %s",
             c->head_layers, layered ? "lie between 1 and 8" : "be 0", head_kind_name(c->kind));
-    return 0;
+    return check_aux(c, err);
 }
 
 int config_check(struct config *config, struct err *err)
@@ -264,6 +280,20 @@ static int read_trunk(const json_t *root, struct config *config, struct err *err
     return 0;
 }
 
+static int read_aux(const json_t *root, struct config *config, struct err *err)
+{
+    const json_t *value = json_object_get(root, "aux_layers");
+    size_t n = json_array_size(value);
+    bool fits = json_is_array(value) && n <= AUX_LAYERS_MAX;
+    for (size_t i = 0; fits && i < n; i++) {
+        json_int_t layer = json_integer_value(json_array_get(value, i));
+        fits = layer > 0 && layer < 512;
+        config->aux_layers[i] = (int)layer;
+    }
+    config->n_aux = (int)n;
+    return value && !fits ? mistyped("aux_layers", value, "a list of at most 4 layers", err) : 0;
+}
+
 static int read_real(const json_t *root, const char *name, float *out, struct err *err)
 {
     const json_t *value;
@@ -333,6 +363,8 @@ static int read_fields(const json_t *root, struct config *config, struct err *er
         return rc;
     config->tied = json_is_true(tied);
     rc = read_trunk(root, config, err);
+    if (!rc)
+        rc = read_aux(root, config, err);
     return rc ? rc : config_check(config, err);
 }
 
@@ -393,6 +425,11 @@ static json_t *config_json(const struct config *config)
            json_object_set_new(root, "rope_theta", real(config->rope_theta)) |
            json_object_set_new(root, "tied", json_boolean(config->tied)) |
            json_object_set_new(root, "heads", heads);
+    json_t *aux = config->n_aux ? json_array() : NULL;
+    for (int i = 0; i < config->n_aux; i++)
+        bad |= json_array_append_new(aux, json_integer(config->aux_layers[i]));
+    if (config->n_aux)
+        bad |= json_object_set_new(root, "aux_layers", aux);
     if (config->trunk)
         bad |= json_object_set_new(root, "trunk", json_sprintf("%016" PRIx64, config->trunk));
     if (!bad)

@@ -42,6 +42,7 @@ enum head_kind { HEAD_KIND_TABLE(HEAD_KIND_CONSTANT) HEAD_KINDS };
 
 #define HEADS_MAX 32
 #define HEAD_DIM_MAX 256
+#define AUX_LAYERS_MAX 4
 
 /* Shape letters: D width, H heads, G key/value heads, K head size, F hidden, V vocab, L layers,
  * N prediction heads. */
@@ -68,6 +69,8 @@ struct config {
     enum head_kind kind;
     int n_predict;   /* N, prediction heads, next-token head included; 1..HEADS_MAX */
     int head_layers; /* transformer layers per prediction head, 1..8; 0 for kinds without layers */
+    int n_aux;       /* heads on a trunk read, besides its output, what enters these of its layers */
+    int aux_layers[AUX_LAYERS_MAX]; /* (n_aux) rising, from 1 */
     int bos;         /* token put before a prompt and read at a document's end; -1 for none */
     int eos;         /* token that ends a text; -1 for none */
 };

@@ -43,6 +43,7 @@ enum role {
     ROLE_HEAD_STATE_NORM, /* recurrent: of the state before, */
     ROLE_HEAD_TOKEN_NORM, /* of the token's embedding, */
     ROLE_HEAD_PROJECT,    /* and what joins them */
+    ROLE_HEAD_FUSE,       /* what joins the trunk's output and the inputs of some of its layers */
     ROLES
 };
 

@@ -37,6 +37,8 @@ struct grad_kernels {
     /* Logits become factor (softmax(x) - onehot(target)) in place, given log(sum(exp(x))); any
      * width, but there must be room up to a multiple of 16, which is filled with zeros. */
     void (*cross_entropy)(float *x, float lse, int target, float factor, int width);
+    /* factor (softmax(x) - p), of probabilities p that stand up to a multiple of 16 too. */
+    void (*soft_cross_entropy)(float *x, float lse, const float *p, float factor, int width);
     void (*add)(const float *x, size_t n, float *y); /* y += x, any n */
     double (*squares)(const float *x, size_t n);     /* sum of squares */
     /* One step on n parameters: g is cleared for the next. */

@@ -119,6 +119,16 @@ static void cross_entropy(float *x, float lse, int target, float factor, int wid
     clear_tail(x, width, padded);
 }
 
+static void soft_cross_entropy(float *x, float lse, const float *p, float factor, int width)
+{
+    int padded = (width + 15) & ~15;
+    for (int i = 0; i < padded; i += 16) {
+        v16 q = v16_exp(v16_sub(v16_load(x + i), v16_set(lse)));
+        v16_store(x + i, v16_mul(v16_sub(q, v16_load(p + i)), v16_set(factor)));
+    }
+    clear_tail(x, width, padded);
+}
+
 static void add(const float *x, size_t n, float *y)
 {
     size_t i = 0;
@@ -160,4 +170,4 @@ static void adamw(const struct adamw *s, size_t n, float *value, float *g, float
 
 const struct grad_kernels KERNELS = {rmsnorm,       norm_weight,   swiglu,       rope,
                                      softmax,       softmax_again, softmax_back, dot,
-                                     cross_entropy, add,           squares,      adamw};
+                                     cross_entropy, soft_cross_entropy, add,           squares,      adamw};

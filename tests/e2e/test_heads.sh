@@ -51,6 +51,23 @@ done
 train threads --kind recurrent --threads 2
 same recurrent threads "another number of threads ends in other bytes"
 
+train aux --kind recurrent --aux-layers 1
+train hard --kind linear --targets hard
+
+# While the rate stays at its peak, nothing tells that the run was to be longer.
+train straight --kind linear --cooldown 0.5
+train longer --kind linear --cooldown 0.5 --steps 16 --stop-after 6
+train longer --kind linear --cooldown 0.5 --resume
+same straight longer "a run whose number of steps has changed before its rate fell ends in other bytes"
+
+# The corpus may grow then, the draft vocabulary stays.
+write some --tokens 2000
+cp "$dir/text" "$dir/all"
+cp "$dir/some" "$dir/text"
+train grown --kind linear --cooldown 0.5 --stop-after 3
+cp "$dir/all" "$dir/text"
+train grown --kind linear --cooldown 0.5 --resume
+
 # From heads that there are: a step that changes nothing leaves them as they were.
 train from --kind recurrent --from "$dir/recurrent" --steps 1 --warmup 0 --rate 0
 cmp "$dir/recurrent/model.safetensors" "$dir/from/model.safetensors" || fail "--from reads other heads"
@@ -71,7 +88,7 @@ same recurrent killed "a run that was killed and resumed ends in other bytes"
 # ---- served: the same texts ----
 
 "$build/headway-convert" "$dir/recurrent" "$dir/q8" --type q8 2>"$dir/err" || fail "not converted"
-for heads in linear parallel causal recurrent q8; do
+for heads in linear parallel causal recurrent q8 aux hard grown; do
     "$build/headway-bench" --model "$trunk" --heads "$dir/$heads" --chat --prompts "$dir/bench" \
         --modes chain:1,chain:3,tree:6,both:6,auto --batch 1,3 --tokens 30 --repeat 1 \
         --json "$dir/json" >"$dir/log" 2>"$dir/err" || fail "headway-bench left with $? for $heads"
@@ -108,6 +125,16 @@ broken more 'c["heads"]["n"] = 40'
 bench "heads.n" more
 broken kind 'c["heads"].update(kind="linear", layers=0)'
 bench "heads.1.linear.weight" kind
+broken reads 'c["aux_layers"] = [1]'
+bench "heads.1.fuse.weight" reads
+broken beyond_it 'c["aux_layers"] = [1, 300]'
+bench "'aux_layers' has 300 in place 1" beyond_it
+broken many 'c["aux_layers"] = [1, 2, 3, 4, 5]'
+bench "a list of at most 4 layers" many
+refused "has layers 0 to" headway-train --trunk "$trunk" --corpus "$dir/text" --out "$dir/x" \
+    --kind linear --context 96 --aux-layers 2,40
+refused "with commas between them, not 'x'" headway-train --trunk "$trunk" --corpus "$dir/text" \
+    --out "$dir/x" --kind linear --context 96 --aux-layers 1,x
 broken trunkless 'del c["trunk"]'
 bench "is a model, not heads" trunkless
 bench "No such file" nowhere

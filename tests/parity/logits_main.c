@@ -93,7 +93,7 @@ static void pass_lane(struct lane *lane, void *arg)
 {
     struct passes *p = arg;
     struct pass pass = {p->model, p->rows, p->n, attend_cached, NULL, NULL};
-    trunk_forward(lane, &pass, &p->acts, p->tokens + p->first, p->z);
+    trunk_forward(lane, &pass, &p->acts, p->tokens + p->first, p->z, NULL);
     heads_verify(lane, &pass, &p->work, p->z, p->all, p->n, false, p->h);
     model_logits(lane, p->model, 0, 1, p->h, p->n, p->normed, p->logits);
 }

@@ -70,7 +70,7 @@ static void reader_release(struct reader *r)
 static void reader_pass(struct reader *r, struct lane *lane, bool drafts)
 {
     struct pass pass = {&r->model, r->rows, r->n, attend_cached, NULL, NULL};
-    trunk_forward(lane, &pass, &r->acts, r->tokens + r->first, r->z);
+    trunk_forward(lane, &pass, &r->acts, r->tokens + r->first, r->z, NULL);
     heads_verify(lane, &pass, &r->work, r->z, r->some, r->n_out, drafts, r->h);
     model_logits(lane, &r->model, 0, 1, r->h, r->n_out, r->normed, r->logits);
 }

@@ -250,7 +250,7 @@ static void trunk_lane(struct lane *lane, void *arg)
 {
     struct server *s = arg;
     struct pass pass = {&s->model, s->rows, s->n, attend_cached, NULL, NULL};
-    trunk_forward(lane, &pass, &s->acts, s->tokens, s->z);
+    trunk_forward(lane, &pass, &s->acts, s->tokens, s->z, NULL);
     heads_verify(lane, &pass, &s->work, s->z, s->full, s->n_out, true, s->h);
     model_logits(lane, &s->model, 0, 1, s->h, s->n_out, s->norm, s->logits);
 }

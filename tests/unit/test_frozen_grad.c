@@ -51,7 +51,7 @@ static int32_t draw_token(uint64_t i, uint64_t j)
     return rng_below(6, i, j, 4) ? token / 160 * 160 : token;
 }
 
-static void open_trainer(struct trainer *t, enum head_kind kind, int heads)
+static void open_trainer(struct trainer *t, enum head_kind kind, int heads, bool soft, bool aux)
 {
     struct err err;
     struct config c;
@@ -65,8 +65,13 @@ static void open_trainer(struct trainer *t, enum head_kind kind, int heads)
         for (int j = 0; j < 40; j++)
             tokens[i][j] = draw_token((uint64_t)i, (uint64_t)j);
     assert_ok(frozen_config(&c, &trunk, kind, heads, 1, 36, &err), err);
-    assert_ok(trainer_init_frozen(t, &c, &trunk, ids, IDS, 4, 9, &team, &err), err);
+    c.n_aux = aux; /* its layer 1 */
+    c.aux_layers[0] = 1;
+    assert_ok(trainer_init_frozen(t, &c, &trunk, &(struct draft_targets){ids, IDS, soft}, 4, 9,
+                                  &team, &err), err);
     trainer_samples(t, samples, 3);
+    for (int i = 0; i < IDS * c.dim; i++) /* a random trunk is sure of nothing */
+        t->frozen->unembedding[i] *= 8;
     for (int i = 0; i < heads; i++)
         t->heads.weight[i] = 1.0f / (float)(i + 1);
     for (size_t i = 0; i < t->total; i++) /* norms that are not 1, larger matrices */
@@ -110,10 +115,11 @@ static void test_gradients(void **state)
 {
     static const enum head_kind kinds[] = {HEAD_RECURRENT, HEAD_PARALLEL, HEAD_CAUSAL, HEAD_LINEAR};
     (void)state;
-    for (int k = 0; k < 4; k++) {
+    for (int k = 0; k < 8; k++) {
         static struct trainer t;
-        open_trainer(&t, kinds[k], 4);
-        print_message("%s\n", head_kind_name(kinds[k]));
+        open_trainer(&t, kinds[k % 4], 4, k >= 4, (k + k / 4) & 1);
+        print_message("%s, %s targets, %d states\n", head_kind_name(kinds[k % 4]),
+                      k < 4 ? "hard" : "soft", 1 + ((k + k / 4) & 1));
         trainer_gradients(&t);
         assert_true(isfinite(loss(&t)));
         for (int i = 0; i < t.model.params.n; i++)
@@ -132,7 +138,7 @@ struct states {
 static void states_lane(struct lane *lane, void *arg)
 {
     struct states *s = arg;
-    trunk_forward(lane, &s->pass, &s->acts, s->tokens, s->z);
+    trunk_forward(lane, &s->pass, &s->acts, s->tokens, s->z, NULL);
 }
 
 /* The same bits as a pass over the text alone. */
@@ -146,7 +152,7 @@ static void test_states(void **state)
     struct err err;
     struct row rows[40];
     (void)state;
-    open_trainer(&t, HEAD_LINEAR, 2);
+    open_trainer(&t, HEAD_LINEAR, 2, false, false);
     trainer_evaluate(&t);
     block_acts_take(&s.acts, &arena, &trunk.config, 40, false);
     assert_ok(arena_init(&arena, &err), err);
@@ -186,7 +192,7 @@ static void test_learns(void **state)
                                 .warmup = 1,
                                 .steps = 60};
     (void)state;
-    open_trainer(&t, HEAD_RECURRENT, 3);
+    open_trainer(&t, HEAD_RECURRENT, 3, false, false);
     double before = loss(&t);
     for (int i = 0; i < schedule.steps; i++)
         trainer_step(&t, &schedule, i);
