@@ -37,6 +37,11 @@ CFLAGS := -std=c11 -D_GNU_SOURCE -g -Wall -Wextra -I. -MMD -MP -fno-math-errno -
           $(if $(WERROR),-Werror)
 LDFLAGS := $(if $(SAN),-fsanitize=$(SAN))
 
+# Training on several machines, where Open MPI is there; MPI= does without.
+MPI := $(shell pkg-config --exists ompi-c 2>/dev/null && echo ompi-c)
+MPI_FLAGS := $(if $(MPI),-DHEADWAY_MPI $(shell pkg-config --cflags ompi-c))
+MPI_LIBS := $(if $(MPI),$(shell pkg-config --libs ompi-c))
+
 # ---- which files make what ----
 
 objects = $(patsubst %.c,$(BUILD)/%.o,$1)
@@ -92,11 +97,12 @@ DEPS := $(if $(filter run test bench fuzz deps,$(MAKECMDGOALS)),$(BUILD)/deps.st
 # How files are compiled, written down when it changes.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(CFLAGS) $(AVX512)' | cmp -s - $@ || echo '$(CC) $(CFLAGS) $(AVX512)' >$@
+	@echo '$(CC) $(CFLAGS) $(AVX512) $(MPI_FLAGS)' | cmp -s - $@ || \
+	    echo '$(CC) $(CFLAGS) $(AVX512) $(MPI_FLAGS)' >$@
 
 $(BUILD)/%.o: %.c $(BUILD)/flags | $(DEPS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(call isa,$<) -c $< -o $@
+	$(CC) $(CFLAGS) $(call isa,$<) $(if $(filter train/ranks.c,$<),$(MPI_FLAGS)) -c $< -o $@
 
 # It takes the page in as it is.
 $(BUILD)/server/page.o: server/web/page.html
@@ -112,7 +118,7 @@ link = $(CC) $(LDFLAGS) $(filter %.o %.a,$^) -o $@
 $(BUILD)/headway-server: $(BUILD)/server/main.o $(SERVER) $(SERVING)
 	$(link) -lmicrohttpd $(TEXT_LIBS) -luv -lm -lpthread
 $(BUILD)/headway-train: $(BUILD)/train/main.o $(TRAIN) $(BASE) $(TEXT) $(WEIGHTS) $(TRUNK) $(HEADS) $(GRAD)
-	$(link) $(SGEMM) $(TEXT_LIBS) -lm -lpthread
+	$(link) $(SGEMM) $(TEXT_LIBS) $(MPI_LIBS) -lm -lpthread
 $(BUILD)/headway-write: $(BUILD)/train/write.o $(WRITE) $(SERVING)
 	$(link) $(TEXT_LIBS) -lm -lpthread
 $(BUILD)/headway-bench: $(BUILD)/tools/bench.o $(BENCH) $(SERVING)
@@ -125,7 +131,7 @@ $(BUILD)/every.a: $(EVERY)
 	@rm -f $@
 	ar rcs $@ $^
 
-TEST_LIBS := -lmicrohttpd $(SGEMM) $(TEXT_LIBS) -luv -lm -lpthread
+TEST_LIBS := -lmicrohttpd $(SGEMM) $(TEXT_LIBS) $(MPI_LIBS) -luv -lm -lpthread
 $(TESTS): %: %.o $(BUILD)/every.a
 	$(link) -lcmocka $(TEST_LIBS)
 # What tests/parity/compare_tokenizers.py asks; no test by itself.
@@ -192,7 +198,8 @@ fuzz: $(FUZZERS)
 PACKAGES := gcc libc6-dev libmicrohttpd-dev libjansson-dev libuv1-dev libpcre2-dev \
             libutf8proc-dev libcmocka-dev \
             $(if $(findstring dnnl,$(SGEMM)),libdnnl-dev,libopenblas-dev) python3 curl \
-            clang-format $(if $(filter test deps,$(MAKECMDGOALS))$(filter smollm2 qwen-%,$(MODEL)),python3-pip) \
+            clang-format $(if $(filter test deps,$(MAKECMDGOALS)),libopenmpi-dev openmpi-bin pkgconf) \
+            $(if $(filter test deps,$(MAKECMDGOALS))$(filter smollm2 qwen-%,$(MODEL)),python3-pip) \
             $(if $(findstring clang,$(CC)),clang libclang-rt-dev)
 deps: $(BUILD)/deps.stamp
 $(BUILD)/deps.stamp:

@@ -18,6 +18,7 @@
 #include "train/corpus.h"
 #include "train/fit.h"
 #include "train/frozen.h"
+#include "train/ranks.h"
 #include "train/scores.h"
 #include "text/vocab.h"
 
@@ -26,7 +27,8 @@ static const char about[] =
     "with --trunk, heads for a model that exists, on text that it wrote itself (headway-write).\n"
     "It writes OUT/model.safetensors and OUT/config.json for headway-server, OUT/log.jsonl, and\n"
     "OUT/checkpoint.safetensors, from which --resume continues to the same bytes as a run that\n"
-    "never stopped. SIGINT or SIGTERM saves and stops.";
+    "never stopped. SIGINT or SIGTERM saves and stops. Under mpirun each process takes its part of\n"
+    "every batch.";
 
 struct options {
     const char *trunk, *from, *corpus, *held_out, *out, *kind, *head_weights, *precision, *isa,
@@ -34,7 +36,7 @@ struct options {
     int heads, head_layers, layers, total_layers, dim, n_heads, kv_heads, hidden, vocab, context,
         batch, steps, draft_vocab, fit;
     int warmup, seed, threads, eval_every, eval_windows, save_every, stop_after;
-    double rate, final_rate, cooldown, decay, beta1, beta2, clip, rope_theta;
+    double rate, final_rate, cooldown, momentum, decay, beta1, beta2, clip, rope_theta;
     bool resume, evaluate, tied;
 };
 
@@ -54,8 +56,9 @@ static void hold_signals(void)
 static bool stop_asked(void)
 {
     sigset_t come;
-    return !sigpending(&come) &&
-           (sigismember(&come, SIGINT) == 1 || sigismember(&come, SIGTERM) == 1);
+    bool asked = !sigpending(&come) &&
+                 (sigismember(&come, SIGINT) == 1 || sigismember(&come, SIGTERM) == 1);
+    return ranks_sum_long(asked) > 0; /* all of them stop, or none */
 }
 
 static int read_options(struct options *o, int argc, char **argv, struct err *err)
@@ -87,6 +90,7 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
                           .save_every = 500,
                           .rate = 1e-3,
                           .final_rate = 0.03,
+                          .momentum = 0.95,
                           .decay = 0.1,
                           .beta1 = 0.9,
                           .beta2 = 0.95,
@@ -145,6 +149,8 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
          "--resume may go on with more steps and a corpus that has grown; 0 = it falls from the "
          "first on (cosine)"},
         {"weight-decay", OPT_REAL, &o->decay, 0, 10, 0, "decoupled, on matrices only"},
+        {"momentum", OPT_REAL, &o->momentum, 0, 0.9999, 0,
+         "with --trunk: Muon's, which then takes the matrices; 0 = AdamW takes all"},
         {"beta1", OPT_REAL, &o->beta1, 0, 0.9999, 0, "Adam's decay of the mean"},
         {"beta2", OPT_REAL, &o->beta2, 0, 0.99999, 0, "Adam's decay of the square"},
         {"clip", OPT_REAL, &o->clip, 1e-6, 1e9, 0, "largest norm of the gradient"},
@@ -178,6 +184,14 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
     if (o->steps && o->warmup >= o->steps && !o->evaluate)
         return err_set(err, ERR_INVALID, "--warmup %d leaves none of --steps %d: use a shorter one",
                        o->warmup, o->steps);
+    return 0;
+}
+
+static int check_ranks(const struct options *o, struct err *err)
+{
+    if (o->batch % ranks_count())
+        return err_set(err, ERR_INVALID, "--batch %d cannot be shared evenly by %d ranks", o->batch,
+                       ranks_count());
     return 0;
 }
 
@@ -246,13 +260,14 @@ static void settings_text(const struct options *o, const struct config *c, size_
              "kv-heads=%d hidden=%d "
              "vocab=%d tied=%d context=%d rope-theta=%g batch=%d steps=%d warmup=%d rate=%g "
              "final-rate=%g weight-decay=%g beta1=%g beta2=%g clip=%g seed=%d precision=%s "
-             "corpus-bytes=%zu trunk=%016" PRIx64 " draft-vocab=%d fit=%d targets=%s aux-layers=%s cooldown=%g",
+             "corpus-bytes=%zu trunk=%016" PRIx64 " draft-vocab=%d fit=%d targets=%s aux-layers=%s cooldown=%g momentum=%g ranks=%d",
              o->kind, c->n_predict, c->head_layers, o->head_weights, c->n_layers, c->dim,
              c->n_heads, c->n_kv_heads, c->hidden, c->vocab, c->tied, c->context, o->rope_theta,
              o->batch, fixed ? o->steps : 0, o->warmup, o->rate, o->final_rate, o->decay, o->beta1, o->beta2,
              o->clip, o->seed, gemm_precision() == GEMM_BF16 ? "bf16" : "f32",
              fixed ? corpus_size : 0,
-             c->trunk, c->trunk ? o->draft_vocab : 0, c->trunk ? o->fit : 0, c->trunk ? o->targets : "hard", o->aux_layers, o->cooldown);
+             c->trunk, c->trunk ? o->draft_vocab : 0, c->trunk ? o->fit : 0, c->trunk ? o->targets : "hard", o->aux_layers, o->cooldown, o->momentum,
+             ranks_count());
 }
 
 /* ---- the loop ---- */
@@ -307,6 +322,8 @@ static void progress(const struct run *r, double seconds, int steps)
 static int save(struct run *r, struct err *err)
 {
     enum dtype type = strcmp(r->o.save_type, "f32") ? DTYPE_BF16 : DTYPE_F32;
+    if (ranks_own()) /* all have the same */
+        return 0;
     int rc = checkpoint_write(&r->t, r->o.out, r->step, r->settings, err);
     return rc ? rc : checkpoint_export(&r->t, r->o.out, type, err);
 }
@@ -315,16 +332,17 @@ static int save(struct run *r, struct err *err)
  * resumed run reads what the other would have read. */
 static void read_batch(struct run *r)
 {
+    int64_t first = (int64_t)r->step * r->o.batch + ranks_own() * r->t.sequences;
     if (r->t.frozen) {
         struct sample some[4096]; /* --batch goes no further */
         for (int b = 0; b < r->t.sequences; b++)
-            some[b] = r->texts.samples[((int64_t)r->step * r->t.sequences + b) % r->texts.n];
+            some[b] = r->texts.samples[(first + b) % r->texts.n];
         trainer_samples(&r->t, some, r->t.sequences);
         return;
     }
     size_t length = (size_t)(r->t.context + r->t.model.config.n_predict);
     for (int b = 0; b < r->t.sequences; b++) {
-        uint64_t index = (uint64_t)r->step * (uint64_t)r->t.sequences + (uint64_t)b;
+        uint64_t index = (uint64_t)(first + b);
         size_t at = rng_below((uint64_t)r->o.seed, 1u << 20, index, r->corpus.size - length + 1);
         corpus_tokens(&r->corpus, at, length, r->window);
         trainer_window(&r->t, b, r->window);
@@ -336,7 +354,7 @@ static int train(struct run *r, struct err *err)
     const struct options *o = &r->o;
     struct schedule schedule = {o->rate,  o->final_rate, o->beta1,  o->beta2,
                                 o->decay, o->clip,       o->warmup, o->steps,
-                                o->cooldown};
+                                o->cooldown, o->trunk ? o->momentum : 0};
     struct head_score mean[HEADS_MAX];
     double last = clock_seconds();
     double rows = 0;
@@ -352,7 +370,7 @@ static int train(struct run *r, struct err *err)
                            r->step);
         bool end = r->step == o->steps || r->step == o->stop_after;
         double now = clock_seconds();
-        if (end || now - last >= 5) {
+        if (!ranks_own() && (end || now - last >= 5)) {
             if (r->t.frozen)
                 progress_heads(r, now - last, r->step - last_step, rows);
             else
@@ -361,12 +379,12 @@ static int train(struct run *r, struct err *err)
             rows = 0;
             last_step = r->step;
         }
-        if (r->held_texts.n && (end || r->step % o->eval_every == 0)) {
+        if (!ranks_own() && r->held_texts.n && (end || r->step % o->eval_every == 0)) {
             scores_of_texts(&r->t, &r->held_texts, mean);
             scores_print_texts(r->log, r->step, mean, r->t.model.config.n_predict);
             last += clock_seconds() - now;
         }
-        if (r->held_out.bytes && (end || r->step % o->eval_every == 0)) {
+        if (!ranks_own() && r->held_out.bytes && (end || r->step % o->eval_every == 0)) {
             scores_of_corpus(&r->t, &r->held_out, o->eval_windows, r->window, mean);
             scores_print(r->log, r->step, mean, r->t.model.config.n_predict);
             last += clock_seconds() - now;
@@ -377,7 +395,7 @@ static int train(struct run *r, struct err *err)
             break;
     }
     rc = save(r, err);
-    if (!rc && r->step < o->steps)
+    if (!rc && !ranks_own() && r->step < o->steps)
         log_info("saved at step %d of %d: --resume continues", r->step, o->steps);
     return rc;
 }
@@ -393,7 +411,7 @@ static int open_whole(struct run *r, struct team *team, struct err *err)
     size_t length = (size_t)(config.context + config.n_predict);
     if ((o->corpus && !o->evaluate && (rc = corpus_open(&r->corpus, o->corpus, length, err))) ||
         (o->held_out && (rc = corpus_open(&r->held_out, o->held_out, length, err))) ||
-        (rc = trainer_init(&r->t, &config, o->batch, (uint64_t)o->seed, team, err)))
+        (rc = trainer_init(&r->t, &config, o->batch / ranks_count(), (uint64_t)o->seed, team, err)))
         return rc;
     r->window = calloc(length, sizeof *r->window);
     if (!r->window)
@@ -459,8 +477,8 @@ static int open_heads(struct run *r, struct team *team, struct err *err)
         rc = texts_draft_ids(&r->texts, o->draft_vocab, ids, &targets.n, err);
     targets.ids = ids;
     if (!rc)
-        rc = trainer_init_frozen(&r->t, &config, &r->trunk, &targets, o->batch, (uint64_t)o->seed,
-                                 team, err);
+        rc = trainer_init_frozen(&r->t, &config, &r->trunk, &targets, o->batch / ranks_count(),
+                                 (uint64_t)o->seed, team, err);
     free(ids);
     int some = r->texts.n < o->fit ? r->texts.n : o->fit;
     if (rc || o->resume)
@@ -476,6 +494,8 @@ static int open_out(struct run *r, struct err *err)
 {
     const struct options *o = &r->o;
     char path[4096];
+    if (ranks_own())
+        return 0;
     if (mkdir(o->out, 0777) && errno != EEXIST)
         return err_set(err, ERR_IO, "--out %s could not be made: %s", o->out, strerror(errno));
     if ((size_t)snprintf(path, sizeof path, "%s/log.jsonl", o->out) >= sizeof path)
@@ -507,9 +527,10 @@ static int run(struct run *r, struct team *team, struct err *err)
         return rc;
     if ((rc = open_out(r, err)))
         return rc;
-    log_info("%zu parameters, %s heads: %d, %d threads, %s products, %s kernels",
-             r->t.model.params.count, head_kind_name(c->kind), c->n_predict, team->n,
-             gemm_precision() == GEMM_BF16 ? "bf16" : "f32", kernels.name);
+    if (!ranks_own())
+        log_info("%zu parameters, %s heads: %d, %d threads of %d ranks, %s products, %s kernels",
+                 r->t.model.params.count, head_kind_name(c->kind), c->n_predict, team->n,
+                 ranks_count(), gemm_precision() == GEMM_BF16 ? "bf16" : "f32", kernels.name);
     return train(r, err);
 }
 
@@ -522,6 +543,8 @@ int main(int argc, char **argv)
     if (rc > 0)
         return 0;
     hold_signals();
+    if (!rc && !(rc = ranks_init(&err)))
+        rc = check_ranks(&r.o, &err);
     if (!rc && !(rc = kernels_init(r.o.isa, &err)) && !(rc = gemm_init(r.o.precision, &err)) &&
         !(rc = team_init(&team, r.o.threads, &err))) {
         grad_kernels_init();
@@ -539,5 +562,6 @@ int main(int argc, char **argv)
     free(r.window);
     if (rc)
         fprintf(stderr, "headway-train: %s\n", err.text);
+    ranks_release(rc != 0);
     return rc ? 1 : 0;
 }

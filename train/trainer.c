@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "model/kernels/grad.h"
 #include "train/frozen.h"
+#include "train/ranks.h"
 
 #define PIECE 65536 /* floats whose squares are summed by one lane */
 
@@ -41,7 +42,7 @@ static void draw(struct trainer *t, uint64_t seed)
 
 /* ---- memory ---- */
 
-static void take(struct trainer *t)
+static void take(struct trainer *t, const struct params *params)
 {
     struct arena *a = &t->arena;
     const struct config *c = &t->model.config;
@@ -70,6 +71,8 @@ static void take(struct trainer *t)
     t->joined = arena_take(a, c->n_aux ? width * (1 + (size_t)c->n_aux) : 0, sizeof(float));
     t->fused = arena_take(a, c->n_aux ? width : 0, sizeof(float));
     t->dz = arena_take(a, width, sizeof(float));
+    size_t ranks = (size_t)ranks_count();
+    t->summed = arena_take(a, ranks > 1 ? t->total + ranks : 0, sizeof(float));
     block_work_take(&t->block, a, c, t->most_rows);
     loss_work_take(&t->loss, a, &t->model, t->most_rows, t->soft);
     head_train_take(&t->heads, a, c, t->most_rows);
@@ -81,6 +84,8 @@ static void take(struct trainer *t)
     t->alive = arena_take(a, rows, 1);
     t->hit = arena_take(a, rows * (size_t)c->n_predict, 1);
     t->learned = arena_take(a, rows, 1);
+    if (t->frozen)
+        muon_work_take(&t->muon_work, a, params);
     t->partial = arena_take(a, (size_t)t->n_partial, sizeof *t->partial);
 }
 
@@ -122,7 +127,6 @@ static int allocate(struct trainer *t, const struct config *config, int sequence
     if (rc)
         return rc;
     t->total = params.total;
-    params_release(&params);
     t->team = team;
     t->sequences = sequences;
     t->context = config->context;
@@ -131,10 +135,11 @@ static int allocate(struct trainer *t, const struct config *config, int sequence
     t->n_partial = (int)((t->total + PIECE - 1) / PIECE);
     t->model.config = *config; /* what the counting pass reads */
     t->model.n_draft_ids = t->frozen ? t->frozen->n_ids : 0;
-    take(t);
+    take(t, &params);
     rc = arena_init(&t->arena, err);
     if (!rc)
-        take(t);
+        take(t, &params);
+    params_release(&params);
     return rc;
 }
 
@@ -300,8 +305,10 @@ static void begin_pass(struct trainer *t)
 void trainer_gradients(struct trainer *t)
 {
     begin_pass(t);
-    t->heads.factor = 1.0f / (float)(t->n_learned ? t->n_learned : 1);
+    long learned = ranks_sum_long(t->n_learned);
+    t->heads.factor = 1.0f / (float)(learned ? learned : 1);
     team_run(t->team, pass_lane, t);
+    ranks_sum(t->grad, t->total, t->summed);
     score_runs(t);
 }
 
@@ -321,7 +328,7 @@ double schedule_rate(const struct schedule *s, int step)
     double low = s->rate * s->final_rate;
     if (s->cooldown > 0) {
         double left = (double)(s->steps - step) / (s->cooldown * s->steps);
-        return low + (s->rate - low) * (left < 1 ? left : 1);
+        return low + (s->rate - low) * fmax(0, fmin(left, 1));
     }
     return low + (s->rate - low) * 0.5 * (1 + cos(M_PI * (done < 1 ? done : 1)));
 }
@@ -343,6 +350,7 @@ static void update_lane(struct lane *lane, void *arg)
             sum += t->partial[i];
         t->grad_norm = sqrt(sum);
         t->adamw.clip = t->grad_norm > t->clip ? (float)(t->clip / t->grad_norm) : 1.0f;
+        t->muon.clip = t->adamw.clip;
     }
     lane_barrier(lane);
     for (int i = 0; i < t->model.params.n; i++) {
@@ -350,6 +358,11 @@ static void update_lane(struct lane *lane, void *arg)
         struct adamw step = t->adamw;
         if (p->n_dims == 1)
             step.decay = 0;
+        else if (t->muon.rate > 0) {
+            muon_step(lane, &t->muon, &t->muon_work, (int)p->shape[0], (int)p->shape[1],
+                      t->value + p->offset, t->grad + p->offset, t->m + p->offset);
+            continue;
+        }
         lane_share(lane, (int)((p->count + 15) / 16), 1, &begin, &end);
         size_t at = p->offset + (size_t)begin * 16;
         grad_kernels.adamw(&step, (size_t)(end - begin) * 16, t->value + at, t->grad + at,
@@ -371,5 +384,8 @@ void trainer_step(struct trainer *t, const struct schedule *s, int step)
         .correct1 = (float)(1 / (1 - pow(s->beta1, step + 1))),
         .correct2 = (float)(1 / (1 - pow(s->beta2, step + 1))),
     };
+    t->muon = (struct muon){.rate = s->momentum > 0 ? (float)rate : 0,
+                            .momentum = (float)s->momentum,
+                            .decay = (float)(s->decay * rate)};
     team_run(t->team, update_lane, t);
 }

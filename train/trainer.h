@@ -1,7 +1,8 @@
 /* One training step: trunk forward, heads in the memory-saving order, trunk backward, AdamW. Or, of
  * heads on a frozen trunk: the trunk as it serves, heads, AdamW on the heads.
  * Owns the parameters, their gradients and moments, and all activations. Its result depends on the
- * settings, the parameters and the tokens alone, not on the number of threads. */
+ * settings, the parameters, the tokens and the number of ranks (ranks.h) alone, not on the number
+ * of threads. */
 #ifndef TRAIN_TRAINER_H
 #define TRAIN_TRAINER_H
 
@@ -10,6 +11,7 @@
 #include "heads/heads_grad.h"
 #include "model/kernels/grad.h"
 #include "model/model_grad.h"
+#include "train/muon.h"
 
 struct schedule {
     double rate, final_rate; /* peak, and the fraction of it at the end */
@@ -17,6 +19,8 @@ struct schedule {
     int warmup, steps;
     double cooldown; /* part of the steps in which the rate falls, linearly, from its peak; 0: it
                         falls from the first on, as a cosine does */
+    double momentum; /* of Muon, which then takes the matrices of heads on a frozen trunk; 0: AdamW
+                        takes all */
 };
 
 struct head_score {
@@ -56,6 +60,7 @@ struct trainer {
     struct aux_states aux;   /* of a frozen trunk, where heads read them, */
     float *joined, *fused;   /* (T, (1+A)D), (T, D) and what they make of them */
     float *dz;
+    float *summed; /* what ranks_sum works with */
     struct block_work block;
     struct loss_work loss;
     struct head_train heads;
@@ -69,7 +74,9 @@ struct trainer {
     int n_partial;
     struct head_score score[HEADS_MAX];
     double grad_norm;
-    struct adamw adamw; /* of the step under way */
+    struct adamw adamw; /* of the step under way, */
+    struct muon muon;   /* and its matrices', with a rate of 0 if they are AdamW's too */
+    struct muon_work muon_work;
     double clip;
 };
 
@@ -99,8 +106,8 @@ void trainer_step(struct trainer *trainer, const struct schedule *schedule, int 
 /* Forward only: fills score. */
 void trainer_evaluate(struct trainer *trainer);
 
-/* Forward and backward without the optimiser's step: leaves gradients of the mean loss, summed over
- * heads, in trainer->grad (cleared by the caller). */
+/* Forward and backward without the optimiser's step: leaves gradients of the mean loss over all
+ * ranks' rows, summed over heads, in trainer->grad (cleared by the caller). */
 void trainer_gradients(struct trainer *trainer);
 
 /* Learning rate of a step. */

@@ -60,7 +60,7 @@ static void make(struct trainer *t, const struct config *config, uint64_t seed)
 /* Steps from..to-1 on windows that depend on the step. */
 static void train(struct trainer *t, int from, int to)
 {
-    static const struct schedule schedule = {0.01, 0.1, 0.9, 0.95, 0.1, 1, 1, 10, 0};
+    static const struct schedule schedule = {0.01, 0.1, 0.9, 0.95, 0.1, 1, 1, 10, 0, 0};
     int32_t window[32];
     for (int step = from; step < to; step++) {
         for (int b = 0; b < t->sequences; b++) {

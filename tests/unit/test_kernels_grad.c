@@ -332,6 +332,33 @@ static void cross_entropy_gives_the_gradient(void **state)
     }
 }
 
+/* With soft targets that are certain it is the hard one; with others it is linear in them. */
+static void soft_cross_entropy_gives_the_gradient(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        struct draws d = {seed, 0};
+        struct in in;
+        float p[WIDTH_MOST] = {0}, hard[2][WIDTH_MOST], soft[WIDTH_MOST];
+        in_draw(&in, &d);
+        int padded = (in.n + 15) / 16 * 16, other = draw_below(&d, in.n);
+        float lse = best()->k.logsumexp(in.x, in.n);
+        p[in.target] = 0.75f;
+        p[other] += 0.25f;
+        memcpy(hard[0], in.x, sizeof in.x);
+        memcpy(hard[1], in.x, sizeof in.x);
+        memcpy(soft, in.x, sizeof in.x);
+        best()->g.cross_entropy(hard[0], lse, in.target, FACTOR, in.n);
+        best()->g.cross_entropy(hard[1], lse, other, FACTOR, in.n);
+        best()->g.soft_cross_entropy(soft, lse, p, FACTOR, in.n);
+        for (int i = 0; i < padded; i++)
+            assert_true(fabsf(soft[i] - (0.75f * hard[0][i] + 0.25f * hard[1][i])) < 1e-6f);
+        for (int i = in.n; i < padded; i++)
+            assert_true(soft[i] == 0);
+        assert_true(padded == WIDTH_MOST || soft[padded] == in.x[padded]);
+    }
+}
+
 /* ---- sums ---- */
 
 static void sums_are_right(void **state)
@@ -486,6 +513,12 @@ static void run_cross_entropy(const struct grad_kernels *g, const struct in *in,
     g->cross_entropy(out->values, in->scale, in->target, in->scale, in->n);
 }
 
+static void run_soft_cross_entropy(const struct grad_kernels *g, const struct in *in,
+                                   struct out *out)
+{
+    g->soft_cross_entropy(out->values, in->scale, in->up, in->scale, in->n);
+}
+
 static void run_adamw(const struct grad_kernels *g, const struct in *in, struct out *out)
 {
     struct adamw s = {0.01f, 0.9f, 0.95f, 1e-8f, 0.001f, 1.3f, 1.7f, in->scale};
@@ -500,7 +533,8 @@ static void every_path_gives_the_same_bits(void **state)
 {
     (void)state;
     static kernel_fn *const runs[] = {run_rmsnorm, run_gain, run_swiglu,        run_rope,
-                                      run_softmax, run_sums, run_cross_entropy, run_adamw};
+                                      run_softmax, run_sums, run_cross_entropy, run_soft_cross_entropy,
+                                      run_adamw};
     for (uint64_t seed = 1; seed <= 500; seed++) {
         struct draws d = {seed, 0};
         struct in in;
@@ -542,6 +576,7 @@ int main(void)
         cmocka_unit_test(softmax_is_right_both_times),
         cmocka_unit_test(softmax_back_gives_the_gradient),
         cmocka_unit_test(cross_entropy_gives_the_gradient),
+        cmocka_unit_test(soft_cross_entropy_gives_the_gradient),
         cmocka_unit_test(sums_are_right),
         cmocka_unit_test(squares_of_many_are_right),
         cmocka_unit_test(adamw_is_right),

@@ -165,7 +165,7 @@ static const struct config odd = {.dim = 48,
 /* Parameters after a few steps; `total` of them. */
 static float *train(int lanes, size_t *total)
 {
-    static const struct schedule schedule = {1e-2, 0.1, 0.9, 0.95, 0.1, 0.5, 1, STEPS, 0};
+    static const struct schedule schedule = {1e-2, 0.1, 0.9, 0.95, 0.1, 0.5, 1, STEPS, 0, 0};
     struct err err;
     struct config config = odd;
     struct team team;

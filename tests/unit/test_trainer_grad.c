@@ -145,6 +145,13 @@ static void the_rate_warms_up_and_falls_as_a_cosine(void **state)
     assert_true(fabs(schedule_rate(&s, 8) - 1.25) < 1e-12); /* half way from 2 to 0.5 */
     assert_true(fabs(schedule_rate(&s, 12) - 0.5) < 1e-12);
     assert_true(fabs(schedule_rate(&s, 100) - 0.5) < 1e-12);
+    s.cooldown = 0.5;
+    assert_true(fabs(schedule_rate(&s, 0) - 0.5) < 1e-12);
+    assert_true(fabs(schedule_rate(&s, 4) - 2) < 1e-12);
+    assert_true(fabs(schedule_rate(&s, 6) - 2) < 1e-12);
+    assert_true(fabs(schedule_rate(&s, 9) - 1.25) < 1e-12);
+    assert_true(fabs(schedule_rate(&s, 12) - 0.5) < 1e-12);
+    assert_true(fabs(schedule_rate(&s, 100) - 0.5) < 1e-12);
 }
 
 static int choose(void **state)
