@@ -57,7 +57,7 @@ GRAD    := $(call objects,$(wildcard model/*_grad.c model/gemm*.c model/kernels/
              heads/*_grad.c))
 ENGINE  := $(call objects,$(wildcard engine/*.c))
 SERVER  := $(call objects,$(call without,server/*.c,server/main.c))
-WRITE   := $(call objects,train/own_text.c train/repeats.c train/text_file.c)
+WRITE   := $(call objects,train/own_text.c train/repeats.c text/text_file.c)
 TRAIN   := $(call objects,$(call without,train/*.c,train/main.c train/write.c train/own_text.c))
 SERVING := $(BASE) $(TEXT) $(WEIGHTS) $(TRUNK) $(HEADS) $(ENGINE)
 EVERY   := $(SERVING) $(GRAD) $(sort $(TRAIN) $(WRITE)) $(SERVER)

@@ -11,6 +11,7 @@
 
 #include "engine/engine.h"
 #include "server/api.h"
+#include "server/capture.h"
 #include "server/keys.h"
 #include "server/metrics.h"
 
@@ -22,6 +23,7 @@ struct app {
     struct api_model model;
     struct keys keys;
     struct metrics metrics;
+    struct capture capture;
     struct completion *completions; /* until the engine has ended their requests */
     const char *allow_origin;       /* Access-Control-Allow-Origin, "" = none */
     size_t max_body;                /* bytes of a request's body */

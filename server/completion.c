@@ -32,6 +32,7 @@ static void unlink_and_free(struct completion *completion)
     for (size_t i = 0; i < completion->n_choices; i++) {
         buf_release(&completion->choices[i].text);
         buf_release(&completion->choices[i].ids);
+        buf_release(&completion->choices[i].captured);
         logprobs_release(&completion->choices[i].logprobs);
     }
     free(completion->choices);
@@ -231,6 +232,17 @@ static void add_ids(struct choice *choice, const struct engine_event *event)
         buf_printf(&choice->ids, choice->ids.len ? ",%d" : "%d", event->tokens[i].token);
 }
 
+static void capture(struct choice *choice, const struct engine_event *event)
+{
+    struct capture *to = &choice->completion->app->capture;
+    if (!to->on)
+        return;
+    for (size_t i = 0; i < event->n_tokens; i++)
+        buf_append(&choice->captured, (const char *)&event->tokens[i].token, sizeof(int32_t));
+    if (event->finish)
+        capture_add(to, choice->prompt->tokens, choice->prompt->n_tokens, &choice->captured);
+}
+
 static void finish(struct choice *choice, const struct engine_event *event)
 {
     struct completion *completion = choice->completion;
@@ -254,6 +266,7 @@ static void add_event(struct choice *choice, const struct engine_event *event)
         add_logprobs(choice, event);
     if (request->return_token_ids)
         add_ids(choice, event);
+    capture(choice, event);
     if (event->finish)
         finish(choice, event);
     if (request->stream)

@@ -27,6 +27,7 @@ struct choice {
     const char *finish_reason; /* NULL while it runs */
     struct buf text;           /* streamed: what the next chunk will carry; else all of it */
     struct buf ids;            /* of tokens not yet written, "1,2,3", when asked for */
+    struct buf captured;       /* int32_t tokens, with --capture */
     struct logprobs logprobs;
     size_t n_tokens;
     double first, last; /* when tokens came, s */

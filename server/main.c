@@ -24,8 +24,8 @@ static const char ABOUT[] =
 
 struct settings {
     struct engine_options engine;
-    const char *host, *key_file, *allow_origin;
-    int kv_memory, port, max_body, max_unread, max_connections, timeout, stall;
+    const char *host, *key_file, *allow_origin, *capture;
+    int capture_limit, kv_memory, port, max_body, max_unread, max_connections, timeout, stall;
 };
 
 struct server {
@@ -64,6 +64,11 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
          "prompt tokens prefilled in one step, 0 = automatic"},
         {"api-key", OPT_STRING, &s->key_file, 0, 0, NULL,
          "file with one API key per line, asked for under /v1/ and by every POST"},
+        {"capture", OPT_STRING, &s->capture, 0, 0, NULL,
+         "file that keeps the tokens of all prompts and answers, for headway-train; without it "
+         "none are kept"},
+        {"capture-limit", OPT_INT, &s->capture_limit, 1, 1 << 24, NULL,
+         "MiB that it may grow to"},
         {"allow-origin", OPT_STRING, &s->allow_origin, 0, 0, NULL,
          "web pages that may use the server (CORS), empty = none"},
         {"max-body", OPT_INT, &s->max_body, 1024, 1 << 26, NULL, "bytes of a request's body"},
@@ -209,6 +214,9 @@ static int serve(struct server *server, const struct settings *s, struct err *er
         rc = http_bind(&server->http, s->host, &port, err);
     if (!rc)
         rc = open_app(server, s, err);
+    if (!rc && s->capture)
+        rc = capture_open(&server->app.capture, s->capture, server->app.info->vocab,
+                          (uint64_t)s->capture_limit << 20, err);
     if (!rc)
         rc = http_open(&server->http, s->max_connections, err);
     if (rc)
@@ -232,6 +240,7 @@ static void close_all(struct server *server)
 {
     http_close(&server->http);
     engine_close(server->app.engine);
+    capture_close(&server->app.capture);
     template_free(server->template);
     free((char *)server->app.model.id);
     if (!server->loop_ready)
@@ -253,6 +262,7 @@ int main(int argc, char **argv)
                          .host = "127.0.0.1",
                          .allow_origin = "*",
                          .port = 8080,
+                         .capture_limit = 1024,
                          .max_body = 1 << 20,
                          .max_unread = 1 << 20,
                          .max_connections = 512,

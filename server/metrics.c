@@ -132,8 +132,24 @@ static void write_engine(struct buf *out, const struct engine_stats *stats)
           stats->heartbeat_age);
 }
 
+static void write_capture(struct buf *out, const struct capture *capture)
+{
+    gauge_exact(out, "capture_active", "1 while texts are kept (--capture), else 0.",
+                capture->writer.file != NULL);
+    if (!capture->on)
+        return;
+    counter(out, "capture_texts_total", "Number of texts kept.", capture->texts);
+    counter(out, "capture_tokens_total", "Number of tokens in them.", capture->tokens);
+    counter(out, "capture_left_out_total",
+            "Number of texts not kept, because the file was full or could not be written.",
+            capture->left_out);
+    gauge_exact(out, "capture_bytes", "Size of the file of kept texts, in bytes.", capture->bytes);
+    gauge_exact(out, "capture_limit_bytes", "Size it may have, in bytes.", capture->limit);
+}
+
 void metrics_write(const struct metrics *metrics, const struct engine_info *info,
-                   const struct engine_stats *stats, struct buf *out)
+                   const struct engine_stats *stats, const struct capture *capture,
+                   struct buf *out)
 {
     write_engine(out, stats);
     write_kv(out, stats);
@@ -157,4 +173,5 @@ void metrics_write(const struct metrics *metrics, const struct engine_info *info
             metrics->disconnects);
     counter(out, "stream_overflows_total",
             "Number of streams ended because the client did not read.", metrics->overflows);
+    write_capture(out, capture);
 }

@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "engine/engine.h"
+#include "server/capture.h"
 
 #define METRICS_BUCKETS 20
 
@@ -33,6 +34,7 @@ void metrics_count_response(struct metrics *metrics, int status);
 
 /* Appends the page. */
 void metrics_write(const struct metrics *metrics, const struct engine_info *info,
-                   const struct engine_stats *stats, struct buf *out);
+                   const struct engine_stats *stats, const struct capture *capture,
+                   struct buf *out);
 
 #endif

@@ -161,7 +161,7 @@ static void respond_metrics(const struct app *app, struct response *response)
 {
     struct engine_stats stats;
     engine_stats(app->engine, &stats);
-    metrics_write(&app->metrics, app->info, &stats,
+    metrics_write(&app->metrics, app->info, &stats, &app->capture,
                   response_begin(response, 200, "text/plain; version=0.0.4; charset=utf-8"));
 }
 

@@ -15,7 +15,7 @@
 #include "text/chat_frame.h"
 #include "text/tokens.h"
 #include "train/repeats.h"
-#include "train/text_file.h"
+#include "text/text_file.h"
 
 #define QUESTION_LEAST 3 /* tokens of a question that was written */
 #define SEEN_MOST 0.5    /* of a text's runs, texts before it may have had */

@@ -2,7 +2,7 @@
 #ifndef TRAIN_TEXTS_H
 #define TRAIN_TEXTS_H
 
-#include "train/text_file.h"
+#include "text/text_file.h"
 #include "train/trainer.h"
 
 struct texts {

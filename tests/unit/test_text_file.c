@@ -1,6 +1,6 @@
 /* Files of tokens: what was written is read, a torn end is cut off and written over, and nothing
  * that is not such a file is taken for one. And which texts are loops or repeats. */
-#include "train/text_file.h"
+#include "text/text_file.h"
 
 #include <stdlib.h>
 #include <string.h>

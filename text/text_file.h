@@ -1,10 +1,11 @@
-/* Texts as tokens, in a file that grows: what headway-write writes and what heads are trained on.
+/* Texts as tokens, in a file that grows: what headway-write and the server's --capture write
+ * and heads are trained on.
  * Little-endian words: "headway-text", a version and the size of the vocabulary; then one record
  * per text: its number, how many of its tokens were a prompt, how many tokens, the tokens, a
  * checksum. Numbers rise; a text that was dropped leaves a record without tokens. A file that was
  * cut short while it was written ends behind its last whole record. One owner, one thread. */
-#ifndef TRAIN_TEXT_FILE_H
-#define TRAIN_TEXT_FILE_H
+#ifndef TEXT_TEXT_FILE_H
+#define TEXT_TEXT_FILE_H
 
 #include <stddef.h>
 #include <stdint.h>

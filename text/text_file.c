@@ -1,5 +1,5 @@
 /* Files of tokens: see text_file.h. */
-#include "train/text_file.h"
+#include "text/text_file.h"
 
 #include <errno.h>
 #include <stdbool.h>
