@@ -4,7 +4,10 @@
  * committed row; the others leave none and attend to those. */
 #include "heads/heads.h"
 
-/* u (n, D) = P [norm x[from[j]]; norm embedding(tokens[j])], from NULL: j. */
+#include <string.h>
+
+/* u (n, D) = P [norm x[from[j]]; norm embedding(tokens[j])], from NULL: j. Or, as others trained
+ * them, with the embedding first, or none at position 0. */
 static void join(struct lane *lane, const struct pass *pass, struct head_work *work,
                  const int32_t *tokens, const float *x, const int *from, int n, float *u)
 {
@@ -14,11 +17,15 @@ static void join(struct lane *lane, const struct pass *pass, struct head_work *w
     int begin, end;
     lane_share(lane, n, 1, &begin, &end);
     for (int j = begin; j < end; j++) {
-        float *to = work->joined + (size_t)j * 2 * dim;
+        float *first = work->joined + (size_t)j * 2 * dim;
+        float *state = first + (c->token_first ? dim : 0);
+        float *token = first + (c->token_first ? 0 : dim);
         size_t r = (size_t)(from ? from[j] : j);
-        kernels.rmsnorm(x + r * dim, m->state_norm, c->dim, c->norm_eps, to);
-        matrix_row(&m->embed, (size_t)tokens[j], to + dim);
-        kernels.rmsnorm(to + dim, m->token_norm, c->dim, c->norm_eps, to + dim);
+        kernels.rmsnorm(x + r * dim, m->state_norm, c->dim, c->norm_eps, state);
+        matrix_row(&m->embed, (size_t)tokens[j], token);
+        if (c->first_token_zero && !pass->rows[r].pos)
+            memset(token, 0, dim * sizeof *token);
+        kernels.rmsnorm(token, m->token_norm, c->dim, c->norm_eps, token);
         if (from)
             work->rows[j] = pass->rows[r];
     }

@@ -275,6 +275,8 @@ static int join(struct config *c, const struct source *trunk, const struct sourc
     c->n_predict = h->n_predict;
     c->head_layers = h->head_layers;
     c->next_is_trunk = true;
+    c->token_first = h->token_first;
+    c->first_token_zero = h->first_token_zero;
     c->n_aux = h->n_aux;
     memcpy(c->aux_layers, h->aux_layers, sizeof c->aux_layers);
     rc = config_check(c, err);

@@ -85,6 +85,8 @@ static const struct {
     {"rope_factors", offsetof(struct config, rope_factors)},
     {"head_norms", offsetof(struct config, head_norms)},
     {"next_is_trunk", offsetof(struct config, next_is_trunk)},
+    {"token_first", offsetof(struct config, token_first)},
+    {"first_token_zero", offsetof(struct config, first_token_zero)},
 };
 #define N_FLAGS (sizeof flags / sizeof *flags)
 

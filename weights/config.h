@@ -69,6 +69,8 @@ struct config {
     enum head_kind kind;
     int n_predict;   /* N, prediction heads, next-token head included; 1..HEADS_MAX */
     int head_layers; /* transformer layers per prediction head, 1..8; 0 for kinds without layers */
+    bool token_first;   /* recurrent heads join the token's embedding and the state in that order, */
+    bool first_token_zero; /* and take zeros for the embedding at position 0 */
     int n_aux;       /* heads on a trunk read, besides its output, what enters these of its layers */
     int aux_layers[AUX_LAYERS_MAX]; /* (n_aux) rising, from 1 */
     int bos;         /* token put before a prompt and read at a document's end; -1 for none */

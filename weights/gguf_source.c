@@ -44,12 +44,17 @@ static const char *const names[ROLES] = {
     [ROLE_BV] = "blk.%d.attn_v.bias",
     [ROLE_Q_NORM] = "blk.%d.attn_q_norm.weight",
     [ROLE_K_NORM] = "blk.%d.attn_k_norm.weight",
+    /* of a prediction head, which is a layer behind the trunk's */
+    [ROLE_HEAD_STATE_NORM] = "blk.%d.nextn.hnorm.weight",
+    [ROLE_HEAD_TOKEN_NORM] = "blk.%d.nextn.enorm.weight",
+    [ROLE_HEAD_PROJECT] = "blk.%d.nextn.eh_proj.weight",
+    [ROLE_HEAD_NORM] = "blk.%d.nextn.shared_head_norm.weight",
 };
 
 /* names[role] with the layer's number in it. */
 static void layer_name(enum role role, int layer, char *name, size_t size)
 {
-    if (role_of_layer(role))
+    if (!strncmp(names[role], "blk.", 4))
         snprintf(name, size, "blk.%d%s", layer, names[role] + strlen("blk.%d"));
     else
         snprintf(name, size, "%s", names[role]);
@@ -68,6 +73,8 @@ static bool has_role(const struct config *c, enum role role)
         return c->qkv_bias;
     if (role == ROLE_Q_NORM || role == ROLE_K_NORM)
         return c->qk_norm;
+    if (role == ROLE_HEAD_NORM)
+        return c->head_norms;
     return names[role] != NULL;
 }
 
@@ -76,9 +83,11 @@ static bool is_read(const struct gguf_tensor *t, const struct config *c)
     char name[80];
     int layer = 0;
     sscanf(t->name, "blk.%d.", &layer);
-    bool within = layer >= 0 && layer < c->n_layers;
+    bool trunk = layer >= 0 && layer < c->n_layers;
+    bool head = layer == c->n_layers && c->kind == HEAD_RECURRENT;
     for (int role = 0; role < ROLES; role++) {
-        if (!has_role(c, (enum role)role) || (role_of_layer((enum role)role) && !within))
+        bool of_layer = role_of_layer((enum role)role), of_head = role >= ROLE_HEAD_LINEAR;
+        if (!has_role(c, (enum role)role) || (of_layer && !trunk && !head) || (of_head && !head))
             continue;
         layer_name((enum role)role, layer, name, sizeof name);
         if (!strcmp(name, t->name))
@@ -112,10 +121,9 @@ static int find(const struct source *source, const struct place *place, int n_di
                              .inputs = shape[0]};
         return 0;
     }
+    int layer = place->head < 0 ? place->layer : source->config.n_layers;
     const struct gguf_tensor *t =
-        place->head < 0 && names[place->role]
-            ? tensor(&model->gguf, place->role, place->layer, name, sizeof name)
-            : NULL;
+        names[place->role] ? tensor(&model->gguf, place->role, layer, name, sizeof name) : NULL;
     if (!t)
         return err_set(err, ERR_INVALID, "%s: tensor '%s' is missing", source->path, name);
     int type = block_type_of_ggml(t->ggml_type);
@@ -192,16 +200,14 @@ static int choose_arch(struct gguf_model *m, struct err *err)
 /* What the architectures may have and this program has not. */
 static int refuse_unsupported(const struct gguf_model *m, int context, struct err *err)
 {
-    static const char *const counts[] = {"expert_count", "nextn_predict_layers",
-                                         "attention.sliding_window"};
-    static const char *const words[] = {"%d experts", "%d next-token layers",
-                                        "a sliding window of %d"};
+    static const char *const counts[] = {"expert_count", "attention.sliding_window"};
+    static const char *const words[] = {"%d experts", "a sliding window of %d"};
     char what[64];
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         int n = 0, rc = get_int(m, counts[i], &n, false, err);
         if (rc)
             return rc;
-        if (n <= 0 || (i == 2 && n >= context))
+        if (n <= 0 || (i == 1 && n >= context))
             continue;
         snprintf(what, sizeof what, words[i], n);
         return err_set(err, ERR_INVALID, "%s: %s is not supported yet", m->gguf.path, what);
@@ -279,6 +285,26 @@ static int read_vocab_size(const struct gguf_model *m, struct config *c, struct 
     return 0;
 }
 
+/* Layers behind the trunk's that predict further tokens, each reading the one before. */
+static int read_nextn(const struct gguf_model *m, struct config *c, struct err *err)
+{
+    int layers = 0, rc = get_int(m, "nextn_predict_layers", &layers, false, err);
+    if (rc || !layers)
+        return rc;
+    if (layers != 1 || c->n_layers < 2)
+        return err_set(err, ERR_INVALID,
+                       "%s: %d next-token layers of %d are not supported yet: one behind others is",
+                       m->gguf.path, layers, c->n_layers);
+    c->n_layers--;
+    c->kind = HEAD_RECURRENT;
+    c->n_predict = 2;
+    c->head_layers = 1;
+    c->token_first = true;
+    char name[80];
+    c->head_norms = tensor(&m->gguf, ROLE_HEAD_NORM, c->n_layers, name, sizeof name) != NULL;
+    return 0;
+}
+
 static int read_config(struct gguf_model *m, struct config *c, struct err *err)
 {
     char name[80];
@@ -300,6 +326,8 @@ static int read_config(struct gguf_model *m, struct config *c, struct err *err)
     c->rope_factors = m->rope_scaling != 1 || gguf_tensor(&m->gguf, names[ROLE_ROPE_FACTORS]);
     c->qkv_bias = tensor(&m->gguf, ROLE_BQ, 0, name, sizeof name) != NULL;
     c->qk_norm = tensor(&m->gguf, ROLE_Q_NORM, 0, name, sizeof name) != NULL;
+    if ((rc = read_nextn(m, c, err)))
+        return rc;
     rc = config_check(c, err);
     return rc ? err_prefix(err, rc, "%s", m->gguf.path) : refuse_unread(m, c, err);
 }

@@ -29,8 +29,9 @@ static const struct model {
     [HF_QWEN2] = {"qwen2", "Qwen2ForCausalLM", 32768, 32, 0, 4096, -1, -1, true, false},
     [HF_QWEN3] = {"qwen3", "Qwen3ForCausalLM", 32768, 32, 128, 4096, -1, -1, false, true},
     [HF_MTP_LLAMA] = {"mtp_llama", "MTPLlamaForCausalLM", 2048, AS_HEADS, 0, 0, 1, 2, false, false},
+    [HF_MIMO] = {"mimo", "MiMoForCausalLM", 32768, 32, 0, 4096, -1, -1, true, false},
 };
-#define MODEL_NAMES "llama, mistral, qwen2, qwen3, mtp_llama"
+#define MODEL_NAMES "llama, mistral, qwen2, qwen3, mtp_llama, mimo"
 
 const char *hf_model_name(enum hf_model model)
 {
@@ -145,7 +146,7 @@ static int refuse_true(const json_t *root, const char *name, const char *why, st
 
 static int refuse_sliding_window(const json_t *root, struct hf_config *c, struct err *err)
 {
-    bool qwen = c->model == HF_QWEN2 || c->model == HF_QWEN3;
+    bool qwen = c->model == HF_QWEN2 || c->model == HF_QWEN3 || c->model == HF_MIMO;
     bool used = !qwen;
     int window = models[c->model].sliding_window, first = qwen ? 28 : 0;
     if (json_is_null(json_object_get(root, "sliding_window")))
@@ -266,6 +267,10 @@ static int read_fields(const json_t *root, struct hf_config *c, struct err *err)
         rc = json_field_bool(root, "tie_word_embeddings", &c->tied, err);
     if (!rc && c->model == HF_MTP_LLAMA)
         rc = json_field_int(root, "prediction_heads", 1, HEADS_MAX, &c->n_predict, err);
+    int layers = 0;
+    if (!rc && c->model == HF_MIMO) /* more would be layers of their own: no such model is known */
+        rc = json_field_int(root, "num_nextn_predict_layers", 0, 1, &layers, err);
+    c->n_predict += layers;
     c->qkv_bias = models[c->model].qkv_bias;
     c->qk_norm = models[c->model].qk_norm;
     return rc;

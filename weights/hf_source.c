@@ -1,6 +1,6 @@
 /* Hugging Face folders as models: config.json, safetensors, tokenizer.json, tokenizer_config.json,
  * chat_template.jinja. Names of tensors: transformers' LlamaForCausalLM and its relatives; those of
- * prediction heads: Fast-LLM's mtp_llama. */
+ * prediction heads: Fast-LLM's mtp_llama, MiMo's mtp_layers. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,12 +39,22 @@ static const char *const names[ROLES] = {
     [ROLE_K_NORM] = "self_attn.k_norm.weight",
 };
 
+/* Below model.mtp_layers.0 of MiMo, beside a layer as the trunk's. */
+static const char *const mimo_names[ROLES] = {
+    [ROLE_HEAD_STATE_NORM] = "hidden_layernorm.weight",
+    [ROLE_HEAD_TOKEN_NORM] = "token_layernorm.weight",
+    [ROLE_HEAD_PROJECT] = "input_proj.weight",
+    [ROLE_HEAD_NORM] = "final_layernorm.weight",
+};
+
 /* Head 0's layer continues the trunk's; the norms of all heads are listed apart. */
 static void tensor_name(const struct source *source, const struct place *place, char *name,
                         size_t size)
 {
     const char *last = names[place->role];
-    if (place->role == ROLE_HEAD_NORM)
+    if (place->head >= 0 && source->config.kind == HEAD_RECURRENT)
+        snprintf(name, size, "model.mtp_layers.0.%s", last ? last : mimo_names[place->role]);
+    else if (place->role == ROLE_HEAD_NORM)
         snprintf(name, size, "model.mtp_norms.%d.weight", place->head);
     else if (!role_of_layer(place->role))
         snprintf(name, size, "%s", last ? last : "?");
@@ -97,7 +107,7 @@ static int fill_config(struct source *source, struct err *err)
 {
     struct hf_folder *m = source->data;
     const struct hf_config *from = &m->config;
-    bool heads = from->model == HF_MTP_LLAMA;
+    bool heads = from->model == HF_MTP_LLAMA, mimo = from->model == HF_MIMO && from->n_predict > 1;
     source->config = (struct config){.dim = from->dim,
                                      .n_layers = from->n_layers - heads,
                                      .n_heads = from->n_heads,
@@ -112,11 +122,14 @@ static int fill_config(struct source *source, struct err *err)
                                      .qkv_bias = from->qkv_bias,
                                      .qk_norm = from->qk_norm,
                                      .rope_factors = from->rope.scaling != ROPE_NONE,
-                                     .head_norms = heads,
+                                     .head_norms = heads || mimo,
                                      .next_is_trunk = !heads,
-                                     .kind = heads ? HEAD_PARALLEL : HEAD_LINEAR,
+                                     .first_token_zero = mimo,
+                                     .kind = heads  ? HEAD_PARALLEL
+                                             : mimo ? HEAD_RECURRENT
+                                                    : HEAD_LINEAR,
                                      .n_predict = from->n_predict,
-                                     .head_layers = heads,
+                                     .head_layers = heads || mimo,
                                      .bos = from->bos,
                                      .eos = from->n_eos ? from->eos[0] : -1};
     int rc = config_check(&source->config, err);

@@ -29,7 +29,7 @@ static void reader_take(struct reader *r)
     block_acts_take(&r->acts, &r->arena, c, r->length, false);
     head_work_take(&r->work, &r->arena, c, r->length);
     r->rows = arena_take(&r->arena, n, sizeof *r->rows);
-    r->tokens = arena_take(&r->arena, n, sizeof *r->tokens);
+    r->tokens = arena_take(&r->arena, n + 1, sizeof *r->tokens); /* heads may look at the next */
     r->some = arena_take(&r->arena, n, sizeof *r->some);
     r->z = arena_take(&r->arena, width, sizeof(float));
     r->h = arena_take(&r->arena, width, sizeof(float));

@@ -1,5 +1,5 @@
-/* Models in other people's files: logits of every head against those that transformers or a
- * PyTorch reference computed from the same files (make_files.py), at some positions of a text that
+/* Models in other people's files: logits of every head against those that transformers or another
+ * reference computed from the same files (make_files.py, make_next.py), at some positions of a text that
  * is read in passes of random lengths. */
 #include <math.h>
 
@@ -24,7 +24,8 @@ static void head_lane(struct lane *lane, void *arg)
 {
     struct files *f = arg;
     struct reader *r = &f->reader;
-    struct pass pass = {&r->model, r->rows, r->n, attend_cached, NULL, NULL};
+    struct pass pass = {&r->model, r->rows, r->n, attend_cached, NULL,
+                        r->tokens + r->first + 1};
     head_type(r->model.config.kind)
         ->draft(lane, &pass, &r->work, f->head, r->tokens + r->first, r->z, r->some, r->n,
                 f->head + 1 == r->model.config.n_predict, r->h);
@@ -72,21 +73,22 @@ static double largest(const float *x, size_t n)
     return most;
 }
 
-static void check_folder(const char *name)
+static void check_folder(const char *name, const char *file)
 {
-    char folder[128], path[160];
+    char folder[128], model[160], path[160];
     struct safetensors expected;
     struct files f;
     struct reader *r = &f.reader;
     struct err err;
     int32_t positions[128];
     snprintf(folder, sizeof folder, FOLDER "%s", name);
+    snprintf(model, sizeof model, "%s%s", folder, file);
     snprintf(path, sizeof path, "%s/expected.safetensors", folder);
     assert_ok(safetensors_open(&expected, path, &err), err);
     const struct tensor *tokens = safetensors_find(&expected, "tokens");
     const struct tensor *logits = safetensors_find(&expected, "logits");
     assert_true(tokens && logits && tokens->shape[0] == 1);
-    reader_init(r, folder, WEIGHT_STORED, 2, (int)tokens->shape[1]);
+    reader_init(r, model, WEIGHT_STORED, 2, (int)tokens->shape[1]);
     int n = read_positions(&expected, r->length, positions);
     size_t heads = (size_t)r->model.config.n_predict, vocab = (size_t)r->model.config.vocab;
     assert_int_equal(logits->size, heads * (size_t)n * vocab * sizeof(float));
@@ -124,10 +126,12 @@ static void logits_are_those_of_the_reference(void **state)
 {
     static const char *const names[] = {"llama", "llama-tied",  "mistral",
                                         "qwen2", "qwen3",       "mtp-llama",
-                                        "meta",  "meta-single", "meta-f32"};
+                                        "meta",  "meta-single", "meta-f32",
+                                        "mimo"};
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        check_folder(names[i]);
+        check_folder(names[i], "");
+    check_folder("nextn", "/model.gguf");
 }
 
 int main(void)

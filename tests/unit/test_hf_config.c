@@ -219,6 +219,12 @@ static void has_the_defaults_of_transformers(void **state)
     assert_int_equal(parsed(OF("mtp_llama", "")).n_predict, 1);
     assert_int_equal(parsed(LLAMA(",\"prediction_heads\":4")).n_predict, 1);
     assert_string_equal(hf_model_name(HF_MTP_LLAMA), "mtp_llama");
+
+    c = parsed(OF("mimo", ",\"num_key_value_heads\":4,\"num_nextn_predict_layers\":1"));
+    assert_int_equal(c.model, HF_MIMO);
+    assert_int_equal(c.n_predict, 2);
+    assert_true(c.qkv_bias);
+    assert_int_equal(parsed(OF("mimo", ",\"num_key_value_heads\":4")).n_predict, 1);
 }
 
 static void takes_what_is_allowed(void **state)
