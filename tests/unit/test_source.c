@@ -359,7 +359,6 @@ static void refuses_what_is_not_supported(void **state)
     } table[] = {
         {NULL, "qwen2.expert_count", 8, NULL, "8 experts"},
         {NULL, "qwen2.nextn_predict_layers", 1, NULL, "1 next-token layers"},
-        {NULL, "qwen2.nextn_predict_layers", -1, NULL, "-1 next-token layers"},
         {NULL, "qwen2.nextn_predict_layers", 2, NULL, "2 next-token layers"},
         {NULL, "qwen2.attention.sliding_window", 32, NULL, "sliding window of 32"},
         {NULL, "qwen2.rope.scaling.type", 0, "yarn", "'qwen2.rope.scaling.type' is 'yarn'"},
