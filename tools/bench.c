@@ -18,7 +18,7 @@ static const char about[] = "headway-bench measures speculative decoding on a mo
                             "decoding, time per forward relative to plain, acceptance per head, "
                             "and whether the text was the\n"
                             "same. Prompts come from PROMPTS, a JSON object of lists: {\"code\": "
-                            "[\"...\"], \"prose\": [...]};\n"
+                            "[\"...\"], \"prose\": [...]}, or a file of texts of headway-write's;\n"
                             "the default is prompts.json in the model's folder. MODES are: k for a "
                             "chain of k drafts from heads,\n"
                             "tree:n, lookup:n or both:n for n drafts of a tree from heads, of "

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "engine/request.h"
 #include "text/chat_frame.h"
+#include "text/text_file.h"
 
 /* A way to decode. */
 struct mode {
@@ -37,9 +38,47 @@ struct bench {
 
 /* ---- what to decode, and how ---- */
 
-static int read_prompts(const char *path, json_t **prompts, struct err *err)
+/* The prompts of a file of texts as lists of tokens: questions that no text of the model's own has
+ * been kept for. */
+static int read_texts(const char *path, int vocab, json_t **prompts, struct err *err)
+{
+    struct text_file texts;
+    struct text_record record;
+    json_t *list = json_array();
+    size_t at = 0;
+    int rc = text_file_read(&texts, path, err);
+    if (!rc && texts.vocab != vocab)
+        rc = err_set(err, ERR_INVALID, "%s is of a vocabulary of %d tokens, the model has %d", path,
+                     texts.vocab, vocab);
+    while (!rc && text_file_next(&texts, &at, &record)) {
+        json_t *tokens = record.prompt ? json_array() : NULL;
+        for (uint32_t i = 0; i < record.prompt; i++)
+            json_array_append_new(tokens, json_integer(record.tokens[i]));
+        if (tokens)
+            json_array_append_new(list, tokens);
+    }
+    text_file_release(&texts);
+    if (!rc && !json_array_size(list))
+        rc = err_set(err, ERR_INVALID, "%s has no text with a prompt", path);
+    *prompts = json_pack("{s:o}", "texts", list);
+    return rc;
+}
+
+static bool is_text_file(const char *path)
+{
+    char magic[12] = "";
+    FILE *file = fopen(path, "rb");
+    bool is = file && fread(magic, sizeof magic, 1, file) == 1 && !memcmp(magic, "headway-text", 12);
+    if (file)
+        fclose(file);
+    return is;
+}
+
+static int read_prompts(const char *path, int vocab, json_t **prompts, struct err *err)
 {
     json_error_t where;
+    if (is_text_file(path))
+        return read_texts(path, vocab, prompts, err);
     *prompts = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
     if (!*prompts)
         return err_set(err, ERR_INVALID, "%s could not be read: %s (line %d): give --prompts FILE",
@@ -122,15 +161,27 @@ static int list_modes(struct bench *b, struct err *err)
 
 /* ---- decoding ---- */
 
-/* A prompt's tokens: the text as it is, with bos, or as a question in the model's chat. */
-static int encode(struct bench *b, const char *text, size_t len, struct tokens *tokens,
-                  struct err *err)
+/* A prompt's tokens: those it is a list of, or the text as it is, with bos, or as a question in the model's chat. */
+static int encode(struct bench *b, const json_t *prompt, struct tokens *tokens, struct err *err)
 {
+    const char *text = json_string_value(prompt);
+    size_t len = json_string_length(prompt), i;
+    json_t *token;
+    int rc = 0;
+    if (json_is_array(prompt)) { /* of a file of texts */
+        json_array_foreach(prompt, i, token)
+        {
+            int32_t id = (int32_t)json_integer_value(token);
+            if ((rc = tokens_append(tokens, &id, 1, err)))
+                return rc;
+        }
+        return 0;
+    }
     const struct tokenizer *tokenizer = b->s->runtime->tokenizer;
     struct encode_options whole = {.add_special = true, .parse_special = true}, plain = {0};
     if (!b->o->chat)
         return tokenizer_encode(tokenizer, text, len, &whole, tokens, err);
-    int rc = tokens_append(tokens, b->frame.before.ids, b->frame.before.n, err);
+    rc = tokens_append(tokens, b->frame.before.ids, b->frame.before.n, err);
     if (!rc)
         rc = tokenizer_encode(tokenizer, text, len, &plain, tokens, err);
     return rc ? rc : tokens_append(tokens, b->frame.behind.ids, b->frame.behind.n, err);
@@ -141,10 +192,9 @@ static int add(struct bench *b, json_t *prompt, size_t number, const struct mode
                struct err *err)
 {
     const struct config *c = &b->s->runtime->model.config;
-    const char *text = json_string_value(prompt);
-    size_t len = json_string_length(prompt), room = (size_t)(b->s->context - b->o->tokens - 1);
+    size_t room = (size_t)(b->s->context - b->o->tokens - 1);
     struct tokens all = {0};
-    int rc = encode(b, text, len, &all, err);
+    int rc = encode(b, prompt, &all, err);
     if (rc) {
         free(all.ids);
         return rc;
@@ -374,7 +424,7 @@ int decode_measure(struct scheduler *s, const struct decode_options *o, json_t *
         rc = err_set(err, ERR_INVALID, "--tokens %d leaves no room for a prompt in a context of %d",
                      o->tokens, s->context);
     if (!rc)
-        rc = read_prompts(o->prompts, &prompts, err);
+        rc = read_prompts(o->prompts, s->runtime->model.config.vocab, &prompts, err);
     const struct buf *template = &s->runtime->chat_template;
     if (!rc && o->chat)
         rc = template->len ? chat_frame_init(&b.frame, s->runtime->tokenizer, template->data,

@@ -141,6 +141,12 @@ for heads in linear parallel causal recurrent q8 aux hard grown; do
     [ "$(grep -c '"identical": true' "$dir/json")" = 12 ] || fail "not 12 cells for $heads heads"
 done
 
+# Questions of a file of texts.
+"$build/headway-bench" --model "$trunk" --heads "$dir/recurrent" --prompts "$dir/held" --limit 3 \
+    --modes auto --tokens 12 --repeat 1 --json "$dir/json" >"$dir/log" 2>"$dir/err" ||
+    fail "headway-bench left with $? for a file of texts"
+grep -q '"text": "texts"' "$dir/json" || fail "no texts measured: $(cat "$dir/json")"
+
 # ---- what does not belong together ----
 
 refused() { # TEXT PROGRAM OPTION...
