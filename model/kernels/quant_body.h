@@ -1,10 +1,15 @@
 /* Products with quantised weights, written in v16 like kernels_body.h. Included by quant_NAME.c
  * after their v16 header; QUANT_TABLE names the table of functions by type, QUANT_PANELS says how
  * many panels a tile of many rows goes over together, QUANT_ROWS_AT_ONCE how many rows' dot
- * products of those it holds in registers. The formats are in kernels.h; `type` is a constant after
+ * products of those it holds in registers, QUANT_ROWS_FEW up to how many rows one panel alone keeps
+ * their sums there too. The formats are in kernels.h; `type` is a constant after
  * inlining, and so are R rows and P panels. */
 #include "model/kernels/kernels.h"
 #include "model/kernels/v16.h"
+
+#ifndef QUANT_ROWS_FEW
+#define QUANT_ROWS_FEW QUANT_ROWS_AT_ONCE
+#endif
 
 /* Bits of a code in memory. */
 V16_INLINE int code_bits(const enum weight_type type)
@@ -299,7 +304,7 @@ V16_INLINE void work_part(const enum weight_type type, const struct quant_work *
 #undef WORK_CASE
 }
 
-/* `rows` rows of the block at x times P panels. Up to QUANT_ROWS_AT_ONCE of them, where `rows` must
+/* `rows` rows of the block at x times P panels. Up to QUANT_ROWS_FEW of them, where `rows` must
  * be a constant, keep their sums in registers; sums of more stand in memory, and a part of the rows
  * at a time is multiplied. */
 V16_INLINE void quant_tile(const enum weight_type type, const struct quant_pair *x, int pairs,
@@ -358,9 +363,9 @@ typedef void quant_tile_fn(const struct quant_pair *x, int pairs, const uint8_t 
     {                                                                                              \
         quant_tile(type, x, pairs, panel, residual, y, y_stride, few ? R : rows, P, few);          \
     }
-/* Beyond QUANT_ROWS_AT_ONCE never called: kept small. */
+/* Beyond QUANT_ROWS_FEW never called: kept small. */
 #define QUANT_FEW(R, name, type)                                                                   \
-    QUANT_TILE(name##_few_##R, type, (R <= QUANT_ROWS_AT_ONCE ? R : 1), 1, true)
+    QUANT_TILE(name##_few_##R, type, (R <= QUANT_ROWS_FEW ? R : 1), 1, true)
 
 #if QUANT_PANELS > 1
 #define QUANT_ALL(name, type) QUANT_TILE(name##_all, type, 0, QUANT_PANELS, false)
@@ -376,10 +381,14 @@ typedef void quant_tile_fn(const struct quant_pair *x, int pairs, const uint8_t 
     QUANT_FEW(4, name, type)                                                                       \
     QUANT_FEW(5, name, type)                                                                       \
     QUANT_FEW(6, name, type)                                                                       \
+    QUANT_FEW(7, name, type)                                                                       \
+    QUANT_FEW(8, name, type)                                                                       \
+    QUANT_FEW(9, name, type)                                                                       \
     QUANT_TILE(name##_more, type, 0, 1, false)                                                     \
     QUANT_ALL(name, type)                                                                          \
     static quant_tile_fn *const name##_few[] = {name##_few_1, name##_few_2, name##_few_3,          \
-                                                name##_few_4, name##_few_5, name##_few_6};         \
+                                                name##_few_4, name##_few_5, name##_few_6,          \
+                                                name##_few_7, name##_few_8, name##_few_9};         \
     static void name(const struct quant_pair *x, int rows, int pairs, const void *w, int first,    \
                      int last, const float *residual, float *y, size_t y_stride)                   \
     {                                                                                              \
@@ -391,7 +400,7 @@ typedef void quant_tile_fn(const struct quant_pair *x, int pairs, const uint8_t 
                 size_t at = (size_t)r * y_stride + (size_t)p * PANEL;                              \
                 int some = rows - r < QUANT_BLOCK ? rows - r : QUANT_BLOCK;                        \
                 quant_tile_fn *tile = n == 1 ? name##_more : name##_all;                           \
-                if (rows <= QUANT_ROWS_AT_ONCE)                                                    \
+                if (rows <= QUANT_ROWS_FEW)                                                        \
                     tile = name##_few[rows - 1];                                                   \
                 tile(x + r / QUANT_BLOCK * pairs, pairs, panel, residual ? residual + at : NULL,   \
                      y + at, y_stride, some);                                                      \

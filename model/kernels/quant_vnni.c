@@ -5,6 +5,7 @@
 #define QUANT_TABLE quant_vnni
 #define QUANT_PANELS 4
 #define QUANT_ROWS_AT_ONCE 6
+#define QUANT_ROWS_FEW 9
 
 #include "model/kernels/quant_body.h"
 #endif
