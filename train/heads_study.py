@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+"""The study of heads on a frozen public model: trains them, measures them, and fills in the page.
+
+Usage: train/heads_study.py [train] [measure] [page] [options]; no stage means all three.
+
+  train    a run of headway-train for each row of ROWS, in --folder; what is finished is skipped
+  measure  drafts and speed of each by headway-bench, on the questions of tools/chat_prompts.json, into
+           --json. Leave the machine idle
+  page     the tables between the markers of docs/heads.md, and docs/heads.svg
+
+Run it from the project's root, with texts that headway-write made: --texts to train on, --held to
+evaluate on. Every run sees each text once; a row with `part` sees the first part of them."""
+import argparse
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import study_plot as plot
+
+DEFAULT = "recurrent"
+# Name, what it shows, options of headway-train beside those of COMMON, part of the texts.
+ROWS = [
+    (DEFAULT, "recurrent, soft targets, Muon, draft vocabulary 8,192", "", 1),
+    ("half", "half of the text", "", 1 / 2),
+    ("quarter", "a quarter", "", 1 / 4),
+    ("aux", "reads layers 8 and 19 too", "--aux-layers 8,19", 1),
+    ("hard", "hard targets", "--targets hard", 1),
+    ("adamw", "AdamW", "--momentum 0", 1),
+    ("adamw-hard", "AdamW, hard targets", "--momentum 0 --targets hard", 1),
+    ("random", "no least-squares start", "--fit 0", 1),
+    ("v4096", "draft vocabulary 4,096", "--draft-vocab 4096", 1),
+    ("v16384", "draft vocabulary 16,384", "--draft-vocab 16384", 1),
+    ("all", "every token", "--draft-vocab 0", 1),
+    ("parallel", "parallel", "--kind parallel", 1),
+    ("causal", "causal", "--kind causal", 1),
+    ("linear", "linear", "--kind linear", 1),
+]
+COMMON = ("--heads 5 --head-weights 1,1,0.8,0.64,0.51 --batch 4 --context 640 --rate 1e-3 --warmup 20 "
+          "--momentum 0.95 --targets soft")
+MODES = "chain:1,chain:2,chain:4,both:4,auto"
+BATCH = 4
+
+
+def run(command, **options):
+    return subprocess.run([str(word) for word in command], check=True, text=True, **options)
+
+
+def count_texts(path):
+    """How many texts a file of headway-write's has, and how many tokens."""
+    words = memoryview(path.read_bytes()).cast("I")
+    at, texts, tokens = 5, 0, 0
+    while at + 4 <= len(words):
+        prompt, n = words[at + 1], words[at + 2]
+        texts += n > prompt + 2
+        tokens += n if n > prompt + 2 else 0
+        at += 4 + n
+    return texts, tokens
+
+
+def entries(folder):
+    log = folder / "log.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def held_out(folder):
+    found = [e for e in entries(folder) if "held_out" in e]
+    return (found[-1]["step"], found[-1]["held_out"]) if found else (0, None)
+
+
+def options_of(extra):
+    """COMMON without what `extra` says anew."""
+    words = COMMON.split()
+    pairs = dict(zip(words[::2], words[1::2])) | {"--kind": "recurrent"}
+    pairs |= dict(zip(extra.split()[::2], extra.split()[1::2]))
+    return [word for pair in pairs.items() for word in pair]
+
+
+def steps_of(o, part):
+    return -(-int(o.n_texts * part) // BATCH)
+
+
+def train(o):
+    for name, _, extra, part in ROWS:
+        folder, steps = o.folder / name, steps_of(o, part)
+        if name not in o.rows or held_out(folder)[0] == steps:
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        print(f"{name}: {steps} steps", flush=True)
+        resume = ["--resume"] if (folder / "checkpoint.safetensors").exists() else []
+        with open(folder / "err.txt", "a") as err:
+            run([o.build / "headway-train", "--trunk", o.trunk, "--corpus", o.texts, "--held-out", o.held,
+                 "--out", folder, "--steps", steps, "--eval-every", 10 ** 8, *options_of(extra), *resume],
+                stdout=subprocess.DEVNULL, stderr=err)
+
+
+def measure(o):
+    figures = json.loads(o.json.read_text()) if o.json.exists() else {}
+    figures["text"] = {"texts": o.n_texts, "tokens": o.n_tokens}
+    rows = figures.setdefault("rows", {})
+    for name, _, _, part in ROWS:
+        folder = o.folder / name
+        step, scores = held_out(folder)
+        if name not in o.rows or step != steps_of(o, part):
+            continue
+        rates = sorted(e["tokens_per_second"] for e in entries(folder) if "tokens_per_second" in e)
+        row = rows[name] = {"held_out": scores, "train_tokens_per_s": rates[len(rates) // 2] if rates else None,
+                            "tokens": round(o.n_tokens * part)}
+        packed, out = folder / "q4", folder / "bench.json"
+        run([o.build / "headway-convert", folder, packed, "--type", "q4"], stdout=subprocess.DEVNULL)
+        run([o.build / "headway-bench", "--model", o.trunk, "--heads", packed, "--chat", "--prompts",
+             "tools/chat_prompts.json", "--modes", MODES, "--batch", 1, "--limit", o.limit, "--tokens", 128,
+             "--repeat", 3, "--json", out], stdout=subprocess.DEVNULL)
+        row["decode"] = [{k: cell[k] for k in ("text", "mode", "tokens_per_forward", "speedup", "relative_pass_time",
+                                               "acceptance", "identical")}
+                         for cell in json.loads(out.read_text())["decode"] if cell["text"] in ("chat", "code")]
+        print(f"{name}: measured", flush=True)
+        o.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+# ---- the page ----
+
+
+def cell(row, text, mode):
+    return next((c for c in row.get("decode", []) if c["text"] == text and c["mode"] == mode), None)
+
+
+def tables(figures):
+    rows, names = figures["rows"], {name: about for name, about, _, _ in ROWS}
+    out = ["| heads | tokens seen | draft 1 | 2 | 3 | 4 | tokens per forward | trained at, tokens/s |",
+           "|---|--:|--:|--:|--:|--:|--:|--:|"]
+    for name, about in names.items():
+        if name not in rows:
+            continue
+        row = rows[name]
+        heads = " | ".join(f"{100 * h['accepted']:.1f} %" for h in row["held_out"])
+        rate = row["train_tokens_per_s"]
+        out.append(f"| {about} | {row['tokens']:,} | {heads} | {row['held_out'][-1]['tokens_per_forward']:.3f} | "
+                   f"{f'{rate:,.0f}' if rate else ''} |")
+    out += ["", "| heads | text | chain of 1 | chain of 2 | chain of 4 | tree of 4 with look-up | auto |",
+            "|---|---|--:|--:|--:|--:|--:|"]
+    for name, about in names.items():
+        for text in ("chat", "code") if name in rows and rows[name].get("decode") else ():
+            found = [cell(rows[name], text, mode) for mode in MODES.split(",")]
+            out.append(f"| {about} | {text} | " + " | ".join(
+                f"{c['speedup']:.2f} ({c['tokens_per_forward']:.2f})" for c in found) + " |")
+    return "\n".join(out)
+
+
+def slope_panel(rows):
+    p = plot.Panel(80, 90, 440, 370, "A  Text and acceptance")
+    points = [(row["tokens"], row["held_out"][-1]["tokens_per_forward"], name) for name, row in rows.items()]
+    p.range_x(min(x for x, _, _ in points) / 1.3, max(x for x, _, _ in points) * 1.3)
+    low, high = p.low_x, p.high_x
+    p.range_y(*plot.padded([y for _, y, _ in points], 0.1))
+    p.x = lambda value: p.left + plot.math.log(value / low) / plot.math.log(high / low) * p.width
+    p.ticks_y()
+    for tick in (1e5, 2e5, 5e5, 1e6, 2e6, 5e6, 1e7, 2e7):
+        if low <= tick <= high:
+            p.tick_x(tick, f"{tick / 1e6:g} M")
+    p.frame()
+    p.label_x("tokens trained on, each once")
+    p.label_y("tokens per forward, four drafts, held-out text")
+    labels = []
+    for i, (x, y, name) in enumerate(points):
+        look = plot.LOOKS[i % len(plot.LOOKS)]
+        p.out.append(plot.mark(p.x(x), p.y(y), look))
+        labels.append((p.x(x), p.y(y), name, look[0], []))
+    plot.place_labels(p, labels)
+    return p.out
+
+
+def speed_panel(rows):
+    p = plot.Panel(640, 90, 440, 370, "B  What the drafts cost and bring, chat, chain of 4")
+    points = [(c["relative_pass_time"], c["tokens_per_forward"], name) for name, row in rows.items()
+              for c in [cell(row, "chat", "chain:4")] if c]
+    if not points:
+        return []
+    p.range_x(*plot.padded([x for x, _, _ in points], 0.15))
+    p.range_y(*plot.padded([y for _, y, _ in points], 0.1))
+    p.ticks_x()
+    p.ticks_y()
+    p.frame()
+    p.label_x("time of a step, plain decoding's = 1")
+    p.label_y("tokens per forward")
+    labels = []
+    for i, (x, y, name) in enumerate(points):
+        look = plot.LOOKS[i % len(plot.LOOKS)]
+        p.out.append(plot.mark(p.x(x), p.y(y), look))
+        labels.append((p.x(x), p.y(y), name, look[0], []))
+    plot.place_labels(p, labels)
+    return p.out
+
+
+def page(o):
+    figures = json.loads(o.json.read_text())
+    doc = pathlib.Path("docs/heads.md")
+    text, n = re.subn(r"(<!-- study -->\n).*(<!-- end of study -->)",
+                      lambda found: found[1] + "\n" + tables(figures) + "\n\n" + found[2],
+                      doc.read_text(), flags=re.S)
+    if n != 1:
+        sys.exit(f"{doc} has no '<!-- study -->' and '<!-- end of study -->' for the tables to stand between")
+    doc.write_text(text)
+    body = [plot.text(80, 40, "Heads for SmolLM2-135M-Instruct", 18, extra='font-weight="600"'),
+            *slope_panel(figures["rows"]), *speed_panel(figures["rows"])]
+    pathlib.Path("docs/heads.svg").write_text("\n".join([
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1120 540" width="1120" height="540" '
+        'font-family="DejaVu Sans, Helvetica, sans-serif">',
+        '<rect width="1120" height="540" fill="white"/>', *body, "</svg>"]) + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stages", nargs="*", help="train, measure, page; none: all")
+    parser.add_argument("--trunk", type=pathlib.Path, help="the model")
+    parser.add_argument("--texts", type=pathlib.Path, help="file to train on")
+    parser.add_argument("--held", type=pathlib.Path, help="file to evaluate on")
+    parser.add_argument("--folder", type=pathlib.Path, default="heads-study", help="of the runs")
+    parser.add_argument("--json", type=pathlib.Path, default="docs/heads.json", help="the figures")
+    parser.add_argument("--build", type=pathlib.Path, default="build", help="folder of the programs")
+    parser.add_argument("--limit", type=int, default=6, help="questions of each kind")
+    parser.add_argument("--rows", default=",".join(name for name, *_ in ROWS), help="names, with commas")
+    o = parser.parse_args()
+    o.rows = o.rows.split(",")
+    if o.texts:
+        o.n_texts, o.n_tokens = count_texts(o.texts)
+    for stage in o.stages or ["train", "measure", "page"]:
+        {"train": train, "measure": measure, "page": page}[stage](o)
+
+
+if __name__ == "__main__":
+    main()
