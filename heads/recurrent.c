@@ -6,32 +6,50 @@
 
 #include <string.h>
 
-/* u (n, D) = P [norm x[from[j]]; norm embedding(tokens[j])], from NULL: j. Or, as others trained
- * them, with the embedding first, or none at position 0. */
+/* work->joined (n, 2D) = [norm x[from[j]]; norm embedding(tokens[j])], from NULL: j. Or, as others
+ * trained them, with the embedding first, or none at position 0. */
 static void join(struct lane *lane, const struct pass *pass, struct head_work *work,
-                 const int32_t *tokens, const float *x, const int *from, int n, float *u)
+                 const int32_t *tokens, const float *x, const int *from, int n)
 {
     const struct model *m = pass->model;
     const struct config *c = &m->config;
+    const float *token_norm =
+        c->joined_attention ? m->blocks[model_head_block(m, 1)].attn_norm : m->token_norm;
+    bool token_first = c->token_first || c->joined_attention;
     size_t dim = (size_t)c->dim;
     int begin, end;
     lane_share(lane, n, 1, &begin, &end);
     for (int j = begin; j < end; j++) {
         float *first = work->joined + (size_t)j * 2 * dim;
-        float *state = first + (c->token_first ? dim : 0);
-        float *token = first + (c->token_first ? 0 : dim);
+        float *state = first + (token_first ? dim : 0);
+        float *token = first + (token_first ? 0 : dim);
         size_t r = (size_t)(from ? from[j] : j);
         kernels.rmsnorm(x + r * dim, m->state_norm, c->dim, c->norm_eps, state);
         matrix_row(&m->embed, (size_t)tokens[j], token);
         if (c->first_token_zero && !pass->rows[r].pos)
             memset(token, 0, dim * sizeof *token);
-        kernels.rmsnorm(token, m->token_norm, c->dim, c->norm_eps, token);
+        kernels.rmsnorm(token, token_norm, c->dim, c->norm_eps, token);
         if (from)
             work->rows[j] = pass->rows[r];
     }
     lane_barrier(lane);
-    linear_forward(lane, &m->project, work->joined, 2 * dim, n, NULL, u, dim);
+}
+
+/* The layer on n joined rows: on their projection, or, with joined attention, on them, their states
+ * x (n, D) the residual. */
+static void layer(struct lane *lane, const struct pass *pass, int i, struct head_work *work,
+                  const float *x, const int *out_rows, int n_out, float *h)
+{
+    const struct model *m = pass->model;
+    size_t dim = (size_t)m->config.dim;
+    int block = model_head_block(m, i);
+    if (m->config.joined_attention) {
+        block_forward_normed(lane, pass, block, &work->acts, work->joined, x, out_rows, n_out, h);
+        return;
+    }
+    linear_forward(lane, &m->project, work->joined, 2 * dim, pass->n, NULL, work->inner, dim);
     lane_barrier(lane);
+    block_forward(lane, pass, block, &work->acts, work->inner, out_rows, n_out, h);
 }
 
 /* h_i of a row that drafts takes the place of its state in x. */
@@ -40,15 +58,19 @@ static void draft(struct lane *lane, const struct pass *pass, struct head_work *
                   float *h)
 {
     const struct model *m = pass->model;
-    int block = model_head_block(m, i), ahead = i - 1, begin, end;
+    int ahead = i - 1, begin, end;
     size_t dim = (size_t)m->config.dim;
     if (i == 1) {
-        join(lane, pass, work, pass->next, x, NULL, pass->n, work->inner);
-        block_forward(lane, pass, block, &work->acts, work->inner, out_rows, n_out, h);
+        join(lane, pass, work, pass->next, x, NULL, pass->n);
+        layer(lane, pass, i, work, x, out_rows, n_out, h);
     } else if (n_out) {
         struct pass drafting = {m, work->rows, n_out, attend_ahead, &ahead, NULL};
-        join(lane, pass, work, tokens, x, out_rows, n_out, work->inner);
-        block_forward(lane, &drafting, block, &work->acts, work->inner, NULL, 0, h);
+        join(lane, pass, work, tokens, x, out_rows, n_out);
+        if (m->config.joined_attention) {
+            rows_gather(lane, &m->config, x, out_rows, n_out, work->inner);
+            lane_barrier(lane);
+        }
+        layer(lane, &drafting, i, work, work->inner, NULL, 0, h);
     }
     lane_share(lane, last ? 0 : n_out, 1, &begin, &end);
     for (int j = begin; j < end; j++)

@@ -271,20 +271,18 @@ static void feed_forward(struct lane *lane, const struct config *c, const struct
     lane_barrier(lane);
 }
 
-void block_forward(struct lane *lane, const struct pass *pass, int index, struct block_acts *acts,
-                   const float *x, const int *out_rows, int n_out, float *y)
+/* The layer behind its first norm; product: the lane for what reads normed. */
+static void behind_norm(struct lane *lane, struct lane *product, const struct pass *pass, int index,
+                        struct block_acts *acts, const float *normed, const float *x,
+                        const int *out_rows, int n_out, float *y)
 {
     const struct config *c = &pass->model->config;
     const struct block *b = &pass->model->blocks[index];
-    struct lane behind, *product;
     size_t dim = (size_t)c->dim;
-    float *normed = acts->norm1;
     if (!out_rows)
         n_out = pass->n;
 
-    product =
-        normalise(lane, c, x, b->attn_norm, pass->n, b->wqkv.dense, &normed, acts->scale1, &behind);
-    linear_forward(product, &b->wqkv, normed, dim, pass->n, NULL, acts->qkv,
+    linear_forward(product, &b->wqkv, normed, (size_t)b->wqkv.inputs, pass->n, NULL, acts->qkv,
                    (size_t)b->wqkv.outputs);
     lane_barrier(lane);
     pass->attend(lane, pass, index, acts, out_rows, n_out);
@@ -302,4 +300,23 @@ void block_forward(struct lane *lane, const struct pass *pass, int index, struct
     linear_forward(lane, &b->wo, acts->att, (size_t)b->wo.inputs, n_out, residual, acts->mid, dim);
     lane_barrier(lane);
     feed_forward(lane, c, b, acts, n_out, y);
+}
+
+void block_forward(struct lane *lane, const struct pass *pass, int index, struct block_acts *acts,
+                   const float *x, const int *out_rows, int n_out, float *y)
+{
+    const struct config *c = &pass->model->config;
+    const struct block *b = &pass->model->blocks[index];
+    struct lane behind, *product;
+    float *normed = acts->norm1;
+    product =
+        normalise(lane, c, x, b->attn_norm, pass->n, b->wqkv.dense, &normed, acts->scale1, &behind);
+    behind_norm(lane, product, pass, index, acts, normed, x, out_rows, n_out, y);
+}
+
+void block_forward_normed(struct lane *lane, const struct pass *pass, int index,
+                          struct block_acts *acts, const float *normed, const float *x,
+                          const int *out_rows, int n_out, float *y)
+{
+    behind_norm(lane, lane, pass, index, acts, normed, x, out_rows, n_out, y);
 }

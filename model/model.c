@@ -75,7 +75,7 @@ int model_over(struct model *m, const struct config *config, float *values, floa
                struct err *err)
 {
     int rc = allocate(m, config, err);
-    if (!rc && (config->qkv_bias || config->qk_norm || config->rope_factors || config->head_norms ||
+    if (!rc && (config->joined_attention || config->draft_output || config->qkv_bias || config->qk_norm || config->rope_factors || config->head_norms ||
                 (config->next_is_trunk && !config->trunk)))
         rc = err_set(err, ERR_INVALID,
                      "a model with biases, norms of its queries, factors of its rotation, norms of "
@@ -228,15 +228,19 @@ static int load(struct model *m, int positions, struct team *team, struct err *e
         rc = pack(&l, p->fuse, 1, false, &m->fuse, err);
     if (!rc && p->shared >= 0)
         rc = vectors(&l, p->shared, 1, &m->state_norm, err);
-    if (!rc && p->shared >= 0)
+    if (!rc && p->shared >= 0 && !c->joined_attention)
         rc = vectors(&l, p->shared + 1, 1, &m->token_norm, err);
-    if (!rc && p->shared >= 0)
+    if (!rc && p->shared >= 0 && !c->joined_attention)
         rc = pack(&l, p->shared + 2, 1, false, &m->project, err);
+    if (!rc && p->draft_output >= 0)
+        rc = pack(&l, p->draft_output, 1, false, &m->draft_output, err);
     if (!rc && p->norm >= 0)
         rc = vectors(&l, p->norm, 1, &m->norm, err);
     for (int i = 0; m->head_norms && i < c->n_predict && !rc; i++)
         if (i < first)
             m->head_norms[i] = m->norm;
+        else if (i > first && p->shared >= 0)
+            m->head_norms[i] = m->head_norms[first];
         else
             rc = vectors(&l, p->head_first_norm + i - first, 1, &m->head_norms[i], err);
     if (!rc && (c->tied || p->output >= 0))
@@ -277,6 +281,10 @@ static int join(struct config *c, const struct source *trunk, const struct sourc
     c->next_is_trunk = true;
     c->token_first = h->token_first;
     c->first_token_zero = h->first_token_zero;
+    c->joined_attention = h->joined_attention;
+    c->fuse_raw = h->fuse_raw;
+    c->draft_output = h->draft_output;
+    c->head_norms = h->head_norms;
     c->n_aux = h->n_aux;
     memcpy(c->aux_layers, h->aux_layers, sizeof c->aux_layers);
     rc = config_check(c, err);
@@ -287,7 +295,11 @@ static int load_all(struct model *m, int positions, struct team *team, struct er
 {
     const int32_t *ids;
     int n = 0, rc = load(m, positions, team, err);
-    if (!rc && m->heads.type && !(rc = source_draft_ids(&m->heads, &ids, &n, err)) && n)
+    if (!rc && m->heads.type && !(rc = source_draft_ids(&m->heads, &ids, &n, err)) &&
+        m->config.draft_output && n != m->config.draft_output)
+        rc = err_set(err, ERR_INVALID, "%s: 'draft_ids' has %d tokens, 'heads.1.output.weight' %d rows",
+                     m->heads.path, n, m->config.draft_output);
+    if (!rc && n)
         if ((rc = model_draft_vocabulary(m, ids, n, err)))
             err_prefix(err, rc, "%s", m->heads.path);
     return rc;
@@ -455,13 +467,17 @@ void states_fuse(struct lane *lane, const struct model *m, const float *const *x
                  float *joined, float *y)
 {
     const struct config *c = &m->config;
-    size_t dim = (size_t)c->dim, states = 1 + (size_t)c->n_aux;
+    size_t dim = (size_t)c->dim, states = (size_t)config_fused_states(c);
     int begin, end;
     lane_share(lane, rows, 1, &begin, &end);
     for (size_t r = (size_t)begin; r < (size_t)end; r++)
-        for (size_t i = 0; i < states; i++)
-            kernels.rmsnorm(x[i] + r * dim, m->unit, c->dim, c->norm_eps,
-                            joined + (r * states + i) * dim);
+        for (size_t i = 0; i < states; i++) {
+            float *to = joined + (r * states + i) * dim;
+            if (c->fuse_raw)
+                memcpy(to, x[1 + i] + r * dim, dim * sizeof *to);
+            else
+                kernels.rmsnorm(x[i] + r * dim, m->unit, c->dim, c->norm_eps, to);
+        }
     lane_barrier(lane);
     linear_forward(lane, &m->fuse, joined, states * dim, rows, NULL, y, dim);
     lane_barrier(lane);
@@ -471,7 +487,7 @@ size_t model_lane_bytes(const struct model *m)
 {
     const struct config *c = &m->config;
     int states = c->n_aux ? 1 + c->n_aux : 1;
-    int joined = c->dim * (m->project.outputs && states < 2 ? 2 : states);
+    int joined = c->dim * (c->kind == HEAD_RECURRENT && states < 2 ? 2 : states);
     int widest = c->hidden > joined ? c->hidden : joined, queries = c->n_heads * c->head_dim;
     if (queries > widest)
         widest = queries;
@@ -522,13 +538,19 @@ int model_draft_vocabulary(struct model *m, const int32_t *ids, int n, struct er
                            "token %d of the draft vocabulary is %d, but tokens must rise from 0 to "
                            "at most %d",
                            i, ids[i], m->config.vocab - 1);
+    m->draft_ids = malloc((size_t)n * sizeof *ids);
+    if (!m->draft_ids)
+        return err_set(err, ERR_MEMORY, "no memory for a draft vocabulary of %d tokens", n);
+    memcpy(m->draft_ids, ids, (size_t)n * sizeof *ids);
+    m->n_draft_ids = n;
+    if (m->config.draft_output) /* has been packed */
+        return 0;
     int rc = source_find(&m->source, &p->place, p->n_dims, p->shape, &all, err);
     if (rc)
         return rc;
     size_t row = matrix_row_bytes(&all), scales = all.scales ? matrix_blocks(&all) * 2 : 0;
-    m->draft_ids = malloc((size_t)n * sizeof *ids);
     unsigned char *rows = malloc((size_t)n * (row + scales));
-    if (!m->draft_ids || !rows)
+    if (!rows)
         rc = err_set(err, ERR_MEMORY, "no memory for a draft vocabulary of %d tokens", n);
     some = all;
     some.rows = (size_t)n;
@@ -539,9 +561,7 @@ int model_draft_vocabulary(struct model *m, const int32_t *ids, int n, struct er
         if (scales)
             memcpy(rows + (size_t)n * row + i * scales, all.scales + (size_t)ids[i] * scales,
                    scales);
-        m->draft_ids[i] = ids[i];
     }
-    m->n_draft_ids = n;
     if (!rc)
         rc = linear_pack(&m->draft_output, m->weights, &some, 1, &m->memory, NULL, err);
     free(rows);

@@ -149,6 +149,12 @@ struct pass {
 void block_forward(struct lane *lane, const struct pass *pass, int block, struct block_acts *acts,
                    const float *x, const int *out_rows, int n_out, float *y);
 
+/* The same of rows that are normalised for its queries, keys and values: normed (T, its inputs),
+ * complete; x is the residual. */
+void block_forward_normed(struct lane *lane, const struct pass *pass, int block,
+                          struct block_acts *acts, const float *normed, const float *x,
+                          const int *out_rows, int n_out, float *y);
+
 /* Serving's attention: puts keys and values into each row's slot, then attends over its path. */
 attend_fn attend_cached;
 

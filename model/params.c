@@ -34,12 +34,13 @@ static int add(struct params *p, struct place place, int rows, int cols)
 static void add_block(struct params *p, const struct config *c, int head, int layer)
 {
     int queries = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
+    int inputs = head >= 0 && c->joined_attention ? 2 * c->dim : c->dim;
     struct place at = {ROLE_ATTN_NORM, head, layer};
 #define ADD(which, rows, cols) at.role = which, add(p, at, rows, cols)
     ADD(ROLE_ATTN_NORM, c->dim, 1);
-    ADD(ROLE_WQ, queries, c->dim);
-    ADD(ROLE_WK, kv, c->dim);
-    ADD(ROLE_WV, kv, c->dim);
+    ADD(ROLE_WQ, queries, inputs);
+    ADD(ROLE_WK, kv, inputs);
+    ADD(ROLE_WV, kv, inputs);
     ADD(ROLE_WO, c->dim, queries);
     ADD(ROLE_FFN_NORM, c->dim, 1);
     ADD(ROLE_W1, c->hidden, c->dim);
@@ -77,12 +78,18 @@ static void list_all(struct params *p, const struct config *c)
     p->n_blocks = (p->n - p->blocks) / p->per_block;
     p->head_linear = -1;
     p->shared = -1;
-    p->fuse = c->n_aux ? add(p, (struct place){ROLE_HEAD_FUSE, 1, 0}, c->dim, (1 + c->n_aux) * c->dim)
+    p->fuse = c->n_aux ? add(p, (struct place){ROLE_HEAD_FUSE, 1, 0}, c->dim,
+                             config_fused_states(c) * c->dim)
                        : -1;
+    p->draft_output = c->draft_output ? add(p, (struct place){ROLE_HEAD_OUTPUT, 1, 0},
+                                            c->draft_output, c->dim)
+                                      : -1;
     if (shared) {
         p->shared = add(p, (struct place){ROLE_HEAD_STATE_NORM, 1, 0}, c->dim, 1);
-        add(p, (struct place){ROLE_HEAD_TOKEN_NORM, 1, 0}, c->dim, 1);
-        add(p, (struct place){ROLE_HEAD_PROJECT, 1, 0}, c->dim, 2 * c->dim);
+        if (!c->joined_attention) {
+            add(p, (struct place){ROLE_HEAD_TOKEN_NORM, 1, 0}, c->dim, 1);
+            add(p, (struct place){ROLE_HEAD_PROJECT, 1, 0}, c->dim, 2 * c->dim);
+        }
     }
     bool own = tensors == HEAD_MATRIX || tensors == HEAD_UNEMBEDDING;
     for (int i = first_head; i < c->n_predict && own; i++) {
@@ -93,7 +100,8 @@ static void list_all(struct params *p, const struct config *c)
             p->head_linear = at;
     }
     p->head_first_norm = -1;
-    for (int i = first_head; i < c->n_predict && c->head_norms; i++) {
+    int norms = shared ? first_head + 1 : c->n_predict;
+    for (int i = first_head; i < norms && c->head_norms; i++) {
         int at = add(p, (struct place){ROLE_HEAD_NORM, i, 0}, c->dim, 1);
         p->head_first_norm = i == first_head ? at : p->head_first_norm;
     }

@@ -55,7 +55,9 @@ struct params {
     int rope_factors;    /* -1 for none */
     int head_linear;     /* first of the matrices of heads without layers (params_head), else -1 */
     int fuse;            /* of heads that read several states of the trunk; else -1 */
-    int shared;          /* of recurrent heads: two norms, then the projection; else -1 */
+    int shared;          /* of recurrent heads: two norms, then the projection, or, with joined
+                            attention, the state's norm alone; else -1 */
+    int draft_output;    /* the heads' own unembedding; else -1 */
 };
 
 /* Builds the list for a checked config. ERR_MEMORY. */

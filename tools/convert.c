@@ -10,6 +10,7 @@
 
 #include "base/opts.h"
 #include "model/params.h"
+#include "model/trunk_hash.h"
 #include "weights/file.h"
 #include "weights/matrix.h"
 #include "weights/safetensors.h"
@@ -23,7 +24,8 @@ static const char about[] =
     "and\n"
     "q4 have 32 weights to a scale, 8.5 and 4.5 bits per weight; the embedding is then written in\n"
     "f32 or bf16. Norms and biases are f32.\n\n"
-    "    headway-convert IN OUT [--type stored|f32|bf16|q8|q4]";
+    "With --trunk, IN may be a folder of EAGLE-3's heads, which were trained for that model.\n\n"
+    "    headway-convert IN OUT [--type stored|f32|bf16|q8|q4] [--trunk MODEL]";
 
 struct convert;
 
@@ -170,9 +172,27 @@ static int add_draft_ids(struct convert *c, struct err *err)
 
 /* ---- the whole ---- */
 
-static int prepare(struct convert *c, const char *from, struct err *err)
+/* Heads that do not say which model they were trained for. */
+static int open_eagle3(struct convert *c, const char *from, const char *trunk, struct err *err)
 {
-    int rc = source_open_either(&c->in, from, err);
+    struct source model;
+    uint64_t hash;
+    int rc = source_open(&model, trunk, err);
+    if (rc)
+        return rc;
+    if (model.config.n_predict > 1 || !model.config.next_is_trunk)
+        rc = err_set(err, ERR_INVALID, "%s has prediction heads of its own", trunk);
+    if (!rc)
+        rc = trunk_hash(&model, &hash, err);
+    if (!rc)
+        rc = source_open_eagle3(&c->in, from, &model.config, hash, err);
+    source_release(&model);
+    return rc;
+}
+
+static int prepare(struct convert *c, const char *from, const char *trunk, struct err *err)
+{
+    int rc = trunk ? open_eagle3(c, from, trunk, err) : source_open_either(&c->in, from, err);
     if (!rc)
         rc = params_init(&c->params, &c->in.config, err);
     size_t n = (size_t)c->params.n, widest = 0;
@@ -195,16 +215,17 @@ static int prepare(struct convert *c, const char *from, struct err *err)
     return rc ? rc : add_draft_ids(c, err);
 }
 
-static int convert(struct convert *c, const char *from, const char *to, struct err *err)
+static int convert(struct convert *c, const char *from, const char *trunk, const char *to,
+                   struct err *err)
 {
     char *out = file_join(to, "model.safetensors");
-    int rc = out ? prepare(c, from, err) : err_set(err, ERR_MEMORY, "%s: no memory left", to);
+    int rc = out ? prepare(c, from, trunk, err) : err_set(err, ERR_MEMORY, "%s: no memory left", to);
     if (!rc && mkdir(to, 0777) && errno != EEXIST)
         rc = err_set(err, ERR_IO, "%s could not be made: %s", to, strerror(errno));
     c->talks = isatty(STDERR_FILENO);
     if (!rc)
         rc = safetensors_write(out, c->out, c->n_out, "{\"format\":\"headway\"}", err);
-    if (!rc)
+    if (!rc && !trunk)
         rc = source_copy_text(&c->in, to, err);
     if (!rc)
         rc = config_write(&c->in.config, to, err);
@@ -234,10 +255,12 @@ int main(int argc, char **argv)
 {
     static struct convert c;
     struct err err;
-    const char *paths[2], *name = "stored";
+    const char *paths[2], *name = "stored", *trunk = NULL;
     int n = 0;
     const struct opt table[] = {
-        {"type", OPT_CHOICE, &name, 0, 0, WEIGHT_TYPE_NAMES, "of the matrices"}, {0}};
+        {"type", OPT_CHOICE, &name, 0, 0, WEIGHT_TYPE_NAMES, "of the matrices"},
+        {"trunk", OPT_STRING, &trunk, 0, 0, 0, "model that EAGLE-3's heads in IN were trained for"},
+        {0}};
     int rc = opts_parse(table, about, argc, argv, paths, 2, &n, &err);
     if (rc > 0)
         return 0;
@@ -248,7 +271,7 @@ int main(int argc, char **argv)
     if (!rc)
         rc = weight_type_parse(name, &c.type, &err);
     if (!rc)
-        rc = convert(&c, paths[0], paths[1], &err);
+        rc = convert(&c, paths[0], trunk, paths[1], &err);
     convert_release(&c);
     if (rc)
         fprintf(stderr, "headway-convert: %s\n", err.text);

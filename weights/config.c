@@ -87,6 +87,8 @@ static const struct {
     {"next_is_trunk", offsetof(struct config, next_is_trunk)},
     {"token_first", offsetof(struct config, token_first)},
     {"first_token_zero", offsetof(struct config, first_token_zero)},
+    {"joined_attention", offsetof(struct config, joined_attention)},
+    {"fuse_raw", offsetof(struct config, fuse_raw)},
 };
 #define N_FLAGS (sizeof flags / sizeof *flags)
 
@@ -151,6 +153,12 @@ static int check_aux(const struct config *c, struct err *err)
     if (c->n_aux && (!c->next_is_trunk || c->kind == HEAD_ANTICAUSAL || c->n_predict < 2))
         return err_set(err, ERR_INVALID,
                        "field 'aux_layers' is for heads on a trunk that predicts the next token");
+    bool own = c->joined_attention || c->draft_output;
+    if ((own && (c->kind != HEAD_RECURRENT || !c->next_is_trunk || c->n_predict < 2)) ||
+        (c->fuse_raw && !c->n_aux))
+        return err_set(err, ERR_INVALID,
+                       "fields 'joined_attention' and 'draft_output' are for recurrent heads, "
+                       "'fuse_raw' for heads that have 'aux_layers'");
     for (int i = 0; i < c->n_aux; i++) {
         int least = i ? c->aux_layers[i - 1] + 1 : 1, most = c->trunk ? 511 : c->n_layers - 1;
         if (c->aux_layers[i] < least || c->aux_layers[i] > most)
@@ -282,6 +290,16 @@ static int read_trunk(const json_t *root, struct config *config, struct err *err
     return 0;
 }
 
+static int read_draft_output(const json_t *root, struct config *config, struct err *err)
+{
+    const json_t *value = json_object_get(root, "draft_output");
+    json_int_t rows = json_integer_value(value);
+    if (value && (!json_is_integer(value) || rows < 1 || rows > config->vocab))
+        return mistyped("draft_output", value, "a number of tokens of the vocabulary", err);
+    config->draft_output = (int)rows;
+    return 0;
+}
+
 static int read_aux(const json_t *root, struct config *config, struct err *err)
 {
     const json_t *value = json_object_get(root, "aux_layers");
@@ -367,6 +385,8 @@ static int read_fields(const json_t *root, struct config *config, struct err *er
     rc = read_trunk(root, config, err);
     if (!rc)
         rc = read_aux(root, config, err);
+    if (!rc)
+        rc = read_draft_output(root, config, err);
     return rc ? rc : config_check(config, err);
 }
 
@@ -432,6 +452,8 @@ static json_t *config_json(const struct config *config)
         bad |= json_array_append_new(aux, json_integer(config->aux_layers[i]));
     if (config->n_aux)
         bad |= json_object_set_new(root, "aux_layers", aux);
+    if (config->draft_output)
+        bad |= json_object_set_new(root, "draft_output", json_integer(config->draft_output));
     if (config->trunk)
         bad |= json_object_set_new(root, "trunk", json_sprintf("%016" PRIx64, config->trunk));
     if (!bad)

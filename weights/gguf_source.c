@@ -357,7 +357,7 @@ static void release(struct source *source)
     free(m);
 }
 
-static const struct source_type type = {find, vocab, chat_template, rest, release};
+static const struct source_type type = {find, vocab, chat_template, rest, release, NULL};
 
 static struct gguf_model *begin(struct source *source, struct err *err)
 {

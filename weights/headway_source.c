@@ -46,13 +46,9 @@ static void release(struct source *source)
     free(source->data);
 }
 
-static const struct source_type type = {find, vocab, chat_template, rest, release};
-
-int source_draft_ids(const struct source *source, const int32_t **ids, int *n, struct err *err)
+static int draft_ids(const struct source *source, const int32_t **ids, int *n, struct err *err)
 {
-    const struct tensor *t =
-        source->type == &type ? safetensors_find(source->data, "draft_ids") : NULL;
-    *n = 0;
+    const struct tensor *t = safetensors_find(source->data, "draft_ids");
     if (!t)
         return 0;
     if (t->dtype != DTYPE_I32 || t->n_dims != 1 || t->shape[0] < 1 ||
@@ -64,6 +60,8 @@ int source_draft_ids(const struct source *source, const int32_t **ids, int *n, s
     *n = (int)t->shape[0];
     return 0;
 }
+
+static const struct source_type type = {find, vocab, chat_template, rest, release, draft_ids};
 
 int headway_source_open(struct source *source, struct err *err)
 {

@@ -181,7 +181,7 @@ static void release(struct source *source)
     free(m);
 }
 
-static const struct source_type type = {find, vocab, chat_template, rest, release};
+static const struct source_type type = {find, vocab, chat_template, rest, release, NULL};
 
 int hf_source_open(struct source *source, struct err *err)
 {

@@ -62,7 +62,7 @@ static void release(struct source *source)
     free(source->data);
 }
 
-static const struct source_type type = {find, vocab, chat_template, rest, release};
+static const struct source_type type = {find, vocab, chat_template, rest, release, NULL};
 
 int meta_source_open(struct source *source, struct err *err)
 {

@@ -17,6 +17,7 @@ static const struct {
 } dtypes[] = {
     [DTYPE_F32] = {"F32", 4}, [DTYPE_BF16] = {"BF16", 2}, [DTYPE_F16] = {"F16", 2},
     [DTYPE_I32] = {"I32", 4}, [DTYPE_I64] = {"I64", 8},   [DTYPE_U8] = {"U8", 1},
+    [DTYPE_BOOL] = {"BOOL", 1},
 };
 #define N_DTYPES (sizeof dtypes / sizeof *dtypes)
 
@@ -54,8 +55,8 @@ static int read_dtype(struct reader *r, struct tensor *t, const json_t *entry)
         }
     }
     return err_set(r->err, ERR_INVALID,
-                   "%s: tensor '%.100s' has dtype '%.20s', but only F32, BF16, F16, I32, I64 and "
-                   "U8 are known",
+                   "%s: tensor '%.100s' has dtype '%.20s', but only F32, BF16, F16, I32, I64, U8 "
+                   "and BOOL are known",
                    r->where, t->name, name);
 }
 

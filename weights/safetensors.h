@@ -13,7 +13,7 @@
 #include "base/err.h"
 #include "weights/mapping.h"
 
-enum dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_I32, DTYPE_I64, DTYPE_U8 };
+enum dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_I32, DTYPE_I64, DTYPE_U8, DTYPE_BOOL };
 
 #define TENSOR_DIMS_MAX 8
 

@@ -169,6 +169,12 @@ int source_find(const struct source *source, const struct place *place, int n_di
     return 0;
 }
 
+int source_draft_ids(const struct source *source, const int32_t **ids, int *n, struct err *err)
+{
+    *n = 0;
+    return source->type->draft_ids ? source->type->draft_ids(source, ids, n, err) : 0;
+}
+
 int source_vocab(const struct source *source, struct vocab *vocab, struct err *err)
 {
     return source->type->vocab(source, vocab, err);

@@ -66,6 +66,8 @@ struct source_type {
     int (*chat_template)(const struct source *source, struct buf *out, struct err *err);
     void (*rest)(const struct source *source);
     void (*release)(struct source *source);
+    /* source_draft_ids; NULL: none */
+    int (*draft_ids)(const struct source *source, const int32_t **ids, int *n, struct err *err);
 };
 
 struct source {
@@ -84,6 +86,10 @@ void source_release(struct source *source);
 int source_open_heads(struct source *source, const char *path, struct err *err);
 /* Opens either. */
 int source_open_either(struct source *source, const char *path, struct err *err);
+/* Opens a folder of EAGLE-3's as heads for a trunk of that shape and hash, which it must have been
+ * trained for: the folder does not say. */
+int source_open_eagle3(struct source *source, const char *path, const struct config *trunk,
+                       uint64_t hash, struct err *err);
 
 /* A tensor of exactly that shape: n_dims 1, shape {n}, or 2, shape {outputs, inputs}. ERR_INVALID
  * names the tensor, what was expected and what was found. The matrix points into the source. */

@@ -197,6 +197,28 @@ refused "has recurrent heads for this trunk, wanted are linear" headway-train --
 refused "is no text of headway's" headway-train --trunk "$trunk" --corpus "$dir/prompts" --out "$dir/x"
 refused "has prediction heads of its own" headway-train --trunk weights/demo --corpus "$dir/text" \
     --out "$dir/x" --context 96
+# EAGLE-3's, which do not say what they were trained for.
+eagle=tests/data/files/eagle3
+eagle3() { # TEXT CHANGE-OF-THE-CONFIG-C
+    rm -rf "$dir/eagle3"
+    cp -r $eagle/heads "$dir/eagle3"
+    python3 - "$dir/eagle3/config.json" "$2" <<'END'
+import json, sys
+c = json.load(open(sys.argv[1]))
+exec(sys.argv[2])
+json.dump(c, open(sys.argv[1], "w"))
+END
+    refused "$1" headway-convert "$dir/eagle3" "$dir/x" --trunk $eagle/trunk
+}
+eagle3 "field 'intermediate_size' is 64, the trunk's is 48" 'c["intermediate_size"] = 64'
+eagle3 "'rope_theta' is 500, the trunk's is 10000" 'c["rope_theta"] = 500'
+eagle3 "must be a rising list of layers of the trunk" 'c["eagle_config"]["eagle_aux_hidden_state_layer_ids"] = [1, 2, 9]'
+eagle3 "must be a rising list of layers of the trunk" 'c["eagle_config"]["eagle_aux_hidden_state_layer_ids"] = [3, 2, 1]'
+eagle3 "must be a list of 1 to 4 layers" 'c["eagle_config"]["eagle_aux_hidden_state_layer_ids"] = []'
+eagle3 "is too shallow for layers 2, L/2 and L-3" 'del c["eagle_config"]'
+eagle3 "by the model's shape it must have" 'c["eagle_config"]["eagle_aux_hidden_state_layer_ids"] = [1, 2]'
+refused "tensor 'lm_head.weight'\|'lm_head.weight' is missing\|hidden_size" headway-convert $eagle/heads "$dir/x" --trunk "$trunk"
+
 # Ids of the draft vocabulary that are no tokens, fall, or are of another type.
 for change in beyond falling type; do
     cp -r "$dir/recurrent" "$dir/$change"

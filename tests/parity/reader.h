@@ -38,13 +38,14 @@ static void reader_take(struct reader *r)
 }
 
 /* For texts of `length` tokens; weights as model_open has them. */
-static void reader_init(struct reader *r, const char *path, int weights, int lanes, int length)
+static void reader_init(struct reader *r, const char *path, const char *heads, int weights, int lanes,
+                        int length)
 {
     struct err err;
     memset(r, 0, sizeof *r);
     r->length = length;
     assert_ok(team_init(&r->team, lanes, &err), err);
-    assert_ok(model_open(&r->model, path, NULL, weights, length, &r->team, &err), err);
+    assert_ok(model_open(&r->model, path, heads, weights, length, &r->team, &err), err);
     assert_ok(team_reserve(&r->team, model_lane_bytes(&r->model), &err), err);
     reader_take(r);
     assert_ok(arena_init(&r->arena, &err), err);
@@ -70,7 +71,8 @@ static void reader_release(struct reader *r)
 static void reader_pass(struct reader *r, struct lane *lane, bool drafts)
 {
     struct pass pass = {&r->model, r->rows, r->n, attend_cached, NULL, NULL};
-    trunk_forward(lane, &pass, &r->acts, r->tokens + r->first, r->z, NULL);
+    struct aux_states aux = model_aux(&r->model, r->z, r->n);
+    trunk_forward(lane, &pass, &r->acts, r->tokens + r->first, r->z, &aux);
     heads_verify(lane, &pass, &r->work, r->z, r->some, r->n_out, drafts, r->h);
     model_logits(lane, &r->model, 0, 1, r->h, r->n_out, r->normed, r->logits);
 }

@@ -131,7 +131,7 @@ static void on_every_path(const struct fixture *f, int weights, float *first)
         struct reader r;
         if (kernels_init(isas[i], &err))
             continue;
-        reader_init(&r, f->path, weights, 1 + (int)i % 3, f->length);
+        reader_init(&r, f->path, NULL, weights, 1 + (int)i % 3, f->length);
         assert_int_equal(f->n, (size_t)f->length * (size_t)r.model.config.vocab);
         memset(f->out, 0, f->n * sizeof *f->out);
         for (uint64_t seed = 0; seed < 3; seed++) {
@@ -164,7 +164,7 @@ static void same_when_converted(const struct fixture *f, const float *stored)
     snprintf(command, sizeof command, "%s %s %s", program, f->path, folder.path);
     assert_int_equal(system(command), 0);
     assert_ok(kernels_init("auto", &err), err);
-    reader_init(&r, folder.path, WEIGHT_STORED, 2, f->length);
+    reader_init(&r, folder.path, NULL, WEIGHT_STORED, 2, f->length);
     read_text(&r, f->tokens, 2, f->out);
     assert_memory_equal(f->out, stored, f->n * sizeof *stored);
     reader_release(&r);
