@@ -1,7 +1,8 @@
 /* Matrix products for the trainer: in f32 by a library, or with inputs rounded to bf16 and sums in
- * f32 on the processor's matrix unit (AMX) or its vectors (AVX512_BF16). Each give the same bits for the same shapes whatever
- * the number of lanes, because lanes split outputs, each product runs on one lane, and the shapes
- * that the library sees do not depend on the lanes. Not linked into the server. */
+ * f32 on the processor's matrix unit (AMX) or its vectors (AVX512_BF16). Each give the same bits
+ * for the same shapes whatever the number of lanes, because lanes split outputs, each product runs
+ * on one lane, and the shapes that the library sees do not depend on the lanes. Not linked into the
+ * server. */
 #ifndef MODEL_GEMM_H
 #define MODEL_GEMM_H
 

@@ -176,8 +176,9 @@ static void edge_copy(float *to, size_t to_ld, const float *from, size_t from_ld
     }
 
 /* C piece (up to 32, up to 32) from two A panels and two B panels of kt tiles each. */
-static void piece_tiles(const uint16_t *a0, const uint16_t *a1, const uint16_t *b0, const uint16_t *b1,
-                  int kt, float *c, size_t ldc, int m, int n, bool accumulate)
+static void piece_tiles(const uint16_t *a0, const uint16_t *a1, const uint16_t *b0,
+                        const uint16_t *b1, int kt, float *c, size_t ldc, int m, int n,
+                        bool accumulate)
 {
     /* C is often cold: ask for its lines now, they are written after the sums. */
     for (int i = 0; i < min(m, 2 * TILE); i++) {
@@ -293,8 +294,8 @@ void gemm_bf16(struct lane *lane, enum gemm_unit unit, bool ta, bool tb, int m, 
                 for (int i = 0; i < m; i += 2 * TILE)
                     (tiles ? piece_tiles : piece_vectors)(
                         pa + (size_t)(i / TILE) * panel, pa + (size_t)(i / TILE + 1) * panel,
-                          pb + (size_t)(j / TILE) * panel, pb + (size_t)(j / TILE + 1) * panel, kt,
-                          c + (size_t)i * ldc + (size_t)(n0 + j), ldc, m - i, nn - j, add);
+                        pb + (size_t)(j / TILE) * panel, pb + (size_t)(j / TILE + 1) * panel, kt,
+                        c + (size_t)i * ldc + (size_t)(n0 + j), ldc, m - i, nn - j, add);
         }
     }
     if (tiles)

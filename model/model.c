@@ -65,8 +65,8 @@ static int allocate(struct model *m, const struct config *config, struct err *er
         m->head_linear = calloc((size_t)config->n_predict, sizeof *m->head_linear);
     if (config->head_norms)
         m->head_norms = calloc((size_t)config->n_predict, sizeof *m->head_norms);
-    if (!m->blocks || (config->n_aux && !m->unit) || (m->params.head_linear >= 0 && !m->head_linear) ||
-        (config->head_norms && !m->head_norms))
+    if (!m->blocks || (config->n_aux && !m->unit) ||
+        (m->params.head_linear >= 0 && !m->head_linear) || (config->head_norms && !m->head_norms))
         return err_set(err, ERR_MEMORY, "no memory for %d layers", m->n_blocks);
     return 0;
 }
@@ -75,8 +75,9 @@ int model_over(struct model *m, const struct config *config, float *values, floa
                struct err *err)
 {
     int rc = allocate(m, config, err);
-    if (!rc && (config->joined_attention || config->draft_output || config->qkv_bias || config->qk_norm || config->rope_factors || config->head_norms ||
-                (config->next_is_trunk && !config->trunk)))
+    if (!rc &&
+        (config->joined_attention || config->draft_output || config->qkv_bias || config->qk_norm ||
+         config->rope_factors || config->head_norms || (config->next_is_trunk && !config->trunk)))
         rc = err_set(err, ERR_INVALID,
                      "a model with biases, norms of its queries, factors of its rotation, norms of "
                      "its heads, or without a next-token head cannot be trained yet");
@@ -297,7 +298,8 @@ static int load_all(struct model *m, int positions, struct team *team, struct er
     int n = 0, rc = load(m, positions, team, err);
     if (!rc && m->heads.type && !(rc = source_draft_ids(&m->heads, &ids, &n, err)) &&
         m->config.draft_output && n != m->config.draft_output)
-        rc = err_set(err, ERR_INVALID, "%s: 'draft_ids' has %d tokens, 'heads.1.output.weight' %d rows",
+        rc = err_set(err, ERR_INVALID,
+                     "%s: 'draft_ids' has %d tokens, 'heads.1.output.weight' %d rows",
                      m->heads.path, n, m->config.draft_output);
     if (!rc && n)
         if ((rc = model_draft_vocabulary(m, ids, n, err)))

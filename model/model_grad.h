@@ -64,17 +64,17 @@ void model_embed_backward(struct lane *lane, const struct model *model, const in
  * saving order needs them for one head only; this cuts them further). */
 #define LOSS_ROWS 256
 struct loss_work {
-    float *normed;      /* (T, D) */
-    float *scale;       /* (T) */
-    float *dnormed;     /* (T, D) */
-    float *logits;      /* (LOSS_ROWS, logits stride) */
-    float *row;         /* (T) loss of each row, nats */
-    float *soft;        /* (T, logits stride) soft targets: behind each row, the trunk's probabilities
-                           of the tokens that drafts are chosen from; NULL: targets are hard */
+    float *normed;  /* (T, D) */
+    float *scale;   /* (T) */
+    float *dnormed; /* (T, D) */
+    float *logits;  /* (LOSS_ROWS, logits stride) */
+    float *row;     /* (T) loss of each row, nats */
+    float *soft;    /* (T, logits stride) soft targets: behind each row, the trunk's probabilities
+                       of the tokens that drafts are chosen from; NULL: targets are hard */
     unsigned char *hit; /* (T) 1 where the target is the most likely token */
 };
-void loss_work_take(struct loss_work *work, struct arena *arena, const struct model *model, int rows,
-                    bool soft);
+void loss_work_take(struct loss_work *work, struct arena *arena, const struct model *model,
+                    int rows, bool soft);
 
 /* The soft targets of rows whose trunk gave z (T, D). */
 void model_soft_targets(struct lane *lane, const struct model *model, struct loss_work *work,

@@ -81,9 +81,9 @@ static void list_all(struct params *p, const struct config *c)
     p->fuse = c->n_aux ? add(p, (struct place){ROLE_HEAD_FUSE, 1, 0}, c->dim,
                              config_fused_states(c) * c->dim)
                        : -1;
-    p->draft_output = c->draft_output ? add(p, (struct place){ROLE_HEAD_OUTPUT, 1, 0},
-                                            c->draft_output, c->dim)
-                                      : -1;
+    p->draft_output = c->draft_output
+                          ? add(p, (struct place){ROLE_HEAD_OUTPUT, 1, 0}, c->draft_output, c->dim)
+                          : -1;
     if (shared) {
         p->shared = add(p, (struct place){ROLE_HEAD_STATE_NORM, 1, 0}, c->dim, 1);
         if (!c->joined_attention) {

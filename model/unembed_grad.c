@@ -84,8 +84,7 @@ static void loss_rows(struct lane *lane, const struct model *m, int head, struct
             continue;
         }
         float lse = kernels.logsumexp(x, vocab);
-        const float *p =
-            work->soft ? work->soft + (size_t)(first + r + head) * stride : NULL;
+        const float *p = work->soft ? work->soft + (size_t)(first + r + head) * stride : NULL;
         work->row[first + r] = lse - (p ? grad_kernels.dot(p, x, (int)stride) : x[target]);
         work->hit[first + r] = largest(x, vocab) == target;
         if (gradient && p)

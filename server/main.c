@@ -67,8 +67,7 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
         {"capture", OPT_STRING, &s->capture, 0, 0, NULL,
          "file that keeps the tokens of all prompts and answers, for headway-train; without it "
          "none are kept"},
-        {"capture-limit", OPT_INT, &s->capture_limit, 1, 1 << 24, NULL,
-         "MiB that it may grow to"},
+        {"capture-limit", OPT_INT, &s->capture_limit, 1, 1 << 24, NULL, "MiB that it may grow to"},
         {"allow-origin", OPT_STRING, &s->allow_origin, 0, 0, NULL,
          "web pages that may use the server (CORS), empty = none"},
         {"max-body", OPT_INT, &s->max_body, 1024, 1 << 26, NULL, "bytes of a request's body"},

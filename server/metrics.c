@@ -148,8 +148,7 @@ static void write_capture(struct buf *out, const struct capture *capture)
 }
 
 void metrics_write(const struct metrics *metrics, const struct engine_info *info,
-                   const struct engine_stats *stats, const struct capture *capture,
-                   struct buf *out)
+                   const struct engine_stats *stats, const struct capture *capture, struct buf *out)
 {
     write_engine(out, stats);
     write_kv(out, stats);

@@ -68,7 +68,8 @@ static bool is_text_file(const char *path)
 {
     char magic[12] = "";
     FILE *file = fopen(path, "rb");
-    bool is = file && fread(magic, sizeof magic, 1, file) == 1 && !memcmp(magic, "headway-text", 12);
+    bool is =
+        file && fread(magic, sizeof magic, 1, file) == 1 && !memcmp(magic, "headway-text", 12);
     if (file)
         fclose(file);
     return is;
@@ -161,7 +162,8 @@ static int list_modes(struct bench *b, struct err *err)
 
 /* ---- decoding ---- */
 
-/* A prompt's tokens: those it is a list of, or the text as it is, with bos, or as a question in the model's chat. */
+/* A prompt's tokens: those it is a list of, or the text as it is, with bos, or as a question in the
+ * model's chat. */
 static int encode(struct bench *b, const json_t *prompt, struct tokens *tokens, struct err *err)
 {
     const char *text = json_string_value(prompt);

@@ -219,7 +219,8 @@ static int convert(struct convert *c, const char *from, const char *trunk, const
                    struct err *err)
 {
     char *out = file_join(to, "model.safetensors");
-    int rc = out ? prepare(c, from, trunk, err) : err_set(err, ERR_MEMORY, "%s: no memory left", to);
+    int rc =
+        out ? prepare(c, from, trunk, err) : err_set(err, ERR_MEMORY, "%s: no memory left", to);
     if (!rc && mkdir(to, 0777) && errno != EEXIST)
         rc = err_set(err, ERR_IO, "%s could not be made: %s", to, strerror(errno));
     c->talks = isatty(STDERR_FILENO);

@@ -27,7 +27,8 @@ static const char about[] =
     "with --trunk, heads for a model that exists, on text that it wrote itself (headway-write).\n"
     "It writes OUT/model.safetensors and OUT/config.json for headway-server, OUT/log.jsonl, and\n"
     "OUT/checkpoint.safetensors, from which --resume continues to the same bytes as a run that\n"
-    "never stopped. SIGINT or SIGTERM saves and stops. Under mpirun each process takes its part of\n"
+    "never stopped. SIGINT or SIGTERM saves and stops. Under mpirun each process takes its part "
+    "of\n"
     "every batch.";
 
 struct options {
@@ -56,8 +57,8 @@ static void hold_signals(void)
 static bool stop_asked(void)
 {
     sigset_t come;
-    bool asked = !sigpending(&come) &&
-                 (sigismember(&come, SIGINT) == 1 || sigismember(&come, SIGTERM) == 1);
+    bool asked =
+        !sigpending(&come) && (sigismember(&come, SIGINT) == 1 || sigismember(&come, SIGTERM) == 1);
     return ranks_sum_long(asked) > 0; /* all of them stop, or none */
 }
 
@@ -260,14 +261,15 @@ static void settings_text(const struct options *o, const struct config *c, size_
              "kv-heads=%d hidden=%d "
              "vocab=%d tied=%d context=%d rope-theta=%g batch=%d steps=%d warmup=%d rate=%g "
              "final-rate=%g weight-decay=%g beta1=%g beta2=%g clip=%g seed=%d precision=%s "
-             "corpus-bytes=%zu trunk=%016" PRIx64 " draft-vocab=%d fit=%d targets=%s aux-layers=%s cooldown=%g momentum=%g ranks=%d",
+             "corpus-bytes=%zu trunk=%016" PRIx64
+             " draft-vocab=%d fit=%d targets=%s aux-layers=%s cooldown=%g momentum=%g ranks=%d",
              o->kind, c->n_predict, c->head_layers, o->head_weights, c->n_layers, c->dim,
              c->n_heads, c->n_kv_heads, c->hidden, c->vocab, c->tied, c->context, o->rope_theta,
-             o->batch, fixed ? o->steps : 0, o->warmup, o->rate, o->final_rate, o->decay, o->beta1, o->beta2,
-             o->clip, o->seed, gemm_precision() == GEMM_BF16 ? "bf16" : "f32",
-             fixed ? corpus_size : 0,
-             c->trunk, c->trunk ? o->draft_vocab : 0, c->trunk ? o->fit : 0, c->trunk ? o->targets : "hard", o->aux_layers, o->cooldown, o->momentum,
-             ranks_count());
+             o->batch, fixed ? o->steps : 0, o->warmup, o->rate, o->final_rate, o->decay, o->beta1,
+             o->beta2, o->clip, o->seed, gemm_precision() == GEMM_BF16 ? "bf16" : "f32",
+             fixed ? corpus_size : 0, c->trunk, c->trunk ? o->draft_vocab : 0,
+             c->trunk ? o->fit : 0, c->trunk ? o->targets : "hard", o->aux_layers, o->cooldown,
+             o->momentum, ranks_count());
 }
 
 /* ---- the loop ---- */
@@ -352,9 +354,9 @@ static void read_batch(struct run *r)
 static int train(struct run *r, struct err *err)
 {
     const struct options *o = &r->o;
-    struct schedule schedule = {o->rate,  o->final_rate, o->beta1,  o->beta2,
-                                o->decay, o->clip,       o->warmup, o->steps,
-                                o->cooldown, o->trunk ? o->momentum : 0};
+    struct schedule schedule = {
+        o->rate, o->final_rate, o->beta1, o->beta2,    o->decay,
+        o->clip, o->warmup,     o->steps, o->cooldown, o->trunk ? o->momentum : 0};
     struct head_score mean[HEADS_MAX];
     double last = clock_seconds();
     double rows = 0;

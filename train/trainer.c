@@ -35,8 +35,10 @@ static void draw(struct trainer *t, uint64_t seed)
         if (block && (in_block == BLOCK_WO || in_block == BLOCK_W2))
             deviation /= sqrt(writers);
         for (size_t j = 0; j < w->count; j++)
-            t->value[w->offset + j] =
-                i == p->fuse ? j % w->shape[1] == j / w->shape[1] : w->n_dims == 1 ? 1.0f : (float)deviation * normal(seed, (uint64_t)i, j);
+            t->value[w->offset + j] = i == p->fuse ? j % w->shape[1] == j / w->shape[1]
+                                      : w->n_dims == 1
+                                          ? 1.0f
+                                          : (float)deviation * normal(seed, (uint64_t)i, j);
     }
 }
 
@@ -184,7 +186,8 @@ int trainer_init_frozen(struct trainer *t, const struct config *config, const st
     if (!t->frozen)
         return err_set(err, ERR_MEMORY, "no memory for a trainer");
     t->soft = targets->soft;
-    int rc = frozen_init(t->frozen, trunk, targets->ids, targets->n, sequences, config->context, team, err);
+    int rc = frozen_init(t->frozen, trunk, targets->ids, targets->n, sequences, config->context,
+                         team, err);
     if (!rc)
         rc = allocate(t, config, sequences, team, err);
     if (!rc)

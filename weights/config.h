@@ -67,18 +67,18 @@ struct config {
     uint64_t trunk;     /* of heads that lie apart from their trunk, which has the other shapes too:
                            its hash (model/trunk_hash.h), never 0; else 0 */
     enum head_kind kind;
-    int n_predict;   /* N, prediction heads, next-token head included; 1..HEADS_MAX */
-    int head_layers; /* transformer layers per prediction head, 1..8; 0 for kinds without layers */
-    bool token_first;   /* recurrent heads join the token's embedding and the state in that order, */
+    int n_predict;    /* N, prediction heads, next-token head included; 1..HEADS_MAX */
+    int head_layers;  /* transformer layers per prediction head, 1..8; 0 for kinds without layers */
+    bool token_first; /* recurrent heads join the token's embedding and the state in that order, */
     bool first_token_zero; /* and take zeros for the embedding at position 0 */
     bool joined_attention; /* recurrent heads' queries, keys and values read the token's embedding
                               and the state side by side, without a projection before (EAGLE-3) */
-    bool fuse_raw;         /* aux_layers' states alone are fused, without the output, not normalised */
-    int draft_output;      /* rows of the heads' own unembedding; 0: they share the trunk's */
-    int n_aux;       /* heads on a trunk read, besides its output, what enters these of its layers */
+    bool fuse_raw;    /* aux_layers' states alone are fused, without the output, not normalised */
+    int draft_output; /* rows of the heads' own unembedding; 0: they share the trunk's */
+    int n_aux; /* heads on a trunk read, besides its output, what enters these of its layers */
     int aux_layers[AUX_LAYERS_MAX]; /* (n_aux) rising, from 1 */
-    int bos;         /* token put before a prompt and read at a document's end; -1 for none */
-    int eos;         /* token that ends a text; -1 for none */
+    int bos; /* token put before a prompt and read at a document's end; -1 for none */
+    int eos; /* token that ends a text; -1 for none */
 };
 
 /* States of the trunk that heads with aux_layers fuse. */

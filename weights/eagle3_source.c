@@ -68,7 +68,8 @@ static int read_ids(struct source *source, struct err *err)
                         *output = shards_find(&e->shards, "lm_head.weight");
     if (!output || output->n_dims != 2 || output->shape[0] < 1 ||
         output->shape[0] > (size_t)c->vocab)
-        return err_set(err, ERR_INVALID, "%s: 'lm_head.weight' is missing or no matrix of 1 to %d rows",
+        return err_set(err, ERR_INVALID,
+                       "%s: 'lm_head.weight' is missing or no matrix of 1 to %d rows",
                        e->shards.path, c->vocab);
     size_t n = output->shape[0];
     if (t ? t->dtype != DTYPE_I64 || t->n_dims != 1 || t->shape[0] != n : n != (size_t)c->vocab)
@@ -83,11 +84,11 @@ static int read_ids(struct source *source, struct err *err)
             memcpy(&offset, (const char *)t->data + i * sizeof offset, sizeof offset);
         int64_t least = i ? e->ids[i - 1] + 1 : 0;
         if (offset < least - (int64_t)i || offset >= c->vocab - (int64_t)i)
-            return err_set(err, ERR_INVALID,
-                           "%s: 'd2t' makes token %jd of number %zu, but tokens must rise from 0 to "
-                           "%d",
-                           e->shards.path, (intmax_t)(offset > c->vocab ? c->vocab : offset), i,
-                           c->vocab - 1);
+            return err_set(
+                err, ERR_INVALID,
+                "%s: 'd2t' makes token %jd of number %zu, but tokens must rise from 0 to "
+                "%d",
+                e->shards.path, (intmax_t)(offset > c->vocab ? c->vocab : offset), i, c->vocab - 1);
         e->ids[i] = (int32_t)(i + (size_t)offset);
     }
     c->draft_output = (int)n;
@@ -155,8 +156,7 @@ static int read_aux(const json_t *root, int layers, struct config *c, struct err
     if (c->n_aux < 1 || c->n_aux > AUX_LAYERS_MAX)
         return json_mistyped(field, list, "a list of 1 to 4 layers", err);
     for (int i = 0; i < c->n_aux; i++) {
-        json_int_t layer =
-            list ? json_integer_value(json_array_get(list, (size_t)i)) : usual[i];
+        json_int_t layer = list ? json_integer_value(json_array_get(list, (size_t)i)) : usual[i];
         c->aux_layers[i] = layer > 0 && layer < 512 ? (int)layer : -1;
     }
     for (int i = 0; i < c->n_aux; i++)
@@ -236,7 +236,8 @@ int source_open_eagle3(struct source *source, const char *path, const struct con
     int rc = e && source->path ? read_config(source, trunk, hash, err)
                                : err_set(err, ERR_MEMORY, "%s: no memory left", path);
     if (!rc && !(rc = shards_open(&e->shards, path, err))) {
-        e->layer = shards_find(&e->shards, "midlayer.hidden_norm.weight") ? "midlayer." : "layers.0.";
+        e->layer =
+            shards_find(&e->shards, "midlayer.hidden_norm.weight") ? "midlayer." : "layers.0.";
         rc = read_ids(source, err);
     }
     if (!rc && (rc = config_check(&source->config, err)))

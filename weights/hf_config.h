@@ -31,7 +31,7 @@ struct hf_config {
     bool tied;                  /* lm_head is the embedding */
     bool qkv_bias;              /* q_proj, k_proj and v_proj have biases, o_proj has none */
     bool qk_norm;               /* q_norm and k_norm (K) on each head before it is rotated */
-    int n_predict; /* prediction_heads of HF_MTP_LLAMA; 1 or 2 of HF_MIMO; else 1 */
+    int n_predict;              /* prediction_heads of HF_MTP_LLAMA; 1 or 2 of HF_MIMO; else 1 */
     int bos;                    /* -1 for none */
     int eos[HF_EOS_MAX], n_eos; /* each ends a text; generation_config.json's too */
 };

@@ -15,8 +15,8 @@ static const struct {
     const char *name;
     size_t size;
 } dtypes[] = {
-    [DTYPE_F32] = {"F32", 4}, [DTYPE_BF16] = {"BF16", 2}, [DTYPE_F16] = {"F16", 2},
-    [DTYPE_I32] = {"I32", 4}, [DTYPE_I64] = {"I64", 8},   [DTYPE_U8] = {"U8", 1},
+    [DTYPE_F32] = {"F32", 4},   [DTYPE_BF16] = {"BF16", 2}, [DTYPE_F16] = {"F16", 2},
+    [DTYPE_I32] = {"I32", 4},   [DTYPE_I64] = {"I64", 8},   [DTYPE_U8] = {"U8", 1},
     [DTYPE_BOOL] = {"BOOL", 1},
 };
 #define N_DTYPES (sizeof dtypes / sizeof *dtypes)

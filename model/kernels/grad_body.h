@@ -168,6 +168,6 @@ static void adamw(const struct adamw *s, size_t n, float *value, float *g, float
     }
 }
 
-const struct grad_kernels KERNELS = {rmsnorm,       norm_weight,   swiglu,       rope,
-                                     softmax,       softmax_again, softmax_back, dot,
-                                     cross_entropy, soft_cross_entropy, add,           squares,      adamw};
+const struct grad_kernels KERNELS = {
+    rmsnorm,       norm_weight,        swiglu, rope,    softmax, softmax_again, softmax_back, dot,
+    cross_entropy, soft_cross_entropy, add,    squares, adamw};

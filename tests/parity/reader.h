@@ -38,8 +38,8 @@ static void reader_take(struct reader *r)
 }
 
 /* For texts of `length` tokens; weights as model_open has them. */
-static void reader_init(struct reader *r, const char *path, const char *heads, int weights, int lanes,
-                        int length)
+static void reader_init(struct reader *r, const char *path, const char *heads, int weights,
+                        int lanes, int length)
 {
     struct err err;
     memset(r, 0, sizeof *r);

@@ -1,6 +1,6 @@
 /* Models in other people's files: logits of every head against those that transformers or another
- * reference computed from the same files (make_files.py, make_next.py), at some positions of a text that
- * is read in passes of random lengths. */
+ * reference computed from the same files (make_files.py, make_next.py), at some positions of a text
+ * that is read in passes of random lengths. */
 #include <math.h>
 
 #include "base/rng.h"
@@ -24,8 +24,7 @@ static void head_lane(struct lane *lane, void *arg)
 {
     struct files *f = arg;
     struct reader *r = &f->reader;
-    struct pass pass = {&r->model, r->rows, r->n, attend_cached, NULL,
-                        r->tokens + r->first + 1};
+    struct pass pass = {&r->model, r->rows, r->n, attend_cached, NULL, r->tokens + r->first + 1};
     heads_read(lane, &pass, &r->work, r->z);
     head_type(r->model.config.kind)
         ->draft(lane, &pass, &r->work, f->head, r->tokens + r->first, r->z, r->some, r->n,
@@ -128,10 +127,9 @@ static void check_folder(const char *name, const char *file, const char *heads_f
 
 static void logits_are_those_of_the_reference(void **state)
 {
-    static const char *const names[] = {"llama", "llama-tied",  "mistral",
-                                        "qwen2", "qwen3",       "mtp-llama",
-                                        "meta",  "meta-single", "meta-f32",
-                                        "mimo"};
+    static const char *const names[] = {"llama",    "llama-tied", "mistral", "qwen2",
+                                        "qwen3",    "mtp-llama",  "meta",    "meta-single",
+                                        "meta-f32", "mimo"};
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         check_folder(names[i], "", NULL);
@@ -157,8 +155,9 @@ static void converted_heads_are_those_of_the_reference(void **state)
 int main(void)
 {
     struct err err;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(logits_are_those_of_the_reference),
-                                       cmocka_unit_test(converted_heads_are_those_of_the_reference)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(logits_are_those_of_the_reference),
+        cmocka_unit_test(converted_heads_are_those_of_the_reference)};
     assert_ok(kernels_init("auto", &err), err);
     return cmocka_run_group_tests_name("files", tests, NULL, NULL);
 }

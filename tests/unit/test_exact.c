@@ -723,8 +723,9 @@ static void heads_for(const char *path, const char *folder, enum head_kind kind,
     }
     for (int i = 0; i < n_ids; i++)
         ids[i] = i * (c.vocab / n_ids);
-    assert_ok(trainer_init_frozen(&t, &c, &trunk, &(struct draft_targets){ids, n_ids, true}, 2, 5, &team,
-                                  &err), err);
+    assert_ok(trainer_init_frozen(&t, &c, &trunk, &(struct draft_targets){ids, n_ids, true}, 2, 5,
+                                  &team, &err),
+              err);
     for (int i = 0; i < schedule.steps; i++) {
         struct sample samples[2] = {{tokens[0], 40, 3}, {tokens[1], 21, 0}};
         for (int j = 0; j < 80; j++)

@@ -68,7 +68,8 @@ static void open_trainer(struct trainer *t, enum head_kind kind, int heads, bool
     c.n_aux = aux; /* its layer 1 */
     c.aux_layers[0] = 1;
     assert_ok(trainer_init_frozen(t, &c, &trunk, &(struct draft_targets){ids, IDS, soft}, 4, 9,
-                                  &team, &err), err);
+                                  &team, &err),
+              err);
     trainer_samples(t, samples, 3);
     for (int i = 0; i < IDS * c.dim; i++) /* a random trunk is sure of nothing */
         t->frozen->unembedding[i] *= 8;

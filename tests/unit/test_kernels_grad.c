@@ -532,9 +532,10 @@ static void run_adamw(const struct grad_kernels *g, const struct in *in, struct 
 static void every_path_gives_the_same_bits(void **state)
 {
     (void)state;
-    static kernel_fn *const runs[] = {run_rmsnorm, run_gain, run_swiglu,        run_rope,
-                                      run_softmax, run_sums, run_cross_entropy, run_soft_cross_entropy,
-                                      run_adamw};
+    static kernel_fn *const runs[] = {
+        run_rmsnorm, run_gain, run_swiglu,        run_rope,
+        run_softmax, run_sums, run_cross_entropy, run_soft_cross_entropy,
+        run_adamw};
     for (uint64_t seed = 1; seed <= 500; seed++) {
         struct draws d = {seed, 0};
         struct in in;
