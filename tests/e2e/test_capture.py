@@ -30,6 +30,14 @@ def records(path):
     return vocab, texts
 
 
+def checksum(words):
+    """FNV-1a, word by word."""
+    total = 0xcbf29ce484222325
+    for word in words:
+        total = (total ^ word) * 0x100000001b3 & (1 << 64) - 1
+    return (total ^ total >> 32) & 0xffffffff
+
+
 def metric(server, name):
     for line in server.get("/metrics")[1].splitlines():
         if line.startswith(f"headway_{name} "):
@@ -86,16 +94,23 @@ class Capture(unittest.TestCase):
         self.assertEqual(len(records(self.path)[1]), len(texts) + 1)
 
     def test_ends_at_its_limit(self):
+        full = (1 << 20) // 4 - 1024  # words: a file that is almost as large as it may be
+        record = [0, 5, full - 9] + [i % 257 for i in range(full - 9)]
+        with open(self.path, "wb") as file:
+            file.write(b"headway-text" + struct.pack("<ii", 1, 257))
+            file.write(struct.pack(f"<{len(record) + 1}I", *record, checksum(record)))
         with Server("--capture", self.path, "--capture-limit", 1) as server:
-            fields = {"prompt": "a" * 900, "max_tokens": 1, "n": 64}
-            while not metric(server, "capture_left_out_total"):
-                server.complete(**fields)
+            for _ in range(1000):
+                server.complete(prompt="a" * 300, max_tokens=1)
+                if metric(server, "capture_left_out_total"):
+                    break
+            self.assertEqual(metric(server, "capture_texts_total"), 3)
             self.assertEqual(metric(server, "capture_active"), 0)
             self.assertEqual(server.complete(prompt="a", max_tokens=1)["object"], "text_completion")
             self.assertTrue(any("its limit is reached" in line for line in server.log))
         self.assertLessEqual(os.path.getsize(self.path), 1 << 20)
-        self.assertGreater(os.path.getsize(self.path), (1 << 20) - 4096)
-        records(self.path)
+        _, texts = records(self.path)
+        self.assertEqual([len(p) for p, _ in texts[1:]], [301] * 3)
 
     def test_is_off_unless_asked_for(self):
         with Server() as server:
