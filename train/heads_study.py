@@ -107,6 +107,9 @@ def measure(o):
         rates = sorted(e["tokens_per_second"] for e in entries(folder) if "tokens_per_second" in e)
         row = rows[name] = {"held_out": scores, "train_tokens_per_s": rates[len(rates) // 2] if rates else None,
                             "tokens": round(o.n_tokens * part)}
+        o.json.write_text(json.dumps(figures, indent=1) + "\n")
+        if not o.limit:
+            continue
         packed, out = folder / "q4", folder / "bench.json"
         run([o.build / "headway-convert", folder, packed, "--type", "q4"], stdout=subprocess.DEVNULL)
         run([o.build / "headway-bench", "--model", o.trunk, "--heads", packed, "--chat", "--prompts",
@@ -115,8 +118,8 @@ def measure(o):
         row["decode"] = [{k: cell[k] for k in ("text", "mode", "tokens_per_forward", "speedup", "relative_pass_time",
                                                "acceptance", "identical")}
                          for cell in json.loads(out.read_text())["decode"] if cell["text"] in ("chat", "code")]
-        print(f"{name}: measured", flush=True)
         o.json.write_text(json.dumps(figures, indent=1) + "\n")
+        print(f"{name}: measured", flush=True)
 
 
 # ---- the page ----
@@ -138,6 +141,8 @@ def tables(figures):
         rate = row["train_tokens_per_s"]
         out.append(f"| {about} | {row['tokens']:,} | {heads} | {row['held_out'][-1]['tokens_per_forward']:.3f} | "
                    f"{f'{rate:,.0f}' if rate else ''} |")
+    if not any(row.get("decode") for row in rows.values()):
+        return "\n".join(out)
     out += ["", "| heads | text | chain of 1 | chain of 2 | chain of 4 | tree of 4 with look-up | auto |",
             "|---|---|--:|--:|--:|--:|--:|"]
     for name, about in names.items():
@@ -219,7 +224,7 @@ def main():
     parser.add_argument("--folder", type=pathlib.Path, default="heads-study", help="of the runs")
     parser.add_argument("--json", type=pathlib.Path, default="docs/heads.json", help="the figures")
     parser.add_argument("--build", type=pathlib.Path, default="build", help="folder of the programs")
-    parser.add_argument("--limit", type=int, default=6, help="questions of each kind")
+    parser.add_argument("--limit", type=int, default=6, help="questions of each kind; 0: no decoding")
     parser.add_argument("--rows", default=",".join(name for name, *_ in ROWS), help="names, with commas")
     o = parser.parse_args()
     o.rows = o.rows.split(",")
