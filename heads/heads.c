@@ -18,11 +18,11 @@ int head_states(const struct config *config)
 void heads_read(struct lane *lane, const struct pass *pass, struct head_work *work, float *x)
 {
     const struct aux_states aux = model_aux(pass->model, x, pass->n);
-    const float *states[1 + AUX_LAYERS_MAX] = {x};
+    const float *states[2 + AUX_LAYERS_MAX] = {x};
     for (int i = 0; i < aux.n; i++)
         states[1 + i] = aux.state[i];
-    if (aux.n)
-        states_fuse(lane, pass->model, states, pass->n, work->joined, x);
+    if (config_fused_states(&pass->model->config))
+        states_fuse(lane, pass->model, states, pass->next, pass->n, work->joined, x);
 }
 
 void heads_verify(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,
@@ -43,7 +43,8 @@ void head_work_take(struct head_work *work, struct arena *arena, const struct co
     block_acts_take(&work->acts, arena, config, rows, false);
     work->inner = arena_take(arena, (size_t)rows * (size_t)config->dim, sizeof(float));
     bool shared = head_kind_tensors(config->kind) == HEAD_SHARED;
-    size_t joined = config->n_aux ? 1 + (size_t)config->n_aux : shared ? 2 : 0;
+    size_t fused = (size_t)config_fused_states(config);
+    size_t joined = fused > 2 || !shared ? fused : 2;
     work->joined = arena_take(arena, (size_t)rows * joined * (size_t)config->dim, sizeof(float));
     work->rows = arena_take(arena, shared ? (size_t)rows : 0, sizeof *work->rows);
 }

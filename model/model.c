@@ -55,7 +55,7 @@ static int allocate(struct model *m, const struct config *config, struct err *er
     if (rc)
         return rc;
     m->n_blocks = m->params.n_blocks;
-    if (config->n_aux) {
+    if (config_fused_states(config)) {
         m->unit = malloc((size_t)config->dim * sizeof *m->unit);
         for (int d = 0; m->unit && d < config->dim; d++)
             m->unit[d] = 1;
@@ -65,7 +65,7 @@ static int allocate(struct model *m, const struct config *config, struct err *er
         m->head_linear = calloc((size_t)config->n_predict, sizeof *m->head_linear);
     if (config->head_norms)
         m->head_norms = calloc((size_t)config->n_predict, sizeof *m->head_norms);
-    if (!m->blocks || (config->n_aux && !m->unit) ||
+    if (!m->blocks || (config_fused_states(config) && !m->unit) ||
         (m->params.head_linear >= 0 && !m->head_linear) || (config->head_norms && !m->head_norms))
         return err_set(err, ERR_MEMORY, "no memory for %d layers", m->n_blocks);
     return 0;
@@ -286,6 +286,7 @@ static int join(struct config *c, const struct source *trunk, const struct sourc
     c->fuse_raw = h->fuse_raw;
     c->draft_output = h->draft_output;
     c->head_norms = h->head_norms;
+    c->fuse_next = h->fuse_next;
     c->n_aux = h->n_aux;
     memcpy(c->aux_layers, h->aux_layers, sizeof c->aux_layers);
     rc = config_check(c, err);
@@ -465,8 +466,8 @@ struct aux_states model_aux(const struct model *m, float *x, int rows)
     return aux;
 }
 
-void states_fuse(struct lane *lane, const struct model *m, const float *const *x, int rows,
-                 float *joined, float *y)
+void states_fuse(struct lane *lane, const struct model *m, const float *const *x,
+                 const int32_t *next, int rows, float *joined, float *y)
 {
     const struct config *c = &m->config;
     size_t dim = (size_t)c->dim, states = (size_t)config_fused_states(c);
@@ -475,10 +476,13 @@ void states_fuse(struct lane *lane, const struct model *m, const float *const *x
     for (size_t r = (size_t)begin; r < (size_t)end; r++)
         for (size_t i = 0; i < states; i++) {
             float *to = joined + (r * states + i) * dim;
-            if (c->fuse_raw)
-                memcpy(to, x[1 + i] + r * dim, dim * sizeof *to);
-            else
-                kernels.rmsnorm(x[i] + r * dim, m->unit, c->dim, c->norm_eps, to);
+            const float *from = x[i + c->fuse_raw] + r * dim;
+            if (c->fuse_next && i + 1 == states)
+                matrix_row(&m->embed, (size_t)next[r], to), from = to;
+            if (!c->fuse_raw)
+                kernels.rmsnorm(from, m->unit, c->dim, c->norm_eps, to);
+            else if (from != to)
+                memcpy(to, from, dim * sizeof *to);
         }
     lane_barrier(lane);
     linear_forward(lane, &m->fuse, joined, states * dim, rows, NULL, y, dim);
@@ -488,7 +492,7 @@ void states_fuse(struct lane *lane, const struct model *m, const float *const *x
 size_t model_lane_bytes(const struct model *m)
 {
     const struct config *c = &m->config;
-    int states = c->n_aux ? 1 + c->n_aux : 1;
+    int states = config_fused_states(c) > 1 ? config_fused_states(c) : 1;
     int joined = c->dim * (c->kind == HEAD_RECURRENT && states < 2 ? 2 : states);
     int widest = c->hidden > joined ? c->hidden : joined, queries = c->n_heads * c->head_dim;
     if (queries > widest)

@@ -180,10 +180,11 @@ struct aux_states model_aux(const struct model *model, float *x, int rows);
 void trunk_forward(struct lane *lane, const struct pass *pass, struct block_acts *acts,
                    const int32_t *tokens, float *z, const struct aux_states *aux);
 
-/* What heads that read several states of the trunk take for its output: y (T, D) = fuse [norm
- * x[0]; norm x[1]; ...], x (1 + aux) of (T, D). y may be x[0]. joined: scratch (T, (1+A)D). */
-void states_fuse(struct lane *lane, const struct model *model, const float *const *x, int rows,
-                 float *joined, float *y);
+/* What heads that read more than the trunk's output take for it: y (T, D) = fuse [norm x[0]; norm
+ * x[1]; ...; norm embedding(next)], x (1 + aux) of (T, D), next (T) the token behind each row, where
+ * they read it. y may be x[0]. joined: scratch (T, S D), S = config_fused_states. */
+void states_fuse(struct lane *lane, const struct model *model, const float *const *x,
+                 const int32_t *next, int rows, float *joined, float *y);
 
 /* f_u of n prediction heads from `head` on, each on `rows` rows of its own: h (n, rows, D) becomes
  * logits (n, rows, stride) = unembedding(norm(h)), stride = model_logits_stride. Heads that share

@@ -78,7 +78,7 @@ static void list_all(struct params *p, const struct config *c)
     p->n_blocks = (p->n - p->blocks) / p->per_block;
     p->head_linear = -1;
     p->shared = -1;
-    p->fuse = c->n_aux ? add(p, (struct place){ROLE_HEAD_FUSE, 1, 0}, c->dim,
+    p->fuse = config_fused_states(c) ? add(p, (struct place){ROLE_HEAD_FUSE, 1, 0}, c->dim,
                              config_fused_states(c) * c->dim)
                        : -1;
     p->draft_output = c->draft_output

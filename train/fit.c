@@ -13,6 +13,7 @@
 struct fit {
     struct trainer *t;
     int ahead;  /* y is the state so many positions further on */
+    bool fused; /* x is what heads take for the state, when that is fitted already */
     int inputs; /* D, or 2D: states and embeddings */
     int rows;   /* of the batch that have a y */
     float *x, *y;
@@ -41,7 +42,10 @@ static void fill(struct fit *f)
             float *x = f->x + (size_t)f->rows * inputs;
             if (!t->learned[r])
                 continue;
-            normalise(t->x[0] + (size_t)r * dim, dim, x);
+            if (f->fused)
+                memcpy(x, t->fused + (size_t)r * dim, dim * sizeof *x);
+            else
+                normalise(t->x[0] + (size_t)r * dim, dim, x);
             if (inputs > dim) {
                 matrix_row(&t->model.embed, (size_t)t->tokens[r + 1], x + dim);
                 normalise(x + dim, dim, x + dim);
@@ -57,7 +61,9 @@ static void sums_lane(struct lane *lane, void *arg)
     struct trainer *t = f->t;
     size_t dim = (size_t)t->model.config.dim, inputs = (size_t)f->inputs;
     int begin, end;
-    frozen_forward(lane, t->frozen, t->first, t->batch.sequences, t->tokens, t->x[0], NULL);
+    frozen_forward(lane, t->frozen, t->first, t->batch.sequences, t->tokens, t->x[0], &t->aux);
+    if (f->fused)
+        trainer_fuse(lane, t);
     if (lane->id == 0)
         fill(f);
     lane_barrier(lane);
@@ -120,11 +126,11 @@ static int solve(const struct fit *f, float *w, struct err *err)
     return rc;
 }
 
-static int fit_one(struct trainer *t, int ahead, int inputs, const struct sample *samples, int n,
+static int fit_one(struct trainer *t, int ahead, bool fused, int inputs, const struct sample *samples, int n,
                    float *w, struct err *err)
 {
     size_t dim = (size_t)t->model.config.dim, x = (size_t)inputs, rows = (size_t)t->most_rows;
-    struct fit f = {.t = t, .ahead = ahead, .inputs = inputs};
+    struct fit f = {.t = t, .ahead = ahead, .fused = fused, .inputs = inputs};
     f.x = mem_alloc(rows * x * sizeof(float));
     f.y = mem_alloc(rows * dim * sizeof(float));
     f.xx = mem_alloc(x * x * sizeof(float));
@@ -143,6 +149,23 @@ static int fit_one(struct trainer *t, int ahead, int inputs, const struct sample
     return rc;
 }
 
+/* What heads take for the trunk's output, where they know the token behind it: the output there. */
+static int fit_next(struct trainer *t, const struct sample *samples, int n, struct err *err)
+{
+    const struct param *fuse = &t->model.params.list[t->model.params.fuse];
+    size_t dim = (size_t)t->model.config.dim, width = fuse->shape[1];
+    float *w = mem_alloc(2 * dim * dim * sizeof *w), *to = t->value + fuse->offset;
+    int rc = w ? fit_one(t, 1, false, (int)(2 * dim), samples, n, w, err)
+               : err_set(err, ERR_MEMORY, "no memory to fit heads");
+    for (size_t d = 0; !rc && d < dim; d++) {
+        memset(to + d * width, 0, width * sizeof *to);
+        memcpy(to + d * width, w + d * 2 * dim, dim * sizeof *to);
+        memcpy(to + (d + 1) * width - dim, w + (d * 2 + 1) * dim, dim * sizeof *to);
+    }
+    free(w);
+    return rc;
+}
+
 bool fit_possible(enum head_kind kind)
 {
     return kind == HEAD_LINEAR || kind == HEAD_RECURRENT;
@@ -157,9 +180,12 @@ int fit_heads(struct trainer *t, const struct sample *samples, int n, struct err
         const int adds[] = {block + BLOCK_WO, block + BLOCK_W2};
         for (int i = 0; i < 2; i++)
             memset(t->value + p->list[adds[i]].offset, 0, p->list[adds[i]].count * sizeof(float));
-        return fit_one(t, 1, 2 * dim, samples, n, t->value + p->list[p->shared + 2].offset, err);
+        return fit_one(t, 1, false, 2 * dim, samples, n, t->value + p->list[p->shared + 2].offset, err);
     }
+    if (t->model.config.fuse_next)
+        rc = fit_next(t, samples, n, err);
     for (int i = 1; i < t->model.config.n_predict && !rc; i++)
-        rc = fit_one(t, i, dim, samples, n, t->value + p->list[p->head_linear + i - 1].offset, err);
+        rc = fit_one(t, i, t->model.config.fuse_next, dim, samples, n,
+                     t->value + p->list[p->head_linear + i - 1].offset, err);
     return rc;
 }

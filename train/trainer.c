@@ -70,8 +70,9 @@ static void take(struct trainer *t, const struct params *params)
     t->aux = (struct aux_states){.n = c->n_aux, .layers = t->model.config.aux_layers};
     for (int i = 0; i < c->n_aux; i++)
         t->aux.state[i] = arena_take(a, width, sizeof(float));
-    t->joined = arena_take(a, c->n_aux ? width * (1 + (size_t)c->n_aux) : 0, sizeof(float));
-    t->fused = arena_take(a, c->n_aux ? width : 0, sizeof(float));
+    size_t fused = (size_t)config_fused_states(c);
+    t->joined = arena_take(a, width * fused, sizeof(float));
+    t->fused = arena_take(a, fused ? width : 0, sizeof(float));
     t->dz = arena_take(a, width, sizeof(float));
     size_t ranks = (size_t)ranks_count();
     t->summed = arena_take(a, ranks > 1 ? t->total + ranks : 0, sizeof(float));
@@ -261,6 +262,14 @@ void trainer_samples(struct trainer *t, const struct sample *samples, int n)
     frozen_begin(t->frozen, t->first, n);
 }
 
+void trainer_fuse(struct lane *lane, struct trainer *t)
+{
+    const float *states[2 + AUX_LAYERS_MAX] = {t->x[0]};
+    for (int i = 0; i < t->aux.n; i++)
+        states[1 + i] = t->aux.state[i];
+    states_fuse(lane, &t->model, states, t->next, t->rows, t->joined, t->fused);
+}
+
 static void pass_lane(struct lane *lane, void *arg)
 {
     struct trainer *t = arg;
@@ -276,15 +285,13 @@ static void pass_lane(struct lane *lane, void *arg)
         model_embed(lane, m, t->tokens, t->rows, t->x[0]);
     for (int l = 0; l < layers; l++)
         block_forward(lane, &pass, l, &t->acts[l], t->x[l], NULL, 0, t->x[l + 1]);
-    if (t->aux.n) {
-        const float *states[1 + AUX_LAYERS_MAX] = {z};
-        for (int i = 0; i < t->aux.n; i++)
-            states[1 + i] = t->aux.state[i];
-        states_fuse(lane, m, states, t->rows, t->joined, t->fused);
+    bool fuses = config_fused_states(&m->config);
+    if (fuses) {
+        trainer_fuse(lane, t);
         z = t->fused;
     }
     head_trainer(m->config.kind)->train(lane, &pass, &t->heads, z, t->dz);
-    if (t->heads.factor != 0 && t->aux.n)
+    if (t->heads.factor != 0 && fuses)
         linear_backward_weight(lane, &m->fuse, t->joined, (size_t)m->fuse.inputs, t->dz,
                                (size_t)m->config.dim, t->rows);
     if (t->heads.factor == 0 || t->frozen)

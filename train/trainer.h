@@ -110,6 +110,10 @@ void trainer_evaluate(struct trainer *trainer);
  * ranks' rows, summed over heads, in trainer->grad (cleared by the caller). */
 void trainer_gradients(struct trainer *trainer);
 
+/* What heads take for the trunk's output, into trainer->fused, by all lanes, behind a pass of the
+ * frozen trunk. */
+void trainer_fuse(struct lane *lane, struct trainer *trainer);
+
 /* Learning rate of a step. */
 double schedule_rate(const struct schedule *schedule, int step);
 

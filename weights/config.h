@@ -74,6 +74,8 @@ struct config {
     bool joined_attention; /* recurrent heads' queries, keys and values read the token's embedding
                               and the state side by side, without a projection before (EAGLE-3) */
     bool fuse_raw;    /* aux_layers' states alone are fused, without the output, not normalised */
+    bool fuse_next;   /* heads on a trunk read, besides its output, the embedding of the token behind
+                         their row */
     int draft_output; /* rows of the heads' own unembedding; 0: they share the trunk's */
     int n_aux; /* heads on a trunk read, besides its output, what enters these of its layers */
     int aux_layers[AUX_LAYERS_MAX]; /* (n_aux) rising, from 1 */
@@ -81,10 +83,11 @@ struct config {
     int eos; /* token that ends a text; -1 for none */
 };
 
-/* States of the trunk that heads with aux_layers fuse. */
+/* 0 where heads read the trunk's output alone. States of the trunk that heads with aux_layers fuse. */
 static inline int config_fused_states(const struct config *config)
 {
-    return config->n_aux + (config->fuse_raw ? 0 : 1);
+    int more = config->n_aux + config->fuse_next;
+    return more ? more + !config->fuse_raw : 0;
 }
 
 const char *head_kind_name(enum head_kind kind);

@@ -720,6 +720,7 @@ static void heads_for(const char *path, const char *folder, enum head_kind kind,
     if (heads % 2 && c.dim > 32) { /* some read what enters its second layer too */
         c.n_aux = 1;
         c.aux_layers[0] = 1;
+        c.fuse_next = kind != HEAD_RECURRENT;
     }
     for (int i = 0; i < n_ids; i++)
         ids[i] = i * (c.vocab / n_ids);

@@ -65,6 +65,7 @@ static void open_trainer(struct trainer *t, enum head_kind kind, int heads, bool
         for (int j = 0; j < 40; j++)
             tokens[i][j] = draw_token((uint64_t)i, (uint64_t)j);
     assert_ok(frozen_config(&c, &trunk, kind, heads, 1, 36, &err), err);
+    c.fuse_next = aux && kind != HEAD_PARALLEL;
     c.n_aux = aux; /* its layer 1 */
     c.aux_layers[0] = 1;
     assert_ok(trainer_init_frozen(t, &c, &trunk, &(struct draft_targets){ids, IDS, soft}, 4, 9,
@@ -120,7 +121,7 @@ static void test_gradients(void **state)
         static struct trainer t;
         open_trainer(&t, kinds[k % 4], 4, k >= 4, (k + k / 4) & 1);
         print_message("%s, %s targets, %d states\n", head_kind_name(kinds[k % 4]),
-                      k < 4 ? "hard" : "soft", 1 + ((k + k / 4) & 1));
+                      k < 4 ? "hard" : "soft", config_fused_states(&t.model.config));
         trainer_gradients(&t);
         assert_true(isfinite(loss(&t)));
         for (int i = 0; i < t.model.params.n; i++)
