@@ -58,8 +58,8 @@ int head_states(const struct config *config);
 void heads_verify(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,
                   const int *out_rows, int n_out, bool drafting, float *h);
 
-/* Before draft(): of heads that read more than the trunk's output, x (1+A, T, D), what they take for
- * it comes to stand in the first. Nothing for others. */
+/* Before draft(): of heads that read more than the trunk's output, x (1+A, T, D), what they take
+ * for it comes to stand in the first. Nothing for others. */
 void heads_read(struct lane *lane, const struct pass *pass, struct head_work *work, float *x);
 
 void head_work_take(struct head_work *work, struct arena *arena, const struct config *config,

@@ -181,8 +181,8 @@ void trunk_forward(struct lane *lane, const struct pass *pass, struct block_acts
                    const int32_t *tokens, float *z, const struct aux_states *aux);
 
 /* What heads that read more than the trunk's output take for it: y (T, D) = fuse [norm x[0]; norm
- * x[1]; ...; norm embedding(next)], x (1 + aux) of (T, D), next (T) the token behind each row, where
- * they read it. y may be x[0]. joined: scratch (T, S D), S = config_fused_states. */
+ * x[1]; ...; norm embedding(next)], x (1 + aux) of (T, D), next (T) the token behind each row,
+ * where they read it. y may be x[0]. joined: scratch (T, S D), S = config_fused_states. */
 void states_fuse(struct lane *lane, const struct model *model, const float *const *x,
                  const int32_t *next, int rows, float *joined, float *y);
 

@@ -79,8 +79,8 @@ static void list_all(struct params *p, const struct config *c)
     p->head_linear = -1;
     p->shared = -1;
     p->fuse = config_fused_states(c) ? add(p, (struct place){ROLE_HEAD_FUSE, 1, 0}, c->dim,
-                             config_fused_states(c) * c->dim)
-                       : -1;
+                                           config_fused_states(c) * c->dim)
+                                     : -1;
     p->draft_output = c->draft_output
                           ? add(p, (struct place){ROLE_HEAD_OUTPUT, 1, 0}, c->draft_output, c->dim)
                           : -1;

@@ -9,15 +9,16 @@
 
 #define RIDGE 1e-3 /* of the mean diagonal */
 
-/* One regression: y (D) of x (inputs), rows of a batch at a time. */
+/* Regressions of y_1..y_targets (D), the states so many positions further on, of the same x
+ * (inputs), rows of a batch at a time. */
 struct fit {
     struct trainer *t;
-    int ahead;  /* y is the state so many positions further on */
-    bool fused; /* x is what heads take for the state, when that is fitted already */
-    int inputs; /* D, or 2D: states and embeddings */
-    int rows;   /* of the batch that have a y */
-    float *x, *y;
-    float *xx, *xy; /* (inputs, inputs), (inputs, D), sums over rows */
+    int targets;
+    int inputs;     /* D, or 2D: states and embeddings */
+    bool fused;     /* x is what heads take for the state, when that is fitted already */
+    int rows;       /* of the batch that have all y */
+    float *x, *y;   /* y (targets, rows at most, D) */
+    float *xx, *xy; /* (inputs, inputs), (targets, inputs, D), sums over rows */
 };
 
 /* ---- the sums ---- */
@@ -32,26 +33,32 @@ static void normalise(const float *from, size_t dim, float *to)
         to[d] = from[d] * scale;
 }
 
-static void fill(struct fit *f)
+static void fill_row(struct fit *f, int r)
 {
     const struct trainer *t = f->t;
     size_t dim = (size_t)t->model.config.dim, inputs = (size_t)f->inputs;
+    size_t row = (size_t)f->rows++, most = (size_t)t->most_rows;
+    float *x = f->x + row * inputs;
+    if (f->fused)
+        memcpy(x, t->fused + (size_t)r * dim, dim * sizeof *x);
+    else
+        normalise(t->x[0] + (size_t)r * dim, dim, x);
+    if (inputs > dim) {
+        matrix_row(&t->model.embed, (size_t)t->tokens[r + 1], x + dim);
+        normalise(x + dim, dim, x + dim);
+    }
+    for (size_t i = 0; i < (size_t)f->targets; i++)
+        normalise(t->x[0] + ((size_t)r + i + 1) * dim, dim, f->y + (i * most + row) * dim);
+}
+
+static void fill(struct fit *f)
+{
+    const struct trainer *t = f->t;
     f->rows = 0;
     for (int b = 0; b < t->batch.sequences; b++)
-        for (int r = t->first[b]; r + f->ahead < t->first[b + 1]; r++) {
-            float *x = f->x + (size_t)f->rows * inputs;
-            if (!t->learned[r])
-                continue;
-            if (f->fused)
-                memcpy(x, t->fused + (size_t)r * dim, dim * sizeof *x);
-            else
-                normalise(t->x[0] + (size_t)r * dim, dim, x);
-            if (inputs > dim) {
-                matrix_row(&t->model.embed, (size_t)t->tokens[r + 1], x + dim);
-                normalise(x + dim, dim, x + dim);
-            }
-            normalise(t->x[0] + (size_t)(r + f->ahead) * dim, dim, f->y + (size_t)f->rows++ * dim);
-        }
+        for (int r = t->first[b]; r + f->targets < t->first[b + 1]; r++)
+            if (t->learned[r])
+                fill_row(f, r);
 }
 
 /* The trunk's states, then the sums, whose rows the lanes share. */
@@ -60,6 +67,7 @@ static void sums_lane(struct lane *lane, void *arg)
     struct fit *f = arg;
     struct trainer *t = f->t;
     size_t dim = (size_t)t->model.config.dim, inputs = (size_t)f->inputs;
+    size_t most = (size_t)t->most_rows;
     int begin, end;
     frozen_forward(lane, t->frozen, t->first, t->batch.sequences, t->tokens, t->x[0], &t->aux);
     if (f->fused)
@@ -72,8 +80,9 @@ static void sums_lane(struct lane *lane, void *arg)
         return;
     gemm(lane, true, false, end - begin, f->inputs, f->rows, f->x + begin, inputs, f->x, inputs,
          true, f->xx + (size_t)begin * inputs, inputs);
-    gemm(lane, true, false, end - begin, (int)dim, f->rows, f->x + begin, inputs, f->y, dim, true,
-         f->xy + (size_t)begin * dim, dim);
+    for (size_t i = 0; i < (size_t)f->targets; i++)
+        gemm(lane, true, false, end - begin, (int)dim, f->rows, f->x + begin, inputs,
+             f->y + i * most * dim, dim, true, f->xy + (i * inputs + (size_t)begin) * dim, dim);
 }
 
 /* ---- solving ---- */
@@ -94,8 +103,27 @@ static int factor(double *a, size_t n, struct err *err)
     return 0;
 }
 
-/* w (D, n) of xx w^T = xy (n, D), column by column. */
-static int solve(const struct fit *f, float *w, struct err *err)
+/* w (D, n) of L L^T w^T = xy (n, D), column by column. v: scratch (n). */
+static void solve(const double *l, const float *xy, size_t n, size_t dim, double *v, float *w)
+{
+    for (size_t d = 0; d < dim; d++) {
+        for (size_t i = 0; i < n; i++) {
+            double sum = (double)xy[i * dim + d];
+            for (size_t k = 0; k < i; k++)
+                sum -= l[i * n + k] * v[k];
+            v[i] = sum / l[i * n + i];
+        }
+        for (size_t i = n; i-- > 0;) {
+            v[i] /= l[i * n + i];
+            for (size_t k = 0; k < i; k++)
+                v[k] -= l[i * n + k] * v[i];
+        }
+        for (size_t i = 0; i < n; i++)
+            w[d * n + i] = (float)v[i];
+    }
+}
+
+static int solve_all(const struct fit *f, float *const *w, struct err *err)
 {
     size_t n = (size_t)f->inputs, dim = (size_t)f->t->model.config.dim;
     double *a = malloc(n * n * sizeof *a), *v = malloc(n * sizeof *v), mean = 0;
@@ -106,42 +134,31 @@ static int solve(const struct fit *f, float *w, struct err *err)
         a[i] = (double)f->xx[i] + (i % (n + 1) ? 0 : RIDGE * mean);
     if (!rc)
         rc = factor(a, n, err);
-    for (size_t d = 0; !rc && d < dim; d++) {
-        for (size_t i = 0; i < n; i++) {
-            double sum = (double)f->xy[i * dim + d];
-            for (size_t k = 0; k < i; k++)
-                sum -= a[i * n + k] * v[k];
-            v[i] = sum / a[i * n + i];
-        }
-        for (size_t i = n; i-- > 0;) {
-            v[i] /= a[i * n + i];
-            for (size_t k = 0; k < i; k++)
-                v[k] -= a[i * n + k] * v[i];
-        }
-        for (size_t i = 0; i < n; i++)
-            w[d * n + i] = (float)v[i];
-    }
+    for (int i = 0; !rc && i < f->targets; i++)
+        solve(a, f->xy + (size_t)i * n * dim, n, dim, v, w[i]);
     free(a);
     free(v);
     return rc;
 }
 
-static int fit_one(struct trainer *t, int ahead, bool fused, int inputs, const struct sample *samples, int n,
-                   float *w, struct err *err)
+/* w[i] (D, inputs) so that w[i] x is near the state i + 1 positions further on. */
+static int fit(struct trainer *t, int targets, bool fused, int inputs, const struct sample *samples,
+               int n, float *const *w, struct err *err)
 {
     size_t dim = (size_t)t->model.config.dim, x = (size_t)inputs, rows = (size_t)t->most_rows;
-    struct fit f = {.t = t, .ahead = ahead, .fused = fused, .inputs = inputs};
+    size_t all = (size_t)targets;
+    struct fit f = {.t = t, .targets = targets, .fused = fused, .inputs = inputs};
     f.x = mem_alloc(rows * x * sizeof(float));
-    f.y = mem_alloc(rows * dim * sizeof(float));
+    f.y = mem_alloc(all * rows * dim * sizeof(float));
     f.xx = mem_alloc(x * x * sizeof(float));
-    f.xy = mem_alloc(x * dim * sizeof(float));
+    f.xy = mem_alloc(all * x * dim * sizeof(float));
     int rc = f.x && f.y && f.xx && f.xy ? 0 : err_set(err, ERR_MEMORY, "no memory to fit heads");
     for (int at = 0; !rc && at < n; at += t->sequences) {
         trainer_samples(t, samples + at, n - at < t->sequences ? n - at : t->sequences);
         team_run(t->team, sums_lane, &f);
     }
     if (!rc)
-        rc = solve(&f, w, err);
+        rc = solve_all(&f, w, err);
     free(f.x);
     free(f.y);
     free(f.xx);
@@ -155,7 +172,7 @@ static int fit_next(struct trainer *t, const struct sample *samples, int n, stru
     const struct param *fuse = &t->model.params.list[t->model.params.fuse];
     size_t dim = (size_t)t->model.config.dim, width = fuse->shape[1];
     float *w = mem_alloc(2 * dim * dim * sizeof *w), *to = t->value + fuse->offset;
-    int rc = w ? fit_one(t, 1, false, (int)(2 * dim), samples, n, w, err)
+    int rc = w ? fit(t, 1, false, (int)(2 * dim), samples, n, &w, err)
                : err_set(err, ERR_MEMORY, "no memory to fit heads");
     for (size_t d = 0; !rc && d < dim; d++) {
         memset(to + d * width, 0, width * sizeof *to);
@@ -174,18 +191,20 @@ bool fit_possible(enum head_kind kind)
 int fit_heads(struct trainer *t, const struct sample *samples, int n, struct err *err)
 {
     const struct params *p = &t->model.params;
-    int dim = t->model.config.dim, rc = 0;
-    if (t->model.config.kind == HEAD_RECURRENT) {
+    const struct config *c = &t->model.config;
+    float *w[HEADS_MAX] = {NULL};
+    int heads = c->n_predict - 1, rc = 0;
+    if (c->kind == HEAD_RECURRENT) {
         int block = params_of_block(p, 0, 0);
         const int adds[] = {block + BLOCK_WO, block + BLOCK_W2};
         for (int i = 0; i < 2; i++)
             memset(t->value + p->list[adds[i]].offset, 0, p->list[adds[i]].count * sizeof(float));
-        return fit_one(t, 1, false, 2 * dim, samples, n, t->value + p->list[p->shared + 2].offset, err);
+        w[0] = t->value + p->list[p->shared + 2].offset;
+        return fit(t, 1, false, 2 * c->dim, samples, n, w, err);
     }
-    if (t->model.config.fuse_next)
+    for (int i = 0; i < heads; i++)
+        w[i] = t->value + p->list[p->head_linear + i].offset;
+    if (c->fuse_next)
         rc = fit_next(t, samples, n, err);
-    for (int i = 1; i < t->model.config.n_predict && !rc; i++)
-        rc = fit_one(t, i, t->model.config.fuse_next, dim, samples, n,
-                     t->value + p->list[p->head_linear + i - 1].offset, err);
-    return rc;
+    return rc ? rc : fit(t, heads, c->fuse_next, c->dim, samples, n, w, err);
 }

@@ -259,20 +259,21 @@ static void settings_text(const struct options *o, const struct config *c, size_
                           char *text, size_t size)
 {
     bool fixed = !o->cooldown; /* what comes may change while the rate is the same */
-    snprintf(text, size,
-             "kind=%s heads=%d head-layers=%d head-weights=%s layers=%d dim=%d n-heads=%d "
-             "kv-heads=%d hidden=%d "
-             "vocab=%d tied=%d context=%d rope-theta=%g batch=%d steps=%d warmup=%d rate=%g "
-             "final-rate=%g weight-decay=%g beta1=%g beta2=%g clip=%g seed=%d precision=%s "
-             "corpus-bytes=%zu trunk=%016" PRIx64
-             " draft-vocab=%d fit=%d targets=%s aux-layers=%s cooldown=%g momentum=%g ranks=%d next=%d",
-             o->kind, c->n_predict, c->head_layers, o->head_weights, c->n_layers, c->dim,
-             c->n_heads, c->n_kv_heads, c->hidden, c->vocab, c->tied, c->context, o->rope_theta,
-             o->batch, fixed ? o->steps : 0, o->warmup, o->rate, o->final_rate, o->decay, o->beta1,
-             o->beta2, o->clip, o->seed, gemm_precision() == GEMM_BF16 ? "bf16" : "f32",
-             fixed ? corpus_size : 0, c->trunk, c->trunk ? o->draft_vocab : 0,
-             c->trunk ? o->fit : 0, c->trunk ? o->targets : "hard", o->aux_layers, o->cooldown,
-             o->momentum, ranks_count(), o->next_token);
+    snprintf(
+        text, size,
+        "kind=%s heads=%d head-layers=%d head-weights=%s layers=%d dim=%d n-heads=%d "
+        "kv-heads=%d hidden=%d "
+        "vocab=%d tied=%d context=%d rope-theta=%g batch=%d steps=%d warmup=%d rate=%g "
+        "final-rate=%g weight-decay=%g beta1=%g beta2=%g clip=%g seed=%d precision=%s "
+        "corpus-bytes=%zu trunk=%016" PRIx64
+        " draft-vocab=%d fit=%d targets=%s aux-layers=%s cooldown=%g momentum=%g ranks=%d next=%d",
+        o->kind, c->n_predict, c->head_layers, o->head_weights, c->n_layers, c->dim, c->n_heads,
+        c->n_kv_heads, c->hidden, c->vocab, c->tied, c->context, o->rope_theta, o->batch,
+        fixed ? o->steps : 0, o->warmup, o->rate, o->final_rate, o->decay, o->beta1, o->beta2,
+        o->clip, o->seed, gemm_precision() == GEMM_BF16 ? "bf16" : "f32", fixed ? corpus_size : 0,
+        c->trunk, c->trunk ? o->draft_vocab : 0, c->trunk ? o->fit : 0,
+        c->trunk ? o->targets : "hard", o->aux_layers, o->cooldown, o->momentum, ranks_count(),
+        o->next_token);
 }
 
 /* ---- the loop ---- */

@@ -151,9 +151,11 @@ static int check_shapes(const struct config *c, struct err *err)
 
 static int check_aux(const struct config *c, struct err *err)
 {
-    if ((c->n_aux || c->fuse_next) && (!c->next_is_trunk || c->kind == HEAD_ANTICAUSAL || c->n_predict < 2))
+    if ((c->n_aux || c->fuse_next) &&
+        (!c->next_is_trunk || c->kind == HEAD_ANTICAUSAL || c->n_predict < 2))
         return err_set(err, ERR_INVALID,
-                       "fields 'aux_layers' and 'fuse_next' are for heads on a trunk that predicts the next token");
+                       "fields 'aux_layers' and 'fuse_next' are for heads on a trunk that predicts "
+                       "the next token");
     bool own = c->joined_attention || c->draft_output;
     if ((own && (c->kind != HEAD_RECURRENT || !c->next_is_trunk || c->n_predict < 2)) ||
         (c->fuse_raw && !c->n_aux))

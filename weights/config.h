@@ -73,9 +73,9 @@ struct config {
     bool first_token_zero; /* and take zeros for the embedding at position 0 */
     bool joined_attention; /* recurrent heads' queries, keys and values read the token's embedding
                               and the state side by side, without a projection before (EAGLE-3) */
-    bool fuse_raw;    /* aux_layers' states alone are fused, without the output, not normalised */
-    bool fuse_next;   /* heads on a trunk read, besides its output, the embedding of the token behind
-                         their row */
+    bool fuse_raw;  /* aux_layers' states alone are fused, without the output, not normalised */
+    bool fuse_next; /* heads on a trunk read, besides its output, the embedding of the token behind
+                       their row */
     int draft_output; /* rows of the heads' own unembedding; 0: they share the trunk's */
     int n_aux; /* heads on a trunk read, besides its output, what enters these of its layers */
     int aux_layers[AUX_LAYERS_MAX]; /* (n_aux) rising, from 1 */
@@ -83,7 +83,8 @@ struct config {
     int eos; /* token that ends a text; -1 for none */
 };
 
-/* 0 where heads read the trunk's output alone. States of the trunk that heads with aux_layers fuse. */
+/* 0 where heads read the trunk's output alone. States of the trunk that heads with aux_layers fuse.
+ */
 static inline int config_fused_states(const struct config *config)
 {
     int more = config->n_aux + config->fuse_next;

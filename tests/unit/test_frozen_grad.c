@@ -7,6 +7,7 @@
 #include "model/gemm.h"
 #include "tests/unit/gguf_model.h"
 #include "tests/unit/unit.h"
+#include "train/fit.h"
 #include "train/frozen.h"
 #include "train/trainer.h"
 
@@ -182,6 +183,69 @@ static void test_states(void **state)
     trainer_release(&t);
 }
 
+static double size_of(const float *x, int n)
+{
+    double sum = 0;
+    for (int d = 0; d < n; d++)
+        sum += (double)x[d] * x[d];
+    return sqrt(sum / n);
+}
+
+/* How far y = w [x's first D; x's last] (D) is from the state `ahead` rows further on, all at size
+ * 1, in the mean over rows of the first text that learn. A random trunk's states are much alike. */
+static double miss(const struct trainer *t, const float *w, int width, int ahead)
+{
+    double sum = 0, rows = 0;
+    for (int r = 5; r + ahead < t->first[1] - 4; r++, rows++) {
+        const float *to = t->x[0] + (r + ahead) * 64;
+        float x[128];
+        for (int d = 0; d < 64; d++)
+            x[d] = t->x[0][r * 64 + d] / (float)size_of(t->x[0] + r * 64, 64);
+        matrix_row(&t->model.embed, (size_t)t->tokens[r + 1], x + 64);
+        double size = size_of(x + 64, 64);
+        for (int d = 64; d < 128; d++)
+            x[d] /= (float)size;
+        for (int o = 0; o < 64; o++) {
+            double y = 0;
+            for (int d = 0; d < width; d++)
+                y += (double)w[o * width + d] * x[d];
+            double off = to[o] / size_of(to, 64) - y;
+            sum += off * off / 64;
+        }
+    }
+    return sum / rows;
+}
+
+/* The least-squares start explains the states that it was fitted to. */
+static void test_fit(void **state)
+{
+    static struct trainer t;
+    struct err err;
+    static int32_t tokens[40];
+    (void)state;
+    for (int j = 0; j < 40; j++)
+        tokens[j] = draw_token(0, (uint64_t)j);
+    const struct sample sample = {tokens, 40, 5};
+    open_trainer(&t, HEAD_LINEAR, 4, false, false);
+    assert_ok(fit_heads(&t, &sample, 1, &err), err);
+    for (int i = 1; i < 4; i++) {
+        const struct param *p = &t.model.params.list[t.model.params.head_linear + i - 1];
+        double right = miss(&t, t.value + p->offset, 64, i);
+        double wrong = miss(&t, t.value + p->offset, 64, i + 1);
+        print_message("linear %d: %.1e, a row further %.1e\n", i, right, wrong);
+        assert_true(right < wrong / 10);
+    }
+    trainer_release(&t);
+    open_trainer(&t, HEAD_RECURRENT, 3, false, false);
+    assert_ok(fit_heads(&t, &sample, 1, &err), err);
+    const struct param *p = &t.model.params.list[t.model.params.shared + 2];
+    double right = miss(&t, t.value + p->offset, 128, 1);
+    double wrong = miss(&t, t.value + p->offset, 128, 2);
+    print_message("recurrent: %.1e, a row further %.1e\n", right, wrong);
+    assert_true(right < wrong / 10);
+    trainer_release(&t);
+}
+
 /* Some steps on the same texts make all drafts right that can be. */
 static void test_learns(void **state)
 {
@@ -211,7 +275,7 @@ static void test_learns(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients),
-                                       cmocka_unit_test(test_states),
+                                       cmocka_unit_test(test_states), cmocka_unit_test(test_fit),
                                        cmocka_unit_test(test_learns)};
     return cmocka_run_group_tests(tests, open_trunk, close_trunk);
 }
