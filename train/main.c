@@ -105,7 +105,8 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
         {"corpus", OPT_STRING, &o->corpus, 0, 0, 0,
          "training text, documents ended by NUL bytes; with --trunk, a file of headway-write's"},
         {"from", OPT_STRING, &o->from, 0, 0, 0,
-         "with --trunk: folder of heads whose weights are the first ones"},
+         "with --trunk: folder of heads whose weights are the first ones, and whose draft "
+         "vocabulary stays"},
         {"draft-vocab", OPT_INT, &o->draft_vocab, 0, 1048576, 0,
          "with --trunk: tokens that heads choose from, the most frequent of the corpus; 0 = all"},
         {"aux-layers", OPT_STRING, &o->aux_layers, 0, 0, 0,
@@ -478,8 +479,8 @@ static int open_heads(struct run *r, struct team *team, struct err *err)
     int32_t *ids = calloc((size_t)config.vocab, sizeof *ids);
     if (!ids)
         return err_set(err, ERR_MEMORY, "no memory for a draft vocabulary");
-    if (o->resume)
-        rc = checkpoint_draft_ids(o->out, config.vocab, ids, &targets.n, err);
+    if (o->resume || o->from)
+        rc = checkpoint_draft_ids(o->resume ? o->out : o->from, config.vocab, ids, &targets.n, err);
     else if (o->draft_vocab && o->draft_vocab < config.vocab)
         rc = texts_draft_ids(&r->texts, o->draft_vocab, ids, &targets.n, err);
     targets.ids = ids;
