@@ -236,8 +236,8 @@ void draft_lane(struct lane *lane, void *arg)
 {
     struct scheduler *s = arg;
     struct step *p = &s->step;
-    struct pass pass = {&s->runtime->model, p->committed, p->n_committed,
-                        attend_cached,      NULL,         NULL};
+    const struct model *m = &s->runtime->model;
+    struct pass pass = {m, p->committed, p->n_committed, attend_cached, NULL, p->committed_next};
     heads_read(lane, &pass, p->head_work, p->z_committed);
     if (s->heads->independent)
         draft_at_once(lane, s);
