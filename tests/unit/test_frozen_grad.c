@@ -7,6 +7,7 @@
 #include "model/gemm.h"
 #include "tests/unit/gguf_model.h"
 #include "tests/unit/unit.h"
+#include "train/checkpoint.h"
 #include "train/fit.h"
 #include "train/frozen.h"
 #include "train/trainer.h"
@@ -79,6 +80,10 @@ static void open_trainer(struct trainer *t, enum head_kind kind, int heads, bool
         t->heads.weight[i] = 1.0f / (float)(i + 1);
     for (size_t i = 0; i < t->total; i++) /* norms that are not 1, larger matrices */
         t->value[i] *= 1 + 0.3f * (float)(rng_uniform(8, 0, i) - 0.5);
+    const struct param *fuse =
+        &t->model.params.list[t->model.params.fuse > 0 ? t->model.params.fuse : 0];
+    for (size_t i = 0; t->model.params.fuse > 0 && i < fuse->count; i++) /* it begins as (I 0 ..) */
+        t->value[fuse->offset + i] += 0.2f * (float)(rng_uniform(8, 1, i) - 0.5);
 }
 
 static double loss(struct trainer *t)
@@ -183,6 +188,116 @@ static void test_states(void **state)
     trainer_release(&t);
 }
 
+/* ---- served ---- */
+
+struct served {
+    struct model model;
+    struct pass pass;
+    struct block_acts acts;
+    struct head_work work;
+    int32_t tokens[41];
+    int all[40];
+    float *z, *h, *normed, *logits;
+};
+
+static void served_lane(struct lane *lane, void *arg)
+{
+    struct served *s = arg;
+    const struct model *m = &s->model;
+    struct aux_states aux = model_aux(m, s->z, s->pass.n);
+    trunk_forward(lane, &s->pass, &s->acts, s->tokens, s->z, &aux);
+    heads_read(lane, &s->pass, &s->work, s->z);
+    head_type(m->config.kind)
+        ->draft(lane, &s->pass, &s->work, 1, s->tokens + 1, s->z, s->all, s->pass.n, true, s->h);
+    model_logits(lane, m, 1, 1, s->h, s->pass.n, s->normed, s->logits);
+}
+
+static void served_take(struct served *s, struct arena *arena)
+{
+    const struct config *c = &s->model.config;
+    size_t width = 40 * (size_t)c->dim * (size_t)head_states(c);
+    block_acts_take(&s->acts, arena, c, 40, false);
+    head_work_take(&s->work, arena, c, 40);
+    s->z = arena_take(arena, width, sizeof(float));
+    s->h = arena_take(arena, width, sizeof(float));
+    s->normed = arena_take(arena, width, sizeof(float));
+    s->logits = arena_take(arena, 40 * model_logits_stride(&s->model), sizeof(float));
+}
+
+/* Mean loss of head 1 on the first n tokens of a text, of which `prompt` are not learned, as the
+ * server computes the head. */
+static double served_nats(const char *heads, const int32_t *tokens, int n, int prompt)
+{
+    static struct served s;
+    struct arena arena = {0};
+    struct kv_pool pool;
+    struct kv kv;
+    struct err err;
+    struct row rows[40];
+    double nats = 0, counted = 0;
+    assert_ok(model_open(&s.model, folder_file(&folder, "trunk.gguf"), heads, WEIGHT_STORED, 64,
+                         &team, &err),
+              err);
+    assert_ok(team_reserve(&team, model_lane_bytes(&s.model), &err), err);
+    served_take(&s, &arena);
+    assert_ok(arena_init(&arena, &err), err);
+    served_take(&s, &arena);
+    assert_ok(kv_pool_init(&pool, &s.model.config, s.model.n_blocks, 1, WEIGHT_F32, &err), err);
+    assert_ok(kv_init(&kv, &pool, 40, &err), err);
+    assert_true(kv_reserve(&kv, n));
+    for (int r = 0; r < n; r++) {
+        rows[r] = row_in_place(&kv, r);
+        s.tokens[r] = tokens[r];
+        s.all[r] = r;
+    }
+    s.tokens[n] = 0;
+    s.pass = (struct pass){&s.model, rows, n, attend_cached, NULL, s.tokens + 1};
+    team_run(&team, served_lane, &s);
+    for (int r = prompt - 1; r + 2 < n; r++) {
+        const float *x = s.logits + (size_t)r * model_logits_stride(&s.model);
+        for (int i = 0; i < IDS; i++)
+            if (s.model.draft_ids[i] == tokens[r + 2]) {
+                nats += (double)kernels.logsumexp((float *)x, IDS) - (double)x[i];
+                counted++;
+            }
+    }
+    kv_release(&kv);
+    kv_pool_release(&pool);
+    arena_release(&arena);
+    model_release(&s.model);
+    return nats / counted;
+}
+
+/* What heads learn is what the server computes of them, whatever they read. */
+static void test_served(void **state)
+{
+    static const enum head_kind kinds[] = {HEAD_RECURRENT, HEAD_PARALLEL, HEAD_CAUSAL, HEAD_LINEAR};
+    static struct trainer t;
+    static int32_t tokens[40];
+    struct folder heads;
+    struct err err;
+    (void)state;
+    for (int j = 0; j < 40; j++)
+        tokens[j] = draw_token(0, (uint64_t)j);
+    const struct sample sample = {tokens, 30, 5};
+    folder_make(&heads);
+    for (int k = 0; k < 8; k++) {
+        open_trainer(&t, kinds[k % 4], 3, false, k < 4);
+        for (int i = 0; i < IDS * 64; i++) /* as it is served */
+            t.frozen->unembedding[i] /= 8;
+        trainer_samples(&t, &sample, 1);
+        trainer_evaluate(&t);
+        assert_ok(checkpoint_export(&t, heads.path, DTYPE_F32, &err), err);
+        double nats = served_nats(heads.path, tokens, 30, 5);
+        print_message("%s, %d states: trained %.5f nats, served %.5f\n",
+                      head_kind_name(kinds[k % 4]), config_fused_states(&t.model.config),
+                      t.score[1].nats, nats);
+        assert_true(fabs(nats - t.score[1].nats) < 2e-4 * nats);
+        trainer_release(&t);
+    }
+    folder_remove(&heads);
+}
+
 static double size_of(const float *x, int n)
 {
     double sum = 0;
@@ -275,7 +390,7 @@ static void test_learns(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_gradients),
-                                       cmocka_unit_test(test_states), cmocka_unit_test(test_fit),
-                                       cmocka_unit_test(test_learns)};
+                                       cmocka_unit_test(test_states), cmocka_unit_test(test_served),
+                                       cmocka_unit_test(test_fit), cmocka_unit_test(test_learns)};
     return cmocka_run_group_tests(tests, open_trunk, close_trunk);
 }
