@@ -80,10 +80,10 @@ static void open_trainer(struct trainer *t, enum head_kind kind, int heads, bool
         t->heads.weight[i] = 1.0f / (float)(i + 1);
     for (size_t i = 0; i < t->total; i++) /* norms that are not 1, larger matrices */
         t->value[i] *= 1 + 0.3f * (float)(rng_uniform(8, 0, i) - 0.5);
-    const struct param *fuse =
-        &t->model.params.list[t->model.params.fuse > 0 ? t->model.params.fuse : 0];
-    for (size_t i = 0; t->model.params.fuse > 0 && i < fuse->count; i++) /* it begins as (I 0 ..) */
-        t->value[fuse->offset + i] += 0.2f * (float)(rng_uniform(8, 1, i) - 0.5);
+    int fuse = t->model.params.fuse; /* begins as (I 0 ..); -1: none */
+    for (size_t i = 0; fuse >= 0 && i < t->model.params.list[fuse].count; i++)
+        t->value[t->model.params.list[fuse].offset + i] +=
+            0.2f * (float)(rng_uniform(8, 1, i) - 0.5);
 }
 
 static double loss(struct trainer *t)
