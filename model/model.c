@@ -476,13 +476,12 @@ void states_fuse(struct lane *lane, const struct model *m, const float *const *x
     for (size_t r = (size_t)begin; r < (size_t)end; r++)
         for (size_t i = 0; i < states; i++) {
             float *to = joined + (r * states + i) * dim;
-            const float *from = x[i + c->fuse_raw] + r * dim;
             if (c->fuse_next && i + 1 == states)
-                matrix_row(&m->embed, (size_t)next[r], to), from = to;
+                matrix_row(&m->embed, (size_t)next[r], to);
+            else
+                memcpy(to, x[i + c->fuse_raw] + r * dim, dim * sizeof *to);
             if (!c->fuse_raw)
-                kernels.rmsnorm(from, m->unit, c->dim, c->norm_eps, to);
-            else if (from != to)
-                memcpy(to, from, dim * sizeof *to);
+                kernels.rmsnorm(to, m->unit, c->dim, c->norm_eps, to);
         }
     lane_barrier(lane);
     linear_forward(lane, &m->fuse, joined, states * dim, rows, NULL, y, dim);
@@ -538,12 +537,9 @@ int model_draft_vocabulary(struct model *m, const int32_t *ids, int n, struct er
         return err_set(err, ERR_INVALID,
                        "heads of kind %s have unembeddings of their own and no draft vocabulary",
                        head_kind_name(m->config.kind));
-    for (int i = 0; i < n; i++)
-        if (ids[i] < (i ? ids[i - 1] + 1 : 0) || ids[i] >= m->config.vocab)
-            return err_set(err, ERR_INVALID,
-                           "token %d of the draft vocabulary is %d, but tokens must rise from 0 to "
-                           "at most %d",
-                           i, ids[i], m->config.vocab - 1);
+    int rc = source_check_ids(ids, n, m->config.vocab, err);
+    if (rc)
+        return rc;
     m->draft_ids = malloc((size_t)n * sizeof *ids);
     if (!m->draft_ids)
         return err_set(err, ERR_MEMORY, "no memory for a draft vocabulary of %d tokens", n);
@@ -551,7 +547,7 @@ int model_draft_vocabulary(struct model *m, const int32_t *ids, int n, struct er
     m->n_draft_ids = n;
     if (m->config.draft_output) /* has been packed */
         return 0;
-    int rc = source_find(&m->source, &p->place, p->n_dims, p->shape, &all, err);
+    rc = source_find(&m->source, &p->place, p->n_dims, p->shape, &all, err);
     if (rc)
         return rc;
     size_t row = matrix_row_bytes(&all), scales = all.scales ? matrix_blocks(&all) * 2 : 0;

@@ -194,7 +194,9 @@ int checkpoint_draft_ids(const char *folder, int vocab, int32_t *ids, int *n, st
     if (rc)
         return rc;
     rc = source_draft_ids(&source, &found, n, err);
-    if (!rc && *n <= vocab)
+    if (!rc && (rc = source_check_ids(found, *n, vocab, err)))
+        err_prefix(err, rc, "%s", folder);
+    if (!rc && *n)
         memcpy(ids, found, (size_t)*n * sizeof *ids);
     source_release(&source);
     return rc;

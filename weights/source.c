@@ -169,6 +169,17 @@ int source_find(const struct source *source, const struct place *place, int n_di
     return 0;
 }
 
+int source_check_ids(const int32_t *ids, int n, int vocab, struct err *err)
+{
+    for (int i = 0; i < n; i++)
+        if (ids[i] < (i ? ids[i - 1] + 1 : 0) || ids[i] >= vocab)
+            return err_set(err, ERR_INVALID,
+                           "token %d of the draft vocabulary is %d, but tokens must rise from 0 to "
+                           "at most %d",
+                           i, ids[i], vocab - 1);
+    return 0;
+}
+
 int source_draft_ids(const struct source *source, const int32_t **ids, int *n, struct err *err)
 {
     *n = 0;

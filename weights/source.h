@@ -96,6 +96,9 @@ int source_open_eagle3(struct source *source, const char *path, const struct con
 int source_find(const struct source *source, const struct place *place, int n_dims,
                 const size_t *shape, struct matrix *matrix, struct err *err);
 
+/* Whether a draft vocabulary rises and stays within the vocabulary. ERR_INVALID. */
+int source_check_ids(const int32_t *ids, int n, int vocab, struct err *err);
+
 /* The tokens that drafts are chosen from, n of them, in the source; 0 where that may be any.
  * ERR_INVALID. */
 int source_draft_ids(const struct source *source, const int32_t **ids, int *n, struct err *err);

@@ -241,5 +241,9 @@ END
 done
 bench "tokens must rise from 0" beyond
 bench "tokens must rise from 0" falling
+for change in beyond falling; do
+    refused "tokens must rise from 0" headway-train --trunk "$trunk" --corpus "$dir/text" \
+        --out "$dir/x" --context 96 --kind recurrent --from "$dir/$change"
+done
 bench "of type I32" type
 echo "test_heads: all is well"
