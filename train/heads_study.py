@@ -153,6 +153,20 @@ def tables(figures):
     return "\n".join(out)
 
 
+def finished(p, points, x_words, y_words):
+    """The panel with its axes' names and a labelled mark for each (x, y, name)."""
+    p.frame()
+    p.label_x(x_words)
+    p.label_y(y_words)
+    labels = []
+    for i, (x, y, name) in enumerate(points):
+        look = plot.LOOKS[i % len(plot.LOOKS)]
+        p.out.append(plot.mark(p.x(x), p.y(y), look))
+        labels.append((p.x(x), p.y(y), name, look[0], []))
+    plot.place_labels(p, labels)
+    return p.out
+
+
 def slope_panel(rows):
     p = plot.Panel(80, 90, 440, 370, "A  Text and acceptance")
     points = [(row["tokens"], row["held_out"][-1]["tokens_per_forward"], name) for name, row in rows.items()]
@@ -164,16 +178,7 @@ def slope_panel(rows):
     for tick in (1e5, 2e5, 5e5, 1e6, 2e6, 5e6, 1e7, 2e7):
         if low <= tick <= high:
             p.tick_x(tick, f"{tick / 1e6:g} M")
-    p.frame()
-    p.label_x("tokens trained on, each once")
-    p.label_y("tokens per forward, four drafts, held-out text")
-    labels = []
-    for i, (x, y, name) in enumerate(points):
-        look = plot.LOOKS[i % len(plot.LOOKS)]
-        p.out.append(plot.mark(p.x(x), p.y(y), look))
-        labels.append((p.x(x), p.y(y), name, look[0], []))
-    plot.place_labels(p, labels)
-    return p.out
+    return finished(p, points, "tokens trained on, each once", "tokens per forward, four drafts, held-out text")
 
 
 def speed_panel(rows):
@@ -186,16 +191,7 @@ def speed_panel(rows):
     p.range_y(*plot.padded([y for _, y, _ in points], 0.1))
     p.ticks_x()
     p.ticks_y()
-    p.frame()
-    p.label_x("time of a step, plain decoding's = 1")
-    p.label_y("tokens per forward")
-    labels = []
-    for i, (x, y, name) in enumerate(points):
-        look = plot.LOOKS[i % len(plot.LOOKS)]
-        p.out.append(plot.mark(p.x(x), p.y(y), look))
-        labels.append((p.x(x), p.y(y), name, look[0], []))
-    plot.place_labels(p, labels)
-    return p.out
+    return finished(p, points, "time of a step, plain decoding's = 1", "tokens per forward")
 
 
 def page(o):

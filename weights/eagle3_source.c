@@ -25,16 +25,8 @@ struct eagle3 {
 
 /* ---- tensors ---- */
 
+/* Beside a layer with transformers' names. */
 static const char *const names[ROLES] = {
-    [ROLE_ATTN_NORM] = "input_layernorm.weight",
-    [ROLE_WQ] = "self_attn.q_proj.weight",
-    [ROLE_WK] = "self_attn.k_proj.weight",
-    [ROLE_WV] = "self_attn.v_proj.weight",
-    [ROLE_WO] = "self_attn.o_proj.weight",
-    [ROLE_FFN_NORM] = "post_attention_layernorm.weight",
-    [ROLE_W1] = "mlp.gate_proj.weight",
-    [ROLE_W3] = "mlp.up_proj.weight",
-    [ROLE_W2] = "mlp.down_proj.weight",
     [ROLE_HEAD_STATE_NORM] = "hidden_norm.weight",
     [ROLE_HEAD_FUSE] = "fc.weight",
     [ROLE_HEAD_NORM] = "norm.weight",
@@ -45,8 +37,9 @@ static int find(const struct source *source, const struct place *place, int n_di
                 const size_t *shape, struct matrix *m, struct err *err)
 {
     const struct eagle3 *e = source->data;
-    const char *last = names[place->role];
-    bool of_layer = role_of_layer(place->role) || place->role == ROLE_HEAD_STATE_NORM;
+    const char *in_layer = hf_layer_name(place->role);
+    const char *last = in_layer ? in_layer : names[place->role];
+    bool of_layer = in_layer || place->role == ROLE_HEAD_STATE_NORM;
     char name[96];
     (void)shape;
     snprintf(name, sizeof name, "%s%s", of_layer ? e->layer : "", last ? last : "?");

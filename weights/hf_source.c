@@ -39,6 +39,11 @@ static const char *const names[ROLES] = {
     [ROLE_K_NORM] = "self_attn.k_norm.weight",
 };
 
+const char *hf_layer_name(enum role role)
+{
+    return role_of_layer(role) ? names[role] : NULL;
+}
+
 /* Below model.mtp_layers.0 of MiMo, beside a layer as the trunk's. */
 static const char *const mimo_names[ROLES] = {
     [ROLE_HEAD_STATE_NORM] = "hidden_layernorm.weight",

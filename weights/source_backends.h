@@ -14,6 +14,9 @@ int gguf_source_parse(struct source *source, const void *bytes, size_t size, con
 int hf_source_open(struct source *source, struct err *err);
 int meta_source_open(struct source *source, struct err *err);
 
+/* What transformers calls a tensor of a layer, below the layer's name; NULL for other roles. */
+const char *hf_layer_name(enum role role);
+
 /* The GGUF file behind a source, or NULL. */
 const struct gguf *source_gguf(const struct source *source);
 
