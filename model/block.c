@@ -111,6 +111,21 @@ static struct attention_cache path_cache(const struct pass *pass, int r, int blo
     return cache;
 }
 
+/* The keys that are read after those of head g: the next head's, or the next sequence's. */
+static const char *read_after(const struct pass *pass, const int *out_rows, int next, int n_out,
+                              int block, int g)
+{
+    int row = next - 1;
+    if (++g == pass->model->config.n_kv_heads) {
+        row = next;
+        g = 0;
+    }
+    if (row == n_out)
+        return NULL;
+    const struct kv *kv = pass->rows[out_rows ? out_rows[row] : row].kv;
+    return kv->pages[0] + kv_head(kv->pool, block, g);
+}
+
 /* Queries are taken in the order of rows that attend together, key/value head, row, head: those
  * that read the same keys and values stand together, whichever row they are of. Lanes share them in
  * that order by the positions that they attend to, for sequences may be of any length. */
@@ -140,8 +155,10 @@ static void attend_rows(struct lane *lane, const struct pass *pass, int block,
                 size_t head = (size_t)(g * per_group + i % per_group) * k;
                 bool mine = at >= begin && at < end;
                 at += pass->rows[r].pos + 1;
-                if (mine && !cache.pages)
+                if (mine && !cache.pages) {
                     cache = path_cache(pass, deepest, block, g, lane->scratch);
+                    cache.next = read_after(pass, out_rows, next, n_out, block, g);
+                }
                 if (mine)
                     queries[n++] = (struct attention_query){acts->qkv + (size_t)r * stride + head,
                                                             acts->att + (size_t)to * width + head,

@@ -202,6 +202,7 @@ struct attention_cache {
     int tail_chunk;     /* chunks from this one on stand elsewhere (INT_MAX: none): */
     const char *tail;   /* one behind the other, */
     size_t tail_stride; /* so many bytes apart */
+    const char *next;   /* a chunk's keys that will be read after all these; a hint */
 };
 
 static inline const char *attention_chunk(const struct attention_cache *cache, int chunk)

@@ -237,15 +237,18 @@ static void swiglu(const float *gate, const float *up, int width, float *y)
 #define CHUNK_BLOCKS (ATTENTION_CHUNK / 16)
 
 /* Scores of Q queries against B blocks of 16 positions: Q * B chains of additions side by side,
- * which hide the latency of each, and each key is read once for all queries. */
+ * which hide the latency of each, and each key is read once for all queries. The values of those
+ * positions are asked for meanwhile. */
 V16_INLINE void scores(const struct attention_query *queries, const void *k, int head_dim,
                        float scale, const int Q, const int B, float p[][ATTENTION_CHUNK],
-                       load_half *load)
+                       const char *values, load_half *load)
 {
     v16 s[ATTENTION_QUERIES * CHUNK_BLOCKS];
     for (int i = 0; i < Q * B; i++)
         s[i] = v16_set(0.0f);
-    for (int d = 0; d < head_dim; d += 2)
+    for (int d = 0; d < head_dim; d += 2) {
+        for (int b = 0; b < B; b++, values += 64)
+            v16_prefetch_far(values);
         for (int odd = 0; odd < 2; odd++) {
             v16 q[ATTENTION_QUERIES];
             for (int i = 0; i < Q; i++)
@@ -256,6 +259,7 @@ V16_INLINE void scores(const struct attention_query *queries, const void *k, int
                     s[i * B + b] = v16_fma(q[i], kd, s[i * B + b]);
             }
         }
+    }
     for (int i = 0; i < Q; i++)
         for (int b = 0; b < B; b++)
             v16_store(p[i] + b * 16, v16_mul(s[i * B + b], v16_set(scale)));
@@ -303,10 +307,11 @@ V16_INLINE void weigh(float p[][ATTENTION_CHUNK], const int *count, struct runni
     }
 }
 
-/* out[d..] = out[d..] keep + sum over positions of p v, for Q queries and 16 D values. */
+/* out[d..] = out[d..] keep + sum over positions of p v, for Q queries and 16 D values. The keys of
+ * the next chunk are asked for meanwhile. */
 V16_INLINE void mix(const struct attention_query *queries, float p[][ATTENTION_CHUNK],
                     const void *v, size_t stride, int from, int to, int d, const float *keep,
-                    const int Q, const int D, load_half *load)
+                    const char *next, const int Q, const int D, load_half *load)
 {
     v16 a[ATTENTION_QUERIES * 4];
     for (int i = 0; i < Q; i++)
@@ -314,6 +319,8 @@ V16_INLINE void mix(const struct attention_query *queries, float p[][ATTENTION_C
             a[i * D + e] = v16_mul(v16_load(queries[i].out + d + e * 16), v16_set(keep[i]));
     for (int j = from; j < to; j++) {
         v16 value[4];
+        for (int e = 0; e < D; e += 2)
+            v16_prefetch_far(next + ((size_t)j * stride + (size_t)(d + e * 16)) * 2);
         for (int e = 0; e < D; e++)
             value[e] = load(v, (size_t)j * stride + (size_t)(d + e / 2 * 32), e % 2);
         for (int i = 0; i < Q; i++) {
@@ -329,21 +336,22 @@ V16_INLINE void mix(const struct attention_query *queries, float p[][ATTENTION_C
 
 V16_INLINE void mix_all(const struct attention_query *queries, float p[][ATTENTION_CHUNK],
                         const void *v, int from, int to, int head_dim, const float *keep,
-                        const int Q, load_half *load)
+                        const char *next, const int Q, load_half *load)
 {
     int d = 0;
     size_t stride = attention_value_stride(head_dim);
     for (; d + 64 <= head_dim; d += 64)
-        mix(queries, p, v, stride, from, to, d, keep, Q, 4, load);
+        mix(queries, p, v, stride, from, to, d, keep, next, Q, 4, load);
     for (; d + 32 <= head_dim; d += 32)
-        mix(queries, p, v, stride, from, to, d, keep, Q, 2, load);
+        mix(queries, p, v, stride, from, to, d, keep, next, Q, 2, load);
     if (d < head_dim)
-        mix(queries, p, v, stride, from, to, d, keep, Q, 1, load);
+        mix(queries, p, v, stride, from, to, d, keep, next, Q, 1, load);
 }
 
-/* One chunk of positions, from `start` on, for Q queries that all see some of it. k, v: its own. */
+/* One chunk of positions, from `start` on, for Q queries that all see some of it. k, v: its own;
+ * next: the keys that are read after it. */
 V16_INLINE void chunk(const struct attention_query *queries, struct running *running, const void *k,
-                      const void *v, int start, int head_dim, float scale,
+                      const void *v, const char *next, int start, int head_dim, float scale,
                       struct prefetch *prefetch, const int Q, load_half *load)
 {
     float p[ATTENTION_QUERIES][ATTENTION_CHUNK], keep[ATTENTION_QUERIES];
@@ -359,44 +367,44 @@ V16_INLINE void chunk(const struct attention_query *queries, struct running *run
     int blocks = (most + 15) / 16;
     switch (blocks) {
     case 1:
-        scores(queries, k, head_dim, scale, Q, 1, p, load);
+        scores(queries, k, head_dim, scale, Q, 1, p, v, load);
         break;
     case 2:
-        scores(queries, k, head_dim, scale, Q, 2, p, load);
+        scores(queries, k, head_dim, scale, Q, 2, p, v, load);
         break;
     case 3:
-        scores(queries, k, head_dim, scale, Q, 3, p, load);
+        scores(queries, k, head_dim, scale, Q, 3, p, v, load);
         break;
     default:
-        scores(queries, k, head_dim, scale, Q, 4, p, load);
+        scores(queries, k, head_dim, scale, Q, 4, p, v, load);
     }
     weigh(p, count, running, blocks, start == 0, keep, prefetch, Q);
     prefetch_lines(prefetch, PREFETCH_LINES);
-    mix_all(queries, p, v, 0, least, head_dim, keep, Q, load);
+    mix_all(queries, p, v, 0, least, head_dim, keep, next, Q, load);
     for (int i = 0; i < Q; i++) /* what the others do not see */
         if (count[i] > least)
-            mix_all(queries + i, p + i, v, least, count[i], head_dim, &one, 1, load);
+            mix_all(queries + i, p + i, v, least, count[i], head_dim, &one, next, 1, load);
 }
 
 typedef void chunk_fn(const struct attention_query *queries, struct running *running, const void *k,
-                      const void *v, int start, int head_dim, float scale,
+                      const void *v, const char *next, int start, int head_dim, float scale,
                       struct prefetch *prefetch);
 
 /* One chunk for Q queries, of which some may end before it. */
 static void chunk_some(const struct attention_query *queries, struct running *running,
-                       const void *k, const void *v, int start, int head_dim, float scale,
-                       struct prefetch *prefetch, int Q, chunk_fn *all, chunk_fn *one)
+                       const void *k, const void *v, const char *next, int start, int head_dim,
+                       float scale, struct prefetch *prefetch, int Q, chunk_fn *all, chunk_fn *one)
 {
     int seeing = 0;
     for (int i = 0; i < Q; i++)
         seeing += start < queries[i].n;
     if (seeing == Q) {
-        all(queries, running, k, v, start, head_dim, scale, prefetch);
+        all(queries, running, k, v, next, start, head_dim, scale, prefetch);
         return;
     }
     for (int i = 0; i < Q; i++)
         if (start < queries[i].n)
-            one(queries + i, running + i, k, v, start, head_dim, scale, prefetch);
+            one(queries + i, running + i, k, v, next, start, head_dim, scale, prefetch);
 }
 
 /* Chunk by chunk, so that its keys and values are in the nearest cache for all queries. */
@@ -414,9 +422,13 @@ V16_INLINE void attention(const struct attention_query *queries, int n_queries,
     }
     for (int start = 0; start < longest; start += ATTENTION_CHUNK) {
         const char *k = attention_chunk(cache, start / ATTENTION_CHUNK), *v = k + cache->values;
+        const char *next = start + ATTENTION_CHUNK < longest
+                               ? attention_chunk(cache, start / ATTENTION_CHUNK + 1)
+                           : cache->next ? cache->next
+                                         : k;
         for (int i = 0, n; i < n_queries; i += n) {
             n = n_queries - i < ATTENTION_QUERIES ? n_queries - i : ATTENTION_QUERIES;
-            chunk_some(queries + i, running + i, k, v, start, head_dim, scale, prefetch, n,
+            chunk_some(queries + i, running + i, k, v, next, start, head_dim, scale, prefetch, n,
                        chunks[n - 1], chunks[0]);
         }
     }
@@ -430,9 +442,10 @@ V16_INLINE void attention(const struct attention_query *queries, int n_queries,
 #define CHUNK(name, Q, load)                                                                       \
     static __attribute__((noinline)) void name(                                                    \
         const struct attention_query *queries, struct running *running, const void *k,             \
-        const void *v, int start, int head_dim, float scale, struct prefetch *prefetch)            \
+        const void *v, const char *next, int start, int head_dim, float scale,                     \
+        struct prefetch *prefetch)                                                                 \
     {                                                                                              \
-        chunk(queries, running, k, v, start, head_dim, scale, prefetch,                            \
+        chunk(queries, running, k, v, next, start, head_dim, scale, prefetch,                      \
               Q < ATTENTION_QUERIES ? Q : ATTENTION_QUERIES, load);                                \
     }
 
