@@ -2,6 +2,7 @@
  * one after another with the token chosen last in hand, and the tree that they become together with
  * what look-up finds. */
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -20,12 +21,13 @@ static int most_drafts(const struct sequence *q)
 }
 
 /* Heads beyond those used lately need not keep caches: they have gaps then, for good. */
-static void drop_idle_heads(struct sequence *q, int heads)
+static void drop_idle_heads(struct sequence *q, int heads, bool shared)
 {
     q->used = heads > q->used ? heads : q->used;
     if (++q->patience < PATIENCE)
         return;
-    q->heads_kept = q->used < q->heads_kept ? q->used : q->heads_kept;
+    if (q->used < q->heads_kept && !(shared && q->used))
+        q->heads_kept = q->used;
     q->used = q->patience = 0;
 }
 
@@ -96,8 +98,8 @@ static void choose_shapes(struct scheduler *s)
     for (int i = 0; i < n; i++) {
         struct sequence *q = s->wished[i];
         q->shape = s->wishes[i].shape;
-        if (q->speculation == SPECULATION_AUTO && s->heads->cached)
-            drop_idle_heads(q, q->shape.heads);
+        if (q->speculation == SPECULATION_AUTO && s->caches)
+            drop_idle_heads(q, q->shape.heads, s->shared);
     }
 }
 
@@ -112,12 +114,12 @@ static void plan_drafts(struct scheduler *s)
         struct sequence *q = &s->sequences[p->slots[i]];
         if (q->finish || !q->speculation)
             continue;
-        int heads = s->heads->cached ? q->heads_kept : q->shape.heads;
+        int heads = s->caches ? q->heads_kept : q->shape.heads;
         if (!heads)
             continue;
         bool decodes = q->n_committed > 0;
         int n = decodes ? q->n_committed : q->n_rows;
-        for (int j = s->heads->cached ? 0 : n - 1; j < n; j++) {
+        for (int j = s->caches ? 0 : n - 1; j < n; j++) {
             int row = decodes ? q->committed[j] : q->first_row + j;
             assert(p->rows[row].pos + 1 < q->n_tokens);
             p->committed_next[p->n_committed] = q->tokens[p->rows[row].pos + 1];
@@ -151,6 +153,23 @@ static void gather_committed(struct scheduler *s)
 
 /* ---- by the lanes ---- */
 
+static int by_token(const void *a, const void *b)
+{
+    return ((const struct candidate *)a)->token - ((const struct candidate *)b)->token;
+}
+
+static void list_best(const struct model *m, const float *logits, int n_logits,
+                      struct head_few *few)
+{
+    struct candidate best[HEAD_FEW];
+    few->n = logits_best(logits, n_logits, HEAD_FEW, best);
+    qsort(best, (size_t)few->n, sizeof *best, by_token);
+    for (int i = 0; i < few->n; i++) {
+        few->logits[i] = best[i].score;
+        few->ids[i] = m->draft_ids ? m->draft_ids[best[i].token] : best[i].token;
+    }
+}
+
 /* The candidates of a sequence's next head. The best of them is the token in hand for the head
  * after it, and stands in the sampler's history for it. */
 static void choose_next(struct lane *lane, struct scheduler *s, struct sequence *q,
@@ -163,8 +182,21 @@ static void choose_next(struct lane *lane, struct scheduler *s, struct sequence 
     int head = c->heads, ranks = q->ranks,
         n_logits = m->draft_ids ? m->n_draft_ids : m->config.vocab;
     float *logits = p->logits + (size_t)(head * p->n_drafting + index) * model_logits_stride(m);
-    int n =
-        sampler_sample(lane, &q->sampler, logits, n_logits, m->draft_ids, NULL, ranks, best, work);
+    const int32_t *ids = m->draft_ids;
+    if (m->config.bigram && head > 0) {
+        struct head_few *few = &p->few[index];
+        struct lane only = lane_alone(lane);
+        if (lane->id == 0) {
+            list_best(m, logits, n_logits, few);
+            head_bigram_add(&only, m, p->draft_tokens[index],
+                            p->previous + (size_t)index * 2 * (size_t)m->config.dim, few);
+        }
+        lane_barrier(lane);
+        logits = few->logits;
+        ids = few->ids;
+        n_logits = few->n;
+    }
+    int n = sampler_sample(lane, &q->sampler, logits, n_logits, ids, NULL, ranks, best, work);
     if (lane->id == 0) {
         if (!n) /* all of a draft vocabulary is banned: any token is as good in hand as another */
             best[0] = 0;
@@ -238,7 +270,7 @@ void draft_lane(struct lane *lane, void *arg)
     struct step *p = &s->step;
     const struct model *m = &s->runtime->model;
     struct pass pass = {m, p->committed, p->n_committed, attend_cached, NULL, p->committed_next};
-    heads_read(lane, &pass, p->head_work, p->z_committed);
+    heads_read(lane, &pass, p->head_work, p->z_committed, p->draft_rows, p->n_drafting);
     if (s->heads->independent)
         draft_at_once(lane, s);
     else

@@ -57,6 +57,8 @@ static void take_step(struct scheduler *s)
     p->h = arena_take(a, hidden * dim, sizeof(float));
     p->normed = arena_take(a, hidden * dim, sizeof(float));
     p->logits = arena_take(a, logits * model_logits_stride(&s->runtime->model), sizeof(float));
+    p->few = arena_take(a, slots, sizeof *p->few);
+    p->previous = arena_take(a, c->bigram ? slots * 2 * dim : 0, sizeof(float));
     block_acts_take(&p->acts, a, c, s->max_rows, false);
     int works = s->lanes_take_heads ? s->runtime->team.n : 1;
     p->head_work = arena_take(a, (size_t)works, sizeof *p->head_work);
@@ -139,6 +141,8 @@ int scheduler_init(struct scheduler *s, struct runtime *runtime, const struct sc
     s->prompt_chunk = o->prompt_chunk > 0 ? o->prompt_chunk : PROMPT_CHUNK;
     s->max_rows = most_rows(s);
     s->heads = head_type(c->kind);
+    s->caches = heads_cached(c);
+    s->shared = s->caches && (!s->heads->cached || head_kind_tensors(c->kind) == HEAD_SHARED);
     s->settled_blocks = s->heads->all_verify ? m->n_blocks
                         : c->next_is_trunk   ? c->n_layers
                                              : c->n_layers + config_head_blocks(c);
@@ -198,7 +202,7 @@ static int shared_pages(const struct scheduler *s, const struct sequence *q,
     int most = q->n_cached < (int)r->n_tokens - 1 ? q->n_cached : (int)r->n_tokens - 1, n = 0;
     int heads = s->runtime->model.config.n_predict - 1;
     /* Heads with caches have gaps where they did not draft. */
-    if (!q->active || (s->heads->cached && r->speculation && q->heads_kept < heads))
+    if (!q->active || (s->caches && r->speculation && q->heads_kept < heads))
         return 0;
     while (n < most && q->tokens[n] == r->tokens[n])
         n++;

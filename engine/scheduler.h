@@ -50,6 +50,8 @@ struct step {
 
     float *z, *z_committed; /* (states, rows, D), see heads.h */
     float *h, *normed, *logits;
+    struct head_few *few; /* (slots) with a bigram term, and what it is reckoned with (slots, 2D) */
+    float *previous;
     struct block_acts acts;
     struct head_work *head_work; /* one; or one per lane, when lanes draft with whole heads */
 };
@@ -64,6 +66,8 @@ struct scheduler {
     struct arena arena;
     struct step step;
     bool lanes_take_heads;
+    bool caches;        /* heads keep keys and values of all committed rows, */
+    bool shared;        /* one cache for all of them */
     int settled_blocks; /* blocks whose keys and values of accepted drafts are right */
     struct sampler_work sample_together; /* all lanes on one row */
     struct sampler_work *sample_alone;   /* (lanes) each on rows of its own */

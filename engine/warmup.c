@@ -78,7 +78,7 @@ static void time_drafts(struct scheduler *s, int heads)
 {
     struct step *p = &s->step;
     struct sequence *q = &s->sequences[0];
-    int committed = s->heads->cached ? 2 : 1;
+    int committed = s->caches ? 2 : 1;
     p->heads_run = p->heads_choose = heads;
     p->n_committed = committed;
     p->n_drafting = 1;

@@ -1,6 +1,8 @@
 /* The table of head kinds, and what kinds made of layers share. */
 #include "heads/heads.h"
 
+#include <string.h>
+
 const struct head_type *head_type(enum head_kind kind)
 {
 #define ENTRY(id, name, tensors) [HEAD_##id] = &head_##name,
@@ -15,7 +17,32 @@ int head_states(const struct config *config)
     return type->states ? type->states(config) : 1 + config->n_aux;
 }
 
-void heads_read(struct lane *lane, const struct pass *pass, struct head_work *work, float *x)
+bool heads_cached(const struct config *config)
+{
+    return config->prefix_layer || head_type(config->kind)->cached;
+}
+
+/* The layer before the heads, in x (T, D): the rows asked for, or, where heads have layers of their
+ * own, all that leave keys and values there. */
+static void prefix_layer(struct lane *lane, const struct pass *pass, struct head_work *work,
+                         float *x, const int *out_rows, int n_out)
+{
+    const struct config *c = &pass->model->config;
+    size_t dim = (size_t)c->dim;
+    int begin, end;
+    if (head_type(c->kind)->cached) {
+        block_forward(lane, pass, c->n_layers, &work->acts, x, NULL, 0, x);
+        return;
+    }
+    block_forward(lane, pass, c->n_layers, &work->acts, x, out_rows, n_out, work->inner);
+    lane_share(lane, n_out, 1, &begin, &end);
+    for (int j = begin; j < end; j++)
+        memcpy(x + (size_t)out_rows[j] * dim, work->inner + (size_t)j * dim, dim * sizeof *x);
+    lane_barrier(lane);
+}
+
+void heads_read(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,
+                const int *out_rows, int n_out)
 {
     const struct aux_states aux = model_aux(pass->model, x, pass->n);
     const float *states[2 + AUX_LAYERS_MAX] = {x};
@@ -23,6 +50,8 @@ void heads_read(struct lane *lane, const struct pass *pass, struct head_work *wo
         states[1 + i] = aux.state[i];
     if (config_fused_states(&pass->model->config))
         states_fuse(lane, pass->model, states, pass->next, pass->n, work->joined, x);
+    if (pass->model->config.prefix_layer)
+        prefix_layer(lane, pass, work, x, out_rows, n_out);
 }
 
 void heads_verify(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,

@@ -58,9 +58,31 @@ int head_states(const struct config *config);
 void heads_verify(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,
                   const int *out_rows, int n_out, bool drafting, float *h);
 
+/* Heads keep keys and values of committed rows: their own, or those of the layer before them. */
+bool heads_cached(const struct config *config);
+
 /* Before draft(): of heads that read more than the trunk's output, x (1+A, T, D), what they take
- * for it comes to stand in the first. Nothing for others. */
-void heads_read(struct lane *lane, const struct pass *pass, struct head_work *work, float *x);
+ * for it comes to stand in the first; with a layer before them, in the n_out rows of out_rows,
+ * while all leave it their keys and values. Nothing for others. */
+void heads_read(struct lane *lane, const struct pass *pass, struct head_work *work, float *x,
+                const int *out_rows, int n_out);
+
+/* Bigram: y (n, D) = what the tokens drafted before add to a head's normalised rows. embedded (n,
+ * D): what it works with. */
+void head_bigram(struct lane *lane, const struct model *model, const int32_t *tokens, int n,
+                 float *embedded, float *y);
+
+/* Some tokens that a head may choose, and their logits. */
+#define HEAD_FEW 16
+struct head_few {
+    float logits[HEAD_FEW];
+    int32_t ids[HEAD_FEW]; /* rising */
+    int n;
+};
+
+/* Adds to them what the token drafted before does. scratch (2, D). By one lane, alone. */
+void head_bigram_add(struct lane *lane, const struct model *model, int32_t before, float *scratch,
+                     struct head_few *few);
 
 void head_work_take(struct head_work *work, struct arena *arena, const struct config *config,
                     int rows);

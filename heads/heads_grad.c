@@ -18,8 +18,15 @@ const struct head_trainer *head_trainer(enum head_kind kind)
 void head_loss(struct lane *lane, const struct pass *pass, struct head_train *t, int i,
                const float *h)
 {
-    model_loss(lane, pass->model, i, t->loss, h, t->targets + (size_t)i * (size_t)pass->n, pass->n,
-               t->factor * t->weight[i], t->factor != 0 ? t->dh : NULL, t->grads);
+    const struct model *m = pass->model;
+    size_t rows = (size_t)pass->n, dim = (size_t)m->config.dim;
+    bool bigram = m->config.bigram && i > 1;
+    if (bigram)
+        head_bigram(lane, m, t->next + (size_t)(i - 1) * rows, pass->n, t->embedded, t->added);
+    model_loss(lane, m, i, t->loss, h, bigram ? t->added : NULL, t->targets + (size_t)i * rows,
+               pass->n, t->factor * t->weight[i], t->factor != 0 ? t->dh : NULL, t->grads);
+    if (bigram && t->factor != 0)
+        linear_backward_weight(lane, &m->bigram, t->embedded, dim, t->loss->dnormed, dim, pass->n);
     if (lane->id == 0)
         t->report(t->report_arg, i, t->loss, pass->n);
     lane_barrier(lane);
@@ -131,6 +138,8 @@ void head_train_take(struct head_train *t, struct arena *arena, const struct con
         if (arena->base)
             *t->recurrent = work;
     }
+    t->embedded = arena_take(arena, c->bigram ? n : 0, sizeof(float));
+    t->added = arena_take(arena, c->bigram ? n : 0, sizeof(float));
     t->h = arena_take(arena, n, sizeof(float));
     t->dh = arena_take(arena, n, sizeof(float));
     for (int i = 0; i < HEADS_MAX; i++)

@@ -17,8 +17,9 @@ struct head_train {
     struct block_work *block;
     struct loss_work *loss;
     const int32_t *targets; /* (N, T) targets[i] of head i; -1: none, the row has no loss */
-    const int32_t *next;    /* (N, T) recurrent: the token i + 1 behind each row */
+    const int32_t *next;    /* (N, T) recurrent, bigram: the token i + 1 behind each row */
     struct recurrent_work *recurrent;
+    float *embedded, *added; /* (T, D) bigram: of the tokens before, what they add */
     float weight[HEADS_MAX]; /* of each head's loss in the sum */
     float factor;            /* on the sum of the rows' losses; 0 = evaluate only, no gradients */
     float *grads;            /* flat, as struct params */

@@ -5,6 +5,8 @@ static void head(struct lane *lane, const struct pass *pass, struct head_work *w
                  const float *x, const int *out_rows, int n_out, float *h)
 {
     size_t dim = (size_t)pass->model->config.dim;
+    if (!n_out)
+        return;
     if (n_out < pass->n) {
         rows_gather(lane, &pass->model->config, x, out_rows, n_out, work->inner);
         lane_barrier(lane);

@@ -55,7 +55,8 @@ static int allocate(struct model *m, const struct config *config, struct err *er
     if (rc)
         return rc;
     m->n_blocks = m->params.n_blocks;
-    if (config_fused_states(config)) {
+    bool unit = config_fused_states(config) || config->bigram;
+    if (unit) {
         m->unit = malloc((size_t)config->dim * sizeof *m->unit);
         for (int d = 0; m->unit && d < config->dim; d++)
             m->unit[d] = 1;
@@ -65,8 +66,8 @@ static int allocate(struct model *m, const struct config *config, struct err *er
         m->head_linear = calloc((size_t)config->n_predict, sizeof *m->head_linear);
     if (config->head_norms)
         m->head_norms = calloc((size_t)config->n_predict, sizeof *m->head_norms);
-    if (!m->blocks || (config_fused_states(config) && !m->unit) ||
-        (m->params.head_linear >= 0 && !m->head_linear) || (config->head_norms && !m->head_norms))
+    if (!m->blocks || (unit && !m->unit) || (m->params.head_linear >= 0 && !m->head_linear) ||
+        (config->head_norms && !m->head_norms))
         return err_set(err, ERR_MEMORY, "no memory for %d layers", m->n_blocks);
     return 0;
 }
@@ -105,6 +106,8 @@ int model_over(struct model *m, const struct config *config, float *values, floa
                 over(p, p->head_linear + i - config_first_head(config), 1, values, grads);
     if (p->fuse >= 0)
         m->fuse = over(p, p->fuse, 1, values, grads);
+    if (p->bigram >= 0)
+        m->bigram = over(p, p->bigram, 1, values, grads);
     if (p->shared >= 0) {
         m->state_norm = values + p->list[p->shared].offset;
         m->token_norm = values + p->list[p->shared + 1].offset;
@@ -227,6 +230,10 @@ static int load(struct model *m, int positions, struct team *team, struct err *e
         rc = pack(&l, p->head_linear + i - first, 1, false, &m->head_linear[i], err);
     if (!rc && p->fuse >= 0)
         rc = pack(&l, p->fuse, 1, false, &m->fuse, err);
+    if (!rc && p->bigram >= 0)
+        rc = pack(&l, p->bigram, 1, false, &m->bigram, err);
+    if (!rc && p->bigram >= 0)
+        rc = find(m, c->tied ? p->embed : p->output, &m->unembedding, err);
     if (!rc && p->shared >= 0)
         rc = vectors(&l, p->shared, 1, &m->state_norm, err);
     if (!rc && p->shared >= 0 && !c->joined_attention)
@@ -287,6 +294,8 @@ static int join(struct config *c, const struct source *trunk, const struct sourc
     c->draft_output = h->draft_output;
     c->head_norms = h->head_norms;
     c->fuse_next = h->fuse_next;
+    c->bigram = h->bigram;
+    c->prefix_layer = h->prefix_layer;
     c->n_aux = h->n_aux;
     memcpy(c->aux_layers, h->aux_layers, sizeof c->aux_layers);
     rc = config_check(c, err);

@@ -60,7 +60,9 @@ struct model {
     int n_blocks;
     struct linear *head_linear;           /* (N) A_i or U_i; NULL for heads of layers */
     struct linear fuse;                   /* (D, (1+A)D) of heads that read several states */
-    float *unit;                          /* (D) ones, for them */
+    struct linear bigram;                 /* (D, D), of heads that have it, */
+    struct matrix unembedding;            /* and in serving (V, D), for the rows of few tokens */
+    float *unit;                          /* (D) ones, for both */
     struct linear project;                /* recurrent heads: (D, 2D) joins the state before, */
     const float *state_norm, *token_norm; /* each (D) normalised, and the token's embedding */
     const float *norm;                    /* (D) before the unembedding, */
@@ -97,7 +99,7 @@ void model_release(struct model *model);
 static inline int model_head_block(const struct model *m, int i)
 {
     bool shared = head_kind_tensors(m->config.kind) == HEAD_SHARED;
-    return m->config.n_layers +
+    return m->config.n_layers + m->config.prefix_layer +
            (shared ? 0 : (i - config_first_head(&m->config)) * config_head_blocks(&m->config));
 }
 

@@ -81,11 +81,12 @@ void model_soft_targets(struct lane *lane, const struct model *model, struct los
                         const float *z, int rows);
 
 /* -log P(targets[r]) of every row into work->row, and work->hit; 0 where the target is -1. With
- * soft targets: the cross-entropy from those of row r + head, where there is a target. With dh:
- * the gradient of `factor` times the sum of the rows' losses, into dh (T, D) and the gradients of
- * those weights that have any. */
+ * soft targets: the cross-entropy from those of row r + head, where there is a target. added (T, D)
+ * is added to the normalised rows, or NULL; its gradient is work->dnormed. With dh: the gradient of
+ * `factor` times the sum of the rows' losses, into dh (T, D) and the gradients of those weights
+ * that have any. */
 void model_loss(struct lane *lane, const struct model *model, int head, struct loss_work *work,
-                const float *h, const int32_t *targets, int rows, float factor, float *dh,
-                float *grads);
+                const float *h, const float *added, const int32_t *targets, int rows, float factor,
+                float *dh, float *grads);
 
 #endif

@@ -71,6 +71,8 @@ static void list_all(struct params *p, const struct config *c)
     p->blocks = p->n;
     for (int l = 0; l < c->n_layers; l++)
         add_block(p, c, -1, l);
+    if (c->prefix_layer)
+        add_block(p, c, 0, 0);
     bool shared = tensors == HEAD_SHARED && first_head < c->n_predict;
     for (int i = first_head; i < (shared ? first_head + 1 : c->n_predict); i++)
         for (int j = 0; j < config_head_blocks(c); j++)
@@ -81,6 +83,7 @@ static void list_all(struct params *p, const struct config *c)
     p->fuse = config_fused_states(c) ? add(p, (struct place){ROLE_HEAD_FUSE, 1, 0}, c->dim,
                                            config_fused_states(c) * c->dim)
                                      : -1;
+    p->bigram = c->bigram ? add(p, (struct place){ROLE_HEAD_BIGRAM, 1, 0}, c->dim, c->dim) : -1;
     p->draft_output = c->draft_output
                           ? add(p, (struct place){ROLE_HEAD_OUTPUT, 1, 0}, c->draft_output, c->dim)
                           : -1;

@@ -2,8 +2,9 @@
  * loader, the trainer, checkpoints and converters all walk this list, so a tensor is declared once.
  *
  * Names follow the released checkpoints (PAPER.md): tok_embeddings.weight, layers.L.*, norm.weight,
- * output.weight (absent when tied); the heads are heads.I.layers.J.* with I from 0 (next token),
- * heads.I.linear.weight for the linear kind, heads.I.output.weight for the replicated kind. */
+ * output.weight (absent when tied); the heads are heads.I.layers.J.* with I from 0 (next token; on
+ * a trunk that predicts it, the layer before all heads, if they have one), heads.I.linear.weight
+ * for the linear kind, heads.I.output.weight for the replicated kind. */
 #ifndef MODEL_PARAMS_H
 #define MODEL_PARAMS_H
 
@@ -55,6 +56,7 @@ struct params {
     int rope_factors;    /* -1 for none */
     int head_linear;     /* first of the matrices of heads without layers (params_head), else -1 */
     int fuse;            /* of heads that read several states of the trunk; else -1 */
+    int bigram;          /* -1 for none */
     int shared;          /* of recurrent heads: two norms, then the projection, or, with joined
                             attention, the state's norm alone; else -1 */
     int draft_output;    /* the heads' own unembedding; else -1 */

@@ -95,13 +95,17 @@ static void loss_rows(struct lane *lane, const struct model *m, int head, struct
 }
 
 void model_loss(struct lane *lane, const struct model *m, int head, struct loss_work *work,
-                const float *h, const int32_t *targets, int rows, float factor, float *dh,
-                float *grads)
+                const float *h, const float *added, const int32_t *targets, int rows, float factor,
+                float *dh, float *grads)
 {
     const struct linear *u = model_unembedding(m, head);
     size_t dim = (size_t)m->config.dim, stride = loss_stride(m);
     int begin, end, norm = m->params.norm;
     rows_norm(lane, &m->config, h, m->norm, rows, work->normed, work->scale);
+    lane_share(lane, rows, 1, &begin, &end);
+    if (added) /* to the rows that this lane has normalised */
+        grad_kernels.add(added + (size_t)begin * dim, (size_t)(end - begin) * dim,
+                         work->normed + (size_t)begin * dim);
     lane_barrier(lane);
     for (int first = 0; first < rows; first += LOSS_ROWS) {
         int n = rows - first < LOSS_ROWS ? rows - first : LOSS_ROWS;

@@ -194,11 +194,13 @@ int fit_heads(struct trainer *t, const struct sample *samples, int n, struct err
     const struct config *c = &t->model.config;
     float *w[HEADS_MAX] = {NULL};
     int heads = c->n_predict - 1, rc = 0;
-    if (c->kind == HEAD_RECURRENT) {
+    if (c->kind == HEAD_RECURRENT || c->prefix_layer) { /* a layer that adds nothing yet */
         int block = params_of_block(p, 0, 0);
         const int adds[] = {block + BLOCK_WO, block + BLOCK_W2};
         for (int i = 0; i < 2; i++)
             memset(t->value + p->list[adds[i]].offset, 0, p->list[adds[i]].count * sizeof(float));
+    }
+    if (c->kind == HEAD_RECURRENT) {
         w[0] = t->value + p->list[p->shared + 2].offset;
         return fit(t, 1, false, 2 * c->dim, samples, n, w, err);
     }

@@ -38,7 +38,7 @@ struct options {
         batch, steps, draft_vocab, fit;
     int warmup, seed, threads, eval_every, eval_windows, save_every, stop_after;
     double rate, final_rate, cooldown, momentum, decay, beta1, beta2, clip, rope_theta;
-    bool resume, evaluate, tied, next_token;
+    bool resume, evaluate, tied, next_token, bigram, prefix_layer;
 };
 
 /* SIGINT and SIGTERM wait until the loop over steps looks for them. A handler's frame would be
@@ -114,6 +114,10 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
         {"next-token", OPT_FLAG, &o->next_token, 0, 0, 0,
          "with --trunk: heads read the embedding of the token behind their row too, as recurrent "
          "ones do anyway"},
+        {"prefix-layer", OPT_FLAG, &o->prefix_layer, 0, 0, 0,
+         "with --trunk: a layer before all heads, which they read instead of the trunk's output"},
+        {"bigram", OPT_FLAG, &o->bigram, 0, 0, 0,
+         "with --trunk: heads that don't know the draft before their own learn what it adds"},
         {"targets", OPT_CHOICE, &o->targets, 0, 0, "soft|hard",
          "with --trunk: heads learn the trunk's probabilities, or the text's tokens alone"},
         {"held-out", OPT_STRING, &o->held_out, 0, 0, 0, "text for evaluation only"},
@@ -267,14 +271,15 @@ static void settings_text(const struct options *o, const struct config *c, size_
         "vocab=%d tied=%d context=%d rope-theta=%g batch=%d steps=%d warmup=%d rate=%g "
         "final-rate=%g weight-decay=%g beta1=%g beta2=%g clip=%g seed=%d precision=%s "
         "corpus-bytes=%zu trunk=%016" PRIx64
-        " draft-vocab=%d fit=%d targets=%s aux-layers=%s cooldown=%g momentum=%g ranks=%d next=%d",
+        " draft-vocab=%d fit=%d targets=%s aux-layers=%s cooldown=%g momentum=%g ranks=%d next=%d "
+        "bigram=%d prefix=%d",
         o->kind, c->n_predict, c->head_layers, o->head_weights, c->n_layers, c->dim, c->n_heads,
         c->n_kv_heads, c->hidden, c->vocab, c->tied, c->context, o->rope_theta, o->batch,
         fixed ? o->steps : 0, o->warmup, o->rate, o->final_rate, o->decay, o->beta1, o->beta2,
         o->clip, o->seed, gemm_precision() == GEMM_BF16 ? "bf16" : "f32", fixed ? corpus_size : 0,
         c->trunk, c->trunk ? o->draft_vocab : 0, c->trunk ? o->fit : 0,
         c->trunk ? o->targets : "hard", o->aux_layers, o->cooldown, o->momentum, ranks_count(),
-        o->next_token);
+        o->next_token, o->bigram, o->prefix_layer);
 }
 
 /* ---- the loop ---- */
@@ -454,6 +459,8 @@ static int make_heads(const struct options *o, const struct model *trunk, struct
         (rc = read_layers(o->aux_layers, c, err)))
         return rc;
     c->fuse_next = o->next_token;
+    c->bigram = o->bigram;
+    c->prefix_layer = o->prefix_layer;
     if (c->n_aux && c->aux_layers[c->n_aux - 1] >= trunk->config.n_layers)
         return err_set(err, ERR_INVALID, "--aux-layers %s: %s has layers 0 to %d", o->aux_layers,
                        o->trunk, trunk->config.n_layers - 1);

@@ -26,7 +26,7 @@ static void draw(struct trainer *t, uint64_t seed)
 {
     const struct params *p = &t->model.params;
     const struct config *c = &t->model.config;
-    double writers = 2.0 * (c->n_layers + config_head_blocks(c));
+    double writers = 2.0 * (c->n_layers + c->prefix_layer + config_head_blocks(c));
     for (int i = 0; i < p->n; i++) {
         const struct param *w = &p->list[i];
         int in_block = (i - p->blocks) % p->per_block;
@@ -35,7 +35,8 @@ static void draw(struct trainer *t, uint64_t seed)
         if (block && (in_block == BLOCK_WO || in_block == BLOCK_W2))
             deviation /= sqrt(writers);
         for (size_t j = 0; j < w->count; j++)
-            t->value[w->offset + j] = i == p->fuse ? j % w->shape[1] == j / w->shape[1]
+            t->value[w->offset + j] = i == p->bigram ? 0
+                                      : i == p->fuse ? j % w->shape[1] == j / w->shape[1]
                                       : w->n_dims == 1
                                           ? 1.0f
                                           : (float)deviation * normal(seed, (uint64_t)i, j);
@@ -73,6 +74,9 @@ static void take(struct trainer *t, const struct params *params)
     size_t fused = (size_t)config_fused_states(c);
     t->joined = arena_take(a, width * fused, sizeof(float));
     t->fused = arena_take(a, fused ? width : 0, sizeof(float));
+    t->prefixed = arena_take(a, c->prefix_layer ? width : 0, sizeof(float));
+    if (c->prefix_layer)
+        block_acts_take(&t->prefix, a, c, t->most_rows, true);
     t->dz = arena_take(a, width, sizeof(float));
     size_t ranks = (size_t)ranks_count();
     t->summed = arena_take(a, ranks > 1 ? t->total + ranks : 0, sizeof(float));
@@ -290,7 +294,14 @@ static void pass_lane(struct lane *lane, void *arg)
         trainer_fuse(lane, t);
         z = t->fused;
     }
+    const float *read = z;
+    if (m->config.prefix_layer) {
+        block_forward(lane, &pass, 0, &t->prefix, read, NULL, 0, t->prefixed);
+        z = t->prefixed;
+    }
     head_trainer(m->config.kind)->train(lane, &pass, &t->heads, z, t->dz);
+    if (t->heads.factor != 0 && m->config.prefix_layer)
+        block_backward(lane, &pass, 0, &t->prefix, &t->block, read, t->dz, t->grad);
     if (t->heads.factor != 0 && fuses)
         linear_backward_weight(lane, &m->fuse, t->joined, (size_t)m->fuse.inputs, t->dz,
                                (size_t)m->config.dim, t->rows);

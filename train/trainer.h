@@ -58,7 +58,9 @@ struct trainer {
     struct block_acts *acts; /* (L) */
     float **x;               /* (L+1): x[l] is the input of layer l, x[L] is z */
     struct aux_states aux;   /* of a frozen trunk, where heads read them, */
-    float *joined, *fused;   /* (T, (1+A)D), (T, D) and what they make of them */
+    float *joined, *fused;   /* (T, (1+A)D), (T, D) and what they make of them, */
+    float *prefixed;         /* (T, D) and a layer before them of that, if they have one */
+    struct block_acts prefix;
     float *dz;
     float *summed; /* what ranks_sum works with */
     struct block_work block;

@@ -90,6 +90,8 @@ static const struct {
     {"joined_attention", offsetof(struct config, joined_attention)},
     {"fuse_raw", offsetof(struct config, fuse_raw)},
     {"fuse_next", offsetof(struct config, fuse_next)},
+    {"prefix_layer", offsetof(struct config, prefix_layer)},
+    {"bigram", offsetof(struct config, bigram)},
 };
 #define N_FLAGS (sizeof flags / sizeof *flags)
 
@@ -156,6 +158,19 @@ static int check_aux(const struct config *c, struct err *err)
         return err_set(err, ERR_INVALID,
                        "fields 'aux_layers' and 'fuse_next' are for heads on a trunk that predicts "
                        "the next token");
+    if (c->prefix_layer && (!c->next_is_trunk || c->kind == HEAD_RECURRENT ||
+                            c->kind == HEAD_ANTICAUSAL || c->n_predict < 2))
+        return err_set(err, ERR_INVALID,
+                       "field 'prefix_layer' is for heads on a trunk that predicts the next token, "
+                       "not for %s ones",
+                       head_kind_name(c->kind));
+    if (c->bigram && (!c->next_is_trunk || c->kind == HEAD_RECURRENT ||
+                      c->kind == HEAD_ANTICAUSAL || c->n_predict < 3))
+        return err_set(
+            err, ERR_INVALID,
+            "field 'bigram' is for two heads and more, on a trunk that predicts the next "
+            "token, which don't know the draft before them: not for %s ones",
+            head_kind_name(c->kind));
     bool own = c->joined_attention || c->draft_output;
     if ((own && (c->kind != HEAD_RECURRENT || !c->next_is_trunk || c->n_predict < 2)) ||
         (c->fuse_raw && !c->n_aux))

@@ -76,7 +76,10 @@ struct config {
     bool fuse_raw;  /* aux_layers' states alone are fused, without the output, not normalised */
     bool fuse_next; /* heads on a trunk read, besides its output, the embedding of the token behind
                        their row */
-    int draft_output; /* rows of the heads' own unembedding; 0: they share the trunk's */
+    bool prefix_layer; /* heads on a trunk read what a layer of their own makes of its output */
+    bool bigram;       /* heads from the second on add what the token drafted before them tells: a
+                          matrix makes of its embedding a row that is added to the normalised one */
+    int draft_output;  /* rows of the heads' own unembedding; 0: they share the trunk's */
     int n_aux; /* heads on a trunk read, besides its output, what enters these of its layers */
     int aux_layers[AUX_LAYERS_MAX]; /* (n_aux) rising, from 1 */
     int bos; /* token put before a prompt and read at a document's end; -1 for none */

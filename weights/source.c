@@ -40,6 +40,7 @@ void place_name(const struct place *place, char *name, size_t size)
         [ROLE_HEAD_TOKEN_NORM] = "token_norm.weight",
         [ROLE_HEAD_PROJECT] = "project.weight",
         [ROLE_HEAD_FUSE] = "fuse.weight",
+        [ROLE_HEAD_BIGRAM] = "bigram.weight",
     };
     const char *last = names[place->role];
     if (!role_of_layer(place->role) && place->head < 0)

@@ -44,6 +44,7 @@ enum role {
     ROLE_HEAD_TOKEN_NORM, /* of the token's embedding, */
     ROLE_HEAD_PROJECT,    /* and what joins them */
     ROLE_HEAD_FUSE,       /* what joins the trunk's output and the inputs of some of its layers */
+    ROLE_HEAD_BIGRAM,     /* what makes the draft before known to a head's logits */
     ROLES
 };
 

@@ -53,6 +53,8 @@ same recurrent threads "another number of threads ends in other bytes"
 
 train aux --kind recurrent --aux-layers 1
 train hard --kind linear --targets hard
+train bigram --kind linear --next-token --bigram --prefix-layer
+train before --kind parallel --bigram --prefix-layer
 
 # While the rate stays at its peak, nothing tells that the run was to be longer.
 train straight --kind linear --cooldown 0.5
@@ -134,7 +136,7 @@ fi
 # ---- served: the same texts ----
 
 "$build/headway-convert" "$dir/recurrent" "$dir/q8" --type q8 2>"$dir/err" || fail "not converted"
-for heads in linear parallel causal recurrent q8 aux hard grown; do
+for heads in linear parallel causal recurrent q8 aux hard bigram before grown; do
     "$build/headway-bench" --model "$trunk" --heads "$dir/$heads" --chat --prompts "$dir/bench" \
         --modes chain:1,chain:3,tree:6,both:6,auto --batch 1,3 --tokens 30 --repeat 1 \
         --json "$dir/json" >"$dir/log" 2>"$dir/err" || fail "headway-bench left with $? for $heads"
@@ -181,6 +183,10 @@ broken reads 'c["aux_layers"] = [1]'
 bench "heads.1.fuse.weight" reads
 broken beyond_it 'c["aux_layers"] = [1, 300]'
 bench "'aux_layers' has 300 in place 1" beyond_it
+broken knows 'c["bigram"] = True'
+bench "'bigram' is for two heads and more" knows
+broken prefix 'c["prefix_layer"] = True'
+bench "'prefix_layer' is for heads on a trunk" prefix
 broken many 'c["aux_layers"] = [1, 2, 3, 4, 5]'
 bench "a list of at most 4 layers" many
 refused "has layers 0 to" headway-train --trunk "$trunk" --corpus "$dir/text" --out "$dir/x" \

@@ -722,6 +722,8 @@ static void heads_for(const char *path, const char *folder, enum head_kind kind,
         c.aux_layers[0] = 1;
         c.fuse_next = kind != HEAD_RECURRENT;
     }
+    c.bigram = kind != HEAD_RECURRENT && heads > 2;
+    c.prefix_layer = kind == HEAD_LINEAR || kind == HEAD_CAUSAL;
     for (int i = 0; i < n_ids; i++)
         ids[i] = i * (c.vocab / n_ids);
     assert_ok(trainer_init_frozen(&t, &c, &trunk, &(struct draft_targets){ids, n_ids, true}, 2, 5,

@@ -68,6 +68,7 @@ static void open_trainer(struct trainer *t, enum head_kind kind, int heads, bool
             tokens[i][j] = draw_token((uint64_t)i, (uint64_t)j);
     assert_ok(frozen_config(&c, &trunk, kind, heads, 1, 36, &err), err);
     c.fuse_next = aux && kind != HEAD_PARALLEL;
+    c.bigram = c.prefix_layer = kind != HEAD_RECURRENT && heads > 2 && aux;
     c.n_aux = aux; /* its layer 1 */
     c.aux_layers[0] = 1;
     assert_ok(trainer_init_frozen(t, &c, &trunk, &(struct draft_targets){ids, IDS, soft}, 4, 9,
@@ -198,6 +199,9 @@ struct served {
     int32_t tokens[41];
     int all[40];
     float *z, *h, *normed, *logits;
+    int head;
+    struct head_few few[40];
+    float scratch[2 * 64];
 };
 
 static void served_lane(struct lane *lane, void *arg)
@@ -206,10 +210,54 @@ static void served_lane(struct lane *lane, void *arg)
     const struct model *m = &s->model;
     struct aux_states aux = model_aux(m, s->z, s->pass.n);
     trunk_forward(lane, &s->pass, &s->acts, s->tokens, s->z, &aux);
-    heads_read(lane, &s->pass, &s->work, s->z);
+    heads_read(lane, &s->pass, &s->work, s->z, s->all, s->pass.n);
     head_type(m->config.kind)
-        ->draft(lane, &s->pass, &s->work, 1, s->tokens + 1, s->z, s->all, s->pass.n, true, s->h);
-    model_logits(lane, m, 1, 1, s->h, s->pass.n, s->normed, s->logits);
+        ->draft(lane, &s->pass, &s->work, s->head, s->tokens + 1, s->z, s->all, s->pass.n, true,
+                s->h);
+    model_logits(lane, m, s->head, 1, s->h, s->pass.n, s->normed, s->logits);
+    if (!m->config.bigram || lane->id)
+        return;
+    struct lane only = lane_alone(lane);
+    for (int r = 0; r + s->head <= s->pass.n; r++) {
+        struct head_few *few = &s->few[r];
+        few->n = HEAD_FEW;
+        for (int j = 0; j < HEAD_FEW; j++) {
+            int id = 18 * j + r % 18;
+            few->ids[j] = m->draft_ids[id];
+            few->logits[j] = s->logits[(size_t)r * model_logits_stride(m) + (size_t)id];
+        }
+        head_bigram_add(&only, m, s->tokens[r + s->head], s->scratch, few);
+    }
+}
+
+/* The logits of a row with the bigram term, added here from the matrices; those that the server
+ * adds it to are the best ones without it, and become the same. */
+static void add_bigram(struct served *s, int r, float *x)
+{
+    const struct model *m = &s->model;
+    const struct param *p = &m->params.list[m->params.bigram];
+    static float e[64], row[64], added[64];
+    struct matrix bigram;
+    struct err err;
+    matrix_row(&m->embed, (size_t)s->tokens[r + s->head], e);
+    double size = 0;
+    for (int d = 0; d < 64; d++)
+        size += (double)e[d] * e[d] / 64;
+    assert_ok(source_find(&m->heads, &p->place, p->n_dims, p->shape, &bigram, &err), err);
+    for (int o = 0; o < 64; o++) {
+        matrix_row(&bigram, (size_t)o, row);
+        double sum = 0;
+        for (int d = 0; d < 64; d++)
+            sum += (double)row[d] * e[d] / sqrt(size + (double)m->config.norm_eps);
+        added[o] = (float)sum;
+    }
+    for (int j = 0; j < IDS; j++) {
+        matrix_row(&m->unembedding, (size_t)m->draft_ids[j], row);
+        for (int d = 0; d < 64; d++)
+            x[j] += row[d] * added[d];
+    }
+    for (int j = 0; j < HEAD_FEW; j++)
+        assert_true(fabsf(s->few[r].logits[j] - x[18 * j + r % 18]) < 1e-3f);
 }
 
 static void served_take(struct served *s, struct arena *arena)
@@ -224,9 +272,9 @@ static void served_take(struct served *s, struct arena *arena)
     s->logits = arena_take(arena, 40 * model_logits_stride(&s->model), sizeof(float));
 }
 
-/* Mean loss of head 1 on the first n tokens of a text, of which `prompt` are not learned, as the
+/* Mean loss of a head on the first n tokens of a text, of which `prompt` are not learned, as the
  * server computes the head. */
-static double served_nats(const char *heads, const int32_t *tokens, int n, int prompt)
+static double served_nats(const char *heads, int head, const int32_t *tokens, int n, int prompt)
 {
     static struct served s;
     struct arena arena = {0};
@@ -251,13 +299,16 @@ static double served_nats(const char *heads, const int32_t *tokens, int n, int p
         s.all[r] = r;
     }
     s.tokens[n] = 0;
+    s.head = head;
     s.pass = (struct pass){&s.model, rows, n, attend_cached, NULL, s.tokens + 1};
     team_run(&team, served_lane, &s);
-    for (int r = prompt - 1; r + 2 < n; r++) {
-        const float *x = s.logits + (size_t)r * model_logits_stride(&s.model);
+    for (int r = prompt - 1; r + head + 1 < n; r++) {
+        float *x = s.logits + (size_t)r * model_logits_stride(&s.model);
+        if (s.model.config.bigram && head > 1)
+            add_bigram(&s, r, x);
         for (int i = 0; i < IDS; i++)
-            if (s.model.draft_ids[i] == tokens[r + 2]) {
-                nats += (double)kernels.logsumexp((float *)x, IDS) - (double)x[i];
+            if (s.model.draft_ids[i] == tokens[r + head + 1]) {
+                nats += (double)kernels.logsumexp(x, IDS) - (double)x[i];
                 counted++;
             }
     }
@@ -288,11 +339,13 @@ static void test_served(void **state)
         trainer_samples(&t, &sample, 1);
         trainer_evaluate(&t);
         assert_ok(checkpoint_export(&t, heads.path, DTYPE_F32, &err), err);
-        double nats = served_nats(heads.path, tokens, 30, 5);
-        print_message("%s, %d states: trained %.5f nats, served %.5f\n",
-                      head_kind_name(kinds[k % 4]), config_fused_states(&t.model.config),
-                      t.score[1].nats, nats);
-        assert_true(fabs(nats - t.score[1].nats) < 2e-4 * nats);
+        for (int head = 1; head < (kinds[k % 4] == HEAD_LINEAR ? 3 : 2); head++) {
+            double nats = served_nats(heads.path, head, tokens, 30, 5);
+            print_message("%s, head %d, %d states: trained %.5f nats, served %.5f\n",
+                          head_kind_name(kinds[k % 4]), head, config_fused_states(&t.model.config),
+                          t.score[head].nats, nats);
+            assert_true(fabs(nats - t.score[head].nats) < 2e-4 * nats);
+        }
         trainer_release(&t);
     }
     folder_remove(&heads);

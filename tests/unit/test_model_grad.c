@@ -430,14 +430,14 @@ static void block_gradients(void **state)
 static void loss_lane(struct lane *lane, void *arg)
 {
     struct setup *s = arg;
-    model_loss(lane, &s->t.model, s->head, &s->t.loss, s->x, s->t.targets, s->t.rows, FACTOR,
+    model_loss(lane, &s->t.model, s->head, &s->t.loss, s->x, NULL, s->t.targets, s->t.rows, FACTOR,
                s->d_in, s->t.grad);
 }
 
 static void loss_forward(struct lane *lane, void *arg)
 {
     struct setup *s = arg;
-    model_loss(lane, &s->t.model, s->head, &s->t.loss, s->x, s->t.targets, s->t.rows, 0, NULL,
+    model_loss(lane, &s->t.model, s->head, &s->t.loss, s->x, NULL, s->t.targets, s->t.rows, 0, NULL,
                NULL);
 }
 
