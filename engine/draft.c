@@ -299,7 +299,8 @@ void draft_step(struct scheduler *s)
     if (p->n_committed) {
         double start = clock_seconds();
         gather_committed(s);
-        team_run(&s->runtime->team, draft_lane, s);
+        double size = costs_draft(&s->costs, p->heads_choose, p->n_drafting, false);
+        team_run_sized(&s->runtime->team, size / s->costs.level, draft_lane, s);
         if (p->n_drafting)
             costs_note_draft(&s->costs, p->heads_choose, p->n_drafting, clock_seconds() - start);
     }

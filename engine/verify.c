@@ -162,7 +162,8 @@ void verify_step(struct scheduler *s)
             p->slots[p->n_slots++] = i;
         }
     double start = clock_seconds();
-    team_run(&s->runtime->team, verify_lane, s);
+    double size = costs_pass(&s->costs, p->n_rows, p->attended, false) / s->costs.level;
+    team_run_sized(&s->runtime->team, size, verify_lane, s);
     costs_note_pass(&s->costs, p->n_rows, p->attended, clock_seconds() - start);
     for (int i = 0; i < p->n_slots; i++) {
         struct sequence *q = &s->sequences[p->slots[i]];

@@ -4,12 +4,13 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "base/cpus.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -24,19 +25,39 @@ static void relax(void)
 #endif
 }
 
+/* Waits until *at has come to `count`, spinning. Whether it has. */
+static bool spin(const struct team *team, _Atomic unsigned *at, unsigned count)
+{
+    for (int i = 0; i < team->spins; i++) {
+        if ((int)(atomic_load_explicit(at, memory_order_acquire) - count) >= 0)
+            return true;
+        relax();
+    }
+    return false;
+}
+
+static void futex_wait(_Atomic unsigned *at, unsigned value)
+{
+    syscall(SYS_futex, at, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+
+static void futex_wake(_Atomic unsigned *at)
+{
+    syscall(SYS_futex, at, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
 /* Waits until *round has come to `count`: first spinning, then sleeping in the kernel. */
 static void round_wait(struct team *team, _Atomic unsigned *round, unsigned count)
 {
     unsigned now;
-    for (int i = 0; i < team->spins; i++) {
-        if ((int)(atomic_load_explicit(round, memory_order_acquire) - count) >= 0)
-            return;
-        relax();
-    }
+    if (spin(team, round, count))
+        return;
+    double start = clock_seconds();
     atomic_fetch_add(&team->sleepers, 1);
     while ((int)((now = atomic_load(round)) - count) < 0)
-        syscall(SYS_futex, round, FUTEX_WAIT_PRIVATE, now, NULL, NULL, 0);
+        futex_wait(round, now);
     atomic_fetch_sub(&team->sleepers, 1);
+    atomic_fetch_add(&team->lost, (unsigned long)((clock_seconds() - start) * 1e9));
 }
 
 /* A dissemination barrier: in round i a lane tells the lane 2^i after it that it is there, and with
@@ -46,46 +67,73 @@ void lane_barrier(struct lane *lane)
 {
     struct team *team = lane->team;
     struct meeting *own = &team->meetings[lane->id];
-    if (team->n == 1)
+    if (lane->n == 1)
         return;
     own->count++;
-    for (int i = 0, step = 1; step < team->n; i++, step *= 2) {
+    for (int i = 0, step = 1; step < lane->n; i++, step *= 2) {
         atomic_store(&own->round[i], own->count);
         if (atomic_load(&team->sleepers))
-            syscall(SYS_futex, &own->round[i], FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
-        int before = (lane->id + team->n - step) % team->n;
+            futex_wake(&own->round[i]);
+        int before = (lane->id + lane->n - step) % lane->n;
         round_wait(team, &team->meetings[before].round[i], own->count);
     }
 }
 
-/* A worker waits at the barrier for work, does it, and meets the others at a second barrier. */
+/* A worker waits until it is wanted. It may have been left out of runs before this one. */
+static void call_wait(struct team *team, struct call *call, unsigned last)
+{
+    if (spin(team, &call->run, last + 1))
+        return;
+    atomic_store(&call->sleeps, 1);
+    while (atomic_load(&call->run) == last)
+        futex_wait(&call->run, last);
+    atomic_store(&call->sleeps, 0);
+}
+
 static void *worker(void *arg)
 {
     struct lane *lane = arg;
     struct team *team = lane->team;
+    struct call *call = &team->calls[lane->id];
     pthread_mutex_lock(&team->start);
     bool complete = team->complete;
     pthread_mutex_unlock(&team->start);
-    while (complete) {
-        lane_barrier(lane);
+    for (unsigned last = 0; complete;) {
+        call_wait(team, call, last);
+        last = atomic_load(&call->run);
         if (atomic_load(&team->stop))
             break;
+        lane->n = team->lanes_of_run;
+        team->meetings[lane->id].count = team->count;
         team->fn(lane, team->arg);
         lane_barrier(lane);
     }
     return NULL;
 }
 
+/* Calls the workers of a run of n lanes. */
+static void call_workers(struct team *team, int n)
+{
+    team->run++;
+    team->lanes_of_run = team->lanes[0].n = n;
+    team->count = team->meetings[0].count;
+    for (int i = 1; i < n; i++) {
+        atomic_store(&team->calls[i].run, team->run);
+        if (atomic_load(&team->calls[i].sleeps))
+            futex_wake(&team->calls[i].run);
+    }
+}
+
 int team_init(struct team *team, int n, struct err *err)
 {
-    cpu_set_t cpus;
     memset(team, 0, sizeof *team);
-    int cores = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
+    int cores = cpus_allowed();
     if (n == 0)
         n = cores;
     if (n > TEAM_MAX)
         n = TEAM_MAX;
     team->n = n;
+    pace_init(&team->pace, n);
     /* A lane that spins where there are fewer cores than lanes keeps out the one it waits for. */
     team->spins = n > cores ? 0 : SPINS;
     for (int i = 0; i < n; i++)
@@ -110,7 +158,7 @@ void team_release(struct team *team)
 {
     if (team->n > 1) {
         atomic_store(&team->stop, true);
-        lane_barrier(&team->lanes[0]);
+        call_workers(team, team->n);
         for (int i = 1; i < team->n; i++)
             pthread_join(team->threads[i], NULL);
     }
@@ -119,13 +167,29 @@ void team_release(struct team *team)
     memset(team, 0, sizeof *team);
 }
 
-void team_run(struct team *team, void (*fn)(struct lane *lane, void *arg), void *arg)
+static void run_lanes(struct team *team, int n, void (*fn)(struct lane *lane, void *arg), void *arg)
 {
     team->fn = fn;
     team->arg = arg;
-    lane_barrier(&team->lanes[0]);
+    call_workers(team, n);
     fn(&team->lanes[0], arg);
     lane_barrier(&team->lanes[0]);
+}
+
+void team_run(struct team *team, void (*fn)(struct lane *lane, void *arg), void *arg)
+{
+    run_lanes(team, team->n, fn, arg);
+}
+
+void team_run_sized(struct team *team, double size, void (*fn)(struct lane *lane, void *arg),
+                    void *arg)
+{
+    double start = clock_seconds();
+    atomic_store(&team->lost, 0);
+    run_lanes(team, team->pace.lanes, fn, arg);
+    if (team->n > 1 && size > 0)
+        pace_note(&team->pace, clock_seconds() - start, size,
+                  (double)atomic_load(&team->lost) / 1e9);
 }
 
 struct lane lane_alone(const struct lane *lane)

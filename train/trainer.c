@@ -328,7 +328,7 @@ void trainer_gradients(struct trainer *t)
     begin_pass(t);
     long learned = ranks_sum_long(t->n_learned);
     t->heads.factor = 1.0f / (float)(learned ? learned : 1);
-    team_run(t->team, pass_lane, t);
+    team_run_sized(t->team, t->rows, pass_lane, t);
     ranks_sum(t->grad, t->total, t->summed);
     score_runs(t);
 }
@@ -337,7 +337,7 @@ void trainer_evaluate(struct trainer *t)
 {
     begin_pass(t);
     t->heads.factor = 0;
-    team_run(t->team, pass_lane, t);
+    team_run_sized(t->team, t->rows, pass_lane, t);
     score_runs(t);
 }
 
@@ -408,5 +408,5 @@ void trainer_step(struct trainer *t, const struct schedule *s, int step)
     t->muon = (struct muon){.rate = s->momentum > 0 ? (float)rate : 0,
                             .momentum = (float)s->momentum,
                             .decay = (float)(s->decay * rate)};
-    team_run(t->team, update_lane, t);
+    team_run_sized(t->team, 0, update_lane, t);
 }
