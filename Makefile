@@ -177,7 +177,7 @@ endif
 # Those that take longest begin, those that measure time come last and alone.
 LONG  := $(filter %/test_exact %/test_model_grad %/test_parity tests/e2e/test_server.py, \
              $(TESTS) $(SCRIPTS))
-ALONE := tests/e2e/test_bench.sh tests/e2e/test_soak.sh
+ALONE := tests/e2e/test_bench.sh tests/e2e/test_soak.sh tests/e2e/test_neighbours.sh
 
 build-tests: $(TESTS)
 # Some tests also use a real model, if it can be had.
