@@ -185,6 +185,7 @@ static int load(struct engine *e, const struct engine_options *o, struct err *er
                                    .vocab = c->vocab,
                                    .context = s->context,
                                    .max_sequences = s->max_sequences,
+                                   .max_queue = e->mailbox.max_queue,
                                    .tokenizer = e->runtime.tokenizer,
                                    .chat_template = e->runtime.chat_template.data,
                                    .chat_template_len = e->runtime.chat_template.len,

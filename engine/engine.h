@@ -49,7 +49,7 @@ struct engine_info {
     int n_predict;     /* prediction heads; drafts per step go up to n_predict - 1 */
     int vocab;
     int context; /* positions a request may use */
-    int max_sequences;
+    int max_sequences, max_queue;
     size_t parameters;
     int threads;
     const struct tokenizer *tokenizer;
@@ -63,6 +63,15 @@ struct engine_bias {
     int32_t token;
     float bias; /* added to the logit before temperature */
 };
+
+/* What numbers of a request may be, for who reads it and for the engine: name, least, most. */
+#define ENGINE_REALS(REAL)                                                                         \
+    REAL(temperature, 0, 2)                                                                        \
+    REAL(top_p, 0, 1)                                                                              \
+    REAL(min_p, 0, 1)                                                                              \
+    REAL(frequency_penalty, -2, 2)                                                                 \
+    REAL(presence_penalty, -2, 2)                                                                  \
+    REAL(repetition_penalty, 0.01f, 100)
 
 #define SPECULATION_AUTO (-1)
 

@@ -1,14 +1,23 @@
 /* Checking and copying requests. */
 #include "engine/request.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-static int check_number(const char *field, double value, double low, double high, struct err *err)
+static int check_real(const char *field, float value, float low, float high, struct err *err)
 {
     if (value >= low && value <= high) /* false for NaN */
         return 0;
-    return err_set(err, ERR_INVALID, "%s is %g, but must lie between %g and %g", field, value, low,
+    return err_set(err, ERR_INVALID, "%s is %g, but must lie between %g and %g", field,
+                   (double)value, (double)low, (double)high);
+}
+
+static int check_int(const char *field, int value, int low, int high, struct err *err)
+{
+    if (value >= low && value <= high)
+        return 0;
+    return err_set(err, ERR_INVALID, "%s is %d, but must lie between %d and %d", field, value, low,
                    high);
 }
 
@@ -39,7 +48,7 @@ static int check_lists(const struct engine_request *r, int vocab, struct err *er
             return err_set(err, ERR_INVALID,
                            "logit_bias names token %d, but tokens go from 0 to %d",
                            r->biases[i].token, vocab - 1);
-        if ((rc = check_number("logit_bias", r->biases[i].bias, -100, 100, err)))
+        if ((rc = check_real("logit_bias", r->biases[i].bias, -100, 100, err)))
             return rc;
     }
     return 0;
@@ -47,22 +56,19 @@ static int check_lists(const struct engine_request *r, int vocab, struct err *er
 
 int request_check(const struct engine_request *r, int vocab, int context, struct err *err)
 {
-    int rc;
-    if ((rc = check_prompt(r, vocab, context, err)) ||
-        (rc = check_number("temperature", r->temperature, 0, 100, err)) ||
-        (rc = check_number("top_p", r->top_p, 0, 1, err)) ||
-        (rc = check_number("min_p", r->min_p, 0, 1, err)) ||
-        (rc = check_number("frequency_penalty", r->frequency_penalty, -2, 2, err)) ||
-        (rc = check_number("presence_penalty", r->presence_penalty, -2, 2, err)) ||
-        (rc = check_number("repetition_penalty", r->repetition_penalty, 0.01, 100, err)) ||
-        (rc = check_number("max_tokens", r->max_tokens, 0, 1e9, err)) ||
-        (rc = check_number("min_tokens", r->min_tokens, 0, r->max_tokens, err)) ||
-        (rc = check_number("top_k", r->top_k, 0, 1e9, err)) ||
-        (rc = check_number("logprobs", r->top_logprobs, 0, ENGINE_TOP_LOGPROBS_MAX, err)) ||
-        (rc = check_number("speculation", r->speculation, SPECULATION_AUTO, ENGINE_DRAFTS_MAX,
-                           err)) ||
-        (rc = check_number("the number of stop strings", r->n_stops, 0, ENGINE_STOPS_MAX, err)) ||
-        (rc = check_number("the size of logit_bias", r->n_biases, 0, ENGINE_BIAS_MAX, err)))
+    int rc = check_prompt(r, vocab, context, err);
+#define CHECK(name, low, high)                                                                     \
+    if (!rc)                                                                                       \
+        rc = check_real(#name, r->name, low, high, err);
+    ENGINE_REALS(CHECK)
+#undef CHECK
+    if (rc || (rc = check_int("max_tokens", r->max_tokens, 0, INT_MAX, err)) ||
+        (rc = check_int("min_tokens", r->min_tokens, 0, r->max_tokens, err)) ||
+        (rc = check_int("top_k", r->top_k, 0, INT_MAX, err)) ||
+        (rc = check_int("logprobs", r->top_logprobs, 0, ENGINE_TOP_LOGPROBS_MAX, err)) ||
+        (rc = check_int("speculation", r->speculation, SPECULATION_AUTO, ENGINE_DRAFTS_MAX, err)) ||
+        (rc = check_int("the number of stop strings", r->n_stops, 0, ENGINE_STOPS_MAX, err)) ||
+        (rc = check_int("the size of logit_bias", r->n_biases, 0, ENGINE_BIAS_MAX, err)))
         return rc;
     return check_lists(r, vocab, err);
 }

@@ -9,9 +9,9 @@
 #include "server/body.h"
 #include "server/chat.h"
 #include "server/field.h"
+#include "server/fields.h"
 #include "server/prompt.h"
 #include "server/sampling.h"
-#include "server/unsupported.h"
 
 #define COMPLETION_TOKENS 16 /* OpenAI's default */
 
@@ -115,7 +115,12 @@ static int check_amount(const struct api_request *request, const struct api_mode
                         struct response *error)
 {
     size_t choices = request->n_prompts * (size_t)request->n;
-    size_t tokens = (size_t)request->engine.max_tokens;
+    size_t tokens = (size_t)request->engine.max_tokens, room = (size_t)model->info->max_queue;
+    if (choices > room)
+        return response_error(error, 400, "n", NULL,
+                              "%zu prompts with %d choices each make %zu choices, but this "
+                              "server's queue holds %zu.",
+                              request->n_prompts, request->n, choices, room);
     if (choices > API_CHOICES_MAX)
         return response_error(error, 400, "n", NULL,
                               "%zu prompts with %d choices each make %zu choices, but %d are "
@@ -140,10 +145,9 @@ int api_parse(struct api_request *request, enum api_kind kind, const struct api_
     request->kind = kind;
     request->logprobs = -1;
     request->engine.seed = seed;
-    if (body_parse(&request->json, model->id, body, len, error) ||
-        unsupported_refuse(request, error) || sampling_parse(request, model, error) ||
-        parse_length(request, model, error) || parse_choices(request, error) ||
-        parse_form(request, error) || parse_stops(request, error))
+    if (body_parse(&request->json, model->id, body, len, error) || fields_check(request, error) ||
+        sampling_parse(request, model, error) || parse_length(request, model, error) ||
+        parse_choices(request, error) || parse_form(request, error) || parse_stops(request, error))
         return ERR_INVALID;
     int rc =
         kind == API_CHAT ? chat_parse(request, model, error) : prompts_parse(request, model, error);

@@ -5,9 +5,9 @@
  * Fields: https://github.com/openai/openai-openapi (createCompletion, createChatCompletion), those
  * that vLLM adds (top_k, min_p, repetition_penalty, ignore_eos, min_tokens, return_token_ids,
  * add_special_tokens, chat_template_kwargs, add_generation_prompt, continue_final_message), and of
- * ours parse_special and speculation. null means absent. Fields that are not known here are
- * ignored, as OpenAI's server does; known fields of the wrong type or out of range, and those that
- * ask for another text than this server can give, are refused by name. */
+ * ours parse_special and speculation. null means absent. Fields of the wrong type or out of
+ * range, those that ask for another text than this server can give, and names that are none are
+ * refused by name (fields.h). */
 #ifndef SERVER_API_H
 #define SERVER_API_H
 

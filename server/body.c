@@ -25,6 +25,11 @@ int body_parse(json_t **root, const char *model_id, const char *body, size_t len
 {
     json_error_t why;
     *root = json_loadb(body ? body : "", len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
+    if (!*root && json_error_code(&why) == json_error_numeric_overflow)
+        return response_error(error, 400, NULL, "invalid_json",
+                              "A number is too large: whole ones lie between -2^63 and 2^63-1, "
+                              "others within 1.8e308 (line %d, column %d).",
+                              why.line, why.column);
     if (!*root)
         return response_error(error, 400, NULL, "invalid_json",
                               "The body is not valid JSON: %s (line %d, column %d).", why.text,

@@ -2,6 +2,8 @@
 #include "server/field.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 json_t *field_get(const json_t *object, const char *name)
 {
@@ -9,35 +11,50 @@ json_t *field_get(const json_t *object, const char *name)
     return json_is_null(value) ? NULL : value;
 }
 
-int field_real(const json_t *object, const char *name, double min, double max, float *value,
+/* The value is shown as it came. */
+static int out_of_range(const char *name, const json_t *field, const char *low, const char *high,
+                        struct response *error)
+{
+    char *text = json_dumps(field, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15));
+    int rc =
+        response_error(error, 400, name, NULL, "'%s' is %.40s, but must lie between %s and %s.",
+                       name, text ? text : "?", low, high);
+    free(text);
+    return rc;
+}
+
+int field_real(const json_t *object, const char *name, float min, float max, float *value,
                struct response *error)
 {
+    char low[16], high[16];
     const json_t *field = field_get(object, name);
     if (!field)
         return 0;
     if (!json_is_number(field))
         return response_error(error, 400, name, NULL, "'%s' must be a number.", name);
-    double x = json_number_value(field);
-    if (!isfinite(x) || x < min || x > max)
-        return response_error(error, 400, name, NULL, "'%s' is %g, but must lie between %g and %g.",
-                              name, x, min, max);
-    *value = (float)x;
+    float x = (float)json_number_value(field);
+    snprintf(low, sizeof low, "%g", (double)min);
+    snprintf(high, sizeof high, "%g", (double)max);
+    if (!(x >= min && x <= max))
+        return out_of_range(name, field, low, high, error);
+    *value = x;
     return 0;
 }
 
 int field_int(const json_t *object, const char *name, int min, int max, int *value,
               struct response *error)
 {
+    char low[16], high[16];
     const json_t *field = field_get(object, name);
     if (!field)
         return 0;
-    if (!json_is_integer(field))
+    double x = json_number_value(field); /* exact where it is an int */
+    if (!json_is_number(field) || x != floor(x))
         return response_error(error, 400, name, NULL, "'%s' must be a whole number.", name);
-    json_int_t x = json_integer_value(field);
-    if (x < min || x > max)
-        return response_error(error, 400, name, NULL,
-                              "'%s' is %" JSON_INTEGER_FORMAT ", but must lie between %d and %d.",
-                              name, x, min, max);
+    snprintf(low, sizeof low, "%d", min);
+    snprintf(high, sizeof high, "%d", max);
+    if (!(x >= min && x <= max))
+        return out_of_range(name, field, low, high, error);
     *value = (int)x;
     return 0;
 }

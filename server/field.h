@@ -12,8 +12,9 @@
 /* NULL when absent or null. */
 json_t *field_get(const json_t *object, const char *name);
 
-int field_real(const json_t *object, const char *name, double min, double max, float *value,
+int field_real(const json_t *object, const char *name, float min, float max, float *value,
                struct response *error);
+/* Takes 1.0 for 1 too, as some languages write it. */
 int field_int(const json_t *object, const char *name, int min, int max, int *value,
               struct response *error);
 int field_bool(const json_t *object, const char *name, bool *value, struct response *error);

@@ -11,15 +11,11 @@ static int parse_numbers(const json_t *root, struct engine_request *engine, stru
 {
     const struct {
         const char *name;
-        double min, max;
-        float *value;
+        float min, max, *value;
     } reals[] = {
-        {"temperature", 0, 2, &engine->temperature},
-        {"top_p", 0, 1, &engine->top_p},
-        {"min_p", 0, 1, &engine->min_p},
-        {"frequency_penalty", -2, 2, &engine->frequency_penalty},
-        {"presence_penalty", -2, 2, &engine->presence_penalty},
-        {"repetition_penalty", 0.01, 100, &engine->repetition_penalty},
+#define ENTRY(name, low, high) {#name, low, high, &engine->name},
+        ENGINE_REALS(ENTRY)
+#undef ENTRY
     };
     engine->temperature = engine->top_p = engine->repetition_penalty = 1;
     for (size_t i = 0; i < sizeof reals / sizeof reals[0]; i++)

@@ -341,7 +341,7 @@ class Errors(Shared):
             with self.subTest(body[:40]):
                 self.refused(400, None, "invalid_json", body=body)
 
-    def test_unknown_and_null_fields_are_ignored(self):
+    def test_null_fields_and_those_of_clients_are_ignored(self):
         self.server.complete(prompt="x", max_tokens=None, temperature=None, stop=None, n=None,
                              logprobs=None, seed=None, stream=None, stream_options=None, user="me",
                              store=True, metadata={"a": "b"}, service_tier="auto", logit_bias=None,

@@ -44,8 +44,11 @@ static inline void chat_model_init(struct chat_model *m, const char *source, boo
     vocab.add_bos = add_bos;
     m->tokenizer = make(&vocab);
     assert_int_equal(tokenizer_vocab(m->tokenizer), CHAT_VOCAB);
-    m->info = (struct engine_info){
-        .n_predict = 4, .vocab = CHAT_VOCAB, .context = 512, .tokenizer = m->tokenizer};
+    m->info = (struct engine_info){.max_queue = 256,
+                                   .n_predict = 4,
+                                   .vocab = CHAT_VOCAB,
+                                   .context = 512,
+                                   .tokenizer = m->tokenizer};
     if (source)
         assert_ok(template_parse(&m->template, source, strlen(source), &err), err);
     m->api = (struct api_model){.id = "demo", .info = &m->info, .template = m->template};

@@ -50,6 +50,18 @@ static void test_bad_bodies(void **state)
         {"{\"prompt\":\"a\",\"top_p\":-0.5}", "top_p", NULL},
         {"{\"prompt\":\"a\",\"temperature\":true}", "temperature", NULL},
         {"{\"prompt\":\"a\",\"max_tokens\":2147483648}", "max_tokens", NULL},
+        {"{\"prompt\":\"a\",\"n\":1.5}", "n", NULL},
+        {"{\"prompt\":\"a\",\"repetition_penalty\":0.0099}", "repetition_penalty", NULL},
+        {"{\"prompt\":\"a\",\"seed\":9223372036854775808}", NULL, "invalid_json"},
+        {"{\"prompt\":\"a\",\"temprature\":1}", "temprature", "unknown_field"},
+        {"{\"prompt\":\"a\",\"strem\":false}", "strem", "unknown_field"},
+        {"{\"prompt\":\"a\",\"messages\":[1]}", "messages", NULL},
+        {"{\"prompt\":\"a\",\"max_completion_tokens\":5}", "max_completion_tokens", NULL},
+        {"{\"prompt\":\"a\",\"typical_p\":0.5}", "typical_p", NULL},
+        {"{\"prompt\":\"a\",\"n_predict\":5}", "n_predict", NULL},
+        {"{\"prompt\":\"a\",\"bad_words\":[\"x\"]}", "bad_words", NULL},
+        {"{\"prompt\":\"a\",\"grammar\":\"root\"}", "grammar", NULL},
+        {"{\"prompt\":\"a\",\"structured_outputs\":{\"a\":1}}", "structured_outputs", NULL},
         {"{\"prompt\":\"a\",\"min_tokens\":17}", "min_tokens", NULL},
         {"{\"prompt\":\"a\",\"logit_bias\":{\"263\":1}}", "logit_bias", NULL},
         {"{\"prompt\":\"a\",\"logit_bias\":{\" 1\":1}}", "logit_bias", NULL},
@@ -83,7 +95,8 @@ static void test_defaults(void **state)
     struct api_request r;
     struct response error;
     (void)state;
-    assert_int_equal(parse(&r, "{\"prompt\":\"Hi\",\"temperature\":null,\"new\":[1]}", &error), 0);
+    assert_int_equal(parse(&r, "{\"prompt\":\"Hi\",\"temperature\":null,\"user\":\"me\"}", &error),
+                     0);
     assert_int_equal(r.n_prompts, 1);
     assert_int_equal(r.prompts[0].n_tokens, 3);
     assert_int_equal(r.prompts[0].tokens[0], CHAT_BOS);
@@ -259,10 +272,57 @@ static void test_mutations_never_crash(void **state)
     assert_true(accepted > 100);
 }
 
+/* Sentences say what came and what was meant. */
+static void test_sentences(void **state)
+{
+    static const struct {
+        const char *body, *part;
+    } table[] = {
+        {"{\"prompt\":\"a\",\"temprature\":1}", "did you mean 'temperature'?"},
+        {"{\"prompt\":\"a\",\"max_token\":1}", "did you mean 'max_tokens'?"},
+        {"{\"prompt\":\"a\",\"topk\":1}", "did you mean 'top_k'?"},
+        {"{\"prompt\":\"a\",\"pormpt\":\"b\"}", "did you mean 'prompt'?"},
+        {"{\"prompt\":\"a\",\"colour\":1}", "There is no field 'colour': leave it out"},
+        {"{\"prompt\":\"a\",\"max_tokens\":2147483648}",
+         "'max_tokens' is 2147483648, but must lie between 0 and 2147483647."},
+        {"{\"prompt\":\"a\",\"repetition_penalty\":0.0099}",
+         "'repetition_penalty' is 0.0099, but must lie between 0.01 and 100."},
+        {"{\"prompt\":\"a\",\"temperature\":3}",
+         "'temperature' is 3, but must lie between 0 and 2."},
+        {"{\"prompt\":\"a\",\"seed\":9223372036854775808}", "between -2^63 and 2^63-1"},
+        {"{\"prompt\":\"a\",\"n\":65}", "'n' is 65, but must lie between 1 and 64."},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        struct api_request request;
+        struct response error = {0};
+        assert_int_not_equal(parse(&request, table[i].body, &error), 0);
+        buf_append(&error.body, "", 1);
+        if (!strstr(error.body.data, table[i].part))
+            fail_msg("%s: %s", table[i].body, error.body.data);
+        response_release(&error);
+        api_release(&request);
+    }
+    static const char *const taken[] = {
+        "{\"prompt\":\"a\",\"max_tokens\":2147483647}",
+        "{\"prompt\":\"a\",\"repetition_penalty\":0.01}",
+        "{\"prompt\":\"a\",\"n\":1.0,\"top_k\":5.0}",
+        "{\"prompt\":\"a\",\"seed\":9223372036854775807}",
+        "{\"prompt\":\"a\",\"store\":true,\"metadata\":{\"a\":\"b\"},\"temprature\":null}",
+    };
+    for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++) {
+        struct api_request request;
+        struct response error = {0};
+        assert_int_equal(parse(&request, taken[i], &error), 0);
+        api_release(&request);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_bodies),
+        cmocka_unit_test(test_sentences),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_everything_set),
         cmocka_unit_test(test_speculation),

@@ -888,6 +888,9 @@ static void refuses_bad_numbers(void **state)
     for (size_t i = 0; i < sizeof ints / sizeof *ints; i++)
         for (size_t k = 0; k < sizeof bad_ints / sizeof *bad_ints; k++) {
             struct engine_request request = plain();
+            bool any = !strcmp(ints[i].name, "max_tokens") || !strcmp(ints[i].name, "top_k");
+            if (any && bad_ints[k] == INT_MAX)
+                continue;
             memcpy((char *)&request + ints[i].at, &bad_ints[k], sizeof(int));
             check_refused(&desk, &request, ints[i].name);
         }
@@ -961,11 +964,12 @@ static void the_widest_request_is_taken(void **state)
     request.stops = stops;
     request.stop_lens = lens;
     request.n_stops = ENGINE_STOPS_MAX;
-    request.temperature = request.repetition_penalty = 100;
+    request.temperature = 2;
+    request.repetition_penalty = 100;
     request.frequency_penalty = request.presence_penalty = -2;
     request.top_p = 0;
     request.min_p = 1;
-    request.top_k = request.max_tokens = 1000000000;
+    request.top_k = request.max_tokens = INT_MAX;
     request.min_tokens = request.max_tokens;
     request.seed = UINT64_MAX;
     request.top_logprobs = ENGINE_TOP_LOGPROBS_MAX;

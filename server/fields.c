@@ -1,0 +1,243 @@
+/* The table of fields: see fields.h. */
+#include "server/fields.h"
+
+#include <string.h>
+
+#include "server/field.h"
+
+enum { COMPLETION = 1 << API_COMPLETION, CHAT = 1 << API_CHAT, BOTH = COMPLETION | CHAT };
+
+#define IGNORED "" /* accepted, as OpenAI's clients and those of other servers send it */
+
+static const struct {
+    const char *name;
+    int kinds;       /* of requests that have it */
+    const char *why; /* it is refused; NULL: it is read */
+} FIELDS[] = {
+    /* read here, in api.c, sampling.c and speculation */
+    {"model", BOTH, NULL},
+    {"n", BOTH, NULL},
+    {"best_of", BOTH, NULL},
+    {"max_tokens", BOTH, NULL},
+    {"min_tokens", BOTH, NULL},
+    {"ignore_eos", BOTH, NULL},
+    {"temperature", BOTH, NULL},
+    {"top_p", BOTH, NULL},
+    {"top_k", BOTH, NULL},
+    {"min_p", BOTH, NULL},
+    {"frequency_penalty", BOTH, NULL},
+    {"presence_penalty", BOTH, NULL},
+    {"repetition_penalty", BOTH, NULL},
+    {"logit_bias", BOTH, NULL},
+    {"logprobs", BOTH, NULL},
+    {"seed", BOTH, NULL},
+    {"stop", BOTH, NULL},
+    {"stream", BOTH, NULL},
+    {"stream_options", BOTH, NULL},
+    {"return_token_ids", BOTH, NULL},
+    {"speculation", BOTH, NULL},
+    {"user", BOTH, NULL},
+    {"skip_special_tokens", BOTH, NULL},
+    {"response_format", BOTH, NULL},
+    /* in prompt.c */
+    {"prompt", COMPLETION, NULL},
+    {"echo", COMPLETION, NULL},
+    {"add_special_tokens", COMPLETION, NULL},
+    {"parse_special", COMPLETION, NULL},
+    /* in chat.c */
+    {"messages", CHAT, NULL},
+    {"max_completion_tokens", CHAT, NULL},
+    {"top_logprobs", CHAT, NULL},
+    {"tools", CHAT, NULL},
+    {"tool_choice", CHAT, NULL},
+    {"modalities", CHAT, NULL},
+    {"add_generation_prompt", CHAT, NULL},
+    {"continue_final_message", CHAT, NULL},
+    {"chat_template_kwargs", CHAT, NULL},
+    /* nothing depends on them */
+    {"store", BOTH, IGNORED},
+    {"metadata", BOTH, IGNORED},
+    {"service_tier", BOTH, IGNORED},
+    {"safety_identifier", BOTH, IGNORED},
+    {"prompt_cache_key", BOTH, IGNORED},
+    {"prompt_cache_retention", BOTH, IGNORED},
+    {"verbosity", CHAT, IGNORED},
+    {"reasoning_effort", CHAT, IGNORED},
+    {"parallel_tool_calls", CHAT, IGNORED},
+    {"prediction", CHAT, IGNORED}, /* a draft of the answer: the text is the same without it */
+    {"spaces_between_special_tokens", BOTH, IGNORED},
+    {"cache_prompt", BOTH, IGNORED},
+    {"priority", BOTH, IGNORED},
+    {"request_id", BOTH, IGNORED},
+    /* they would change the text */
+    {"suffix", BOTH, "texts are only continued at their end"},
+    {"stop_token_ids", BOTH, "give strings in 'stop'"},
+    {"allowed_token_ids", BOTH, "use 'logit_bias'"},
+    {"bad_words", BOTH, "use 'logit_bias'"},
+    {"include_stop_str_in_output", BOTH, "texts end before their stop string"},
+    {"use_beam_search", BOTH, "texts are sampled"},
+    {"length_penalty", BOTH, "there is no beam search"},
+    {"early_stopping", BOTH, "there is no beam search"},
+    {"truncate_prompt_tokens", BOTH, "shorten the prompt before you send it"},
+    {"n_predict", BOTH, "use 'max_tokens'"},
+    {"n_keep", BOTH, "shorten the prompt before you send it"},
+    {"max_new_tokens", BOTH, "use 'max_tokens'"},
+    {"max_completion_tokens", COMPLETION, "use 'max_tokens'"},
+    {"typical_p", BOTH, "use 'top_p' or 'min_p'"},
+    {"top_n_sigma", BOTH, "use 'top_p' or 'min_p'"},
+    {"top_a", BOTH, "use 'top_p' or 'min_p'"},
+    {"tfs_z", BOTH, "use 'top_p' or 'min_p'"},
+    {"mirostat", BOTH, "use 'top_p' or 'min_p'"},
+    {"dynatemp_range", BOTH, "use 'temperature'"},
+    {"xtc_probability", BOTH, "use 'top_p' or 'min_p'"},
+    {"dry_multiplier", BOTH, "use 'repetition_penalty'"},
+    {"repeat_penalty", BOTH, "use 'repetition_penalty'"},
+    {"no_repeat_ngram_size", BOTH, "use 'repetition_penalty'"},
+    {"logits_processors", BOTH, "use 'logit_bias'"},
+    {"prompt_logprobs", BOTH, "use 'echo' and 'logprobs' of /v1/completions"},
+    {"n_probs", BOTH, "use 'logprobs'"},
+    {"guided_json", BOTH, "there are no grammars yet"},
+    {"guided_regex", BOTH, "there are no grammars yet"},
+    {"guided_choice", BOTH, "there are no grammars yet"},
+    {"guided_grammar", BOTH, "there are no grammars yet"},
+    {"guided_decoding_backend", BOTH, "there are no grammars yet"},
+    {"structured_outputs", BOTH, "there are no grammars yet"},
+    {"json_schema", BOTH, "there are no grammars yet"},
+    {"grammar", BOTH, "there are no grammars yet"},
+    {"regex", BOTH, "there are no grammars yet"},
+    {"ebnf", BOTH, "there are no grammars yet"},
+    {"lora_path", BOTH, "the server has one model"},
+    {"prompt", CHAT, "chats have 'messages'; /v1/completions continues a prompt"},
+    {"messages", COMPLETION, "/v1/chat/completions answers messages"},
+    {"echo", CHAT, "ask /apply-template for the prompt"},
+    {"functions", CHAT, "use 'tools'"},
+    {"function_call", CHAT, "use 'tool_choice'"},
+    {"audio", CHAT, "this server writes text only"},
+    {"web_search_options", CHAT, "this server does not search"},
+    {"chat_template", CHAT, "the model's own is used"},
+    {"documents", CHAT, "put them into the messages"},
+};
+
+#define N_FIELDS (sizeof FIELDS / sizeof FIELDS[0])
+
+/* Whether the field asks for something: null, false, "", [] and {} do not. */
+static bool asks(const json_t *field)
+{
+    if (json_is_string(field))
+        return json_string_length(field) > 0;
+    if (json_is_array(field))
+        return json_array_size(field) > 0;
+    if (json_is_object(field))
+        return json_object_size(field) > 0;
+    return !json_is_false(field) && !json_is_null(field);
+}
+
+static int refuse_format(const json_t *root, struct response *error)
+{
+    const json_t *format = field_get(root, "response_format");
+    const char *type = json_string_value(json_object_get(format, "type"));
+    if (!format || (type && !strcmp(type, "text")))
+        return 0;
+    if (!type)
+        return response_error(error, 400, "response_format", NULL,
+                              "'response_format' must be an object with a 'type'.");
+    return response_error(error, 400, "response_format", NULL,
+                          "'response_format' of type '%.40s' is not supported: there are no "
+                          "grammars yet, only \"text\".",
+                          type);
+}
+
+static int refuse_modalities(const json_t *root, struct response *error)
+{
+    const json_t *list = field_get(root, "modalities");
+    const char *only = json_string_value(json_array_get(list, 0));
+    if (!list || (json_array_size(list) == 1 && only && !strcmp(only, "text")))
+        return 0;
+    return response_error(error, 400, "modalities", NULL,
+                          "'modalities' must be [\"text\"]: this server writes nothing else.");
+}
+
+/* ---- names that are none ---- */
+
+#define NAME_MAX_LEN 40
+
+static int least(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+/* Letters to put in, take out, change or swap with their neighbour, to make one name of the other
+ * (optimal string alignment). Both have at most NAME_MAX_LEN letters. */
+static int distance(const char *a, const char *b)
+{
+    int row[3][NAME_MAX_LEN + 1], n = (int)strlen(a), m = (int)strlen(b);
+    for (int j = 0; j <= m; j++)
+        row[0][j] = j;
+    for (int i = 1; i <= n; i++) {
+        int *now = row[i % 3], *last = row[(i + 2) % 3], *before = row[(i + 1) % 3];
+        now[0] = i;
+        for (int j = 1; j <= m; j++) {
+            now[j] = least(last[j - 1] + (a[i - 1] != b[j - 1]), least(last[j], now[j - 1]) + 1);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                now[j] = least(now[j], before[j - 2] + 1);
+        }
+    }
+    return row[n % 3][m];
+}
+
+/* The field that was meant, or NULL where none is near. */
+static const char *nearest(const char *name, int kind)
+{
+    const char *best = NULL;
+    int most = (int)strlen(name) / 3 + 1;
+    for (size_t i = 0; i < N_FIELDS && strlen(name) <= NAME_MAX_LEN; i++) {
+        int d = FIELDS[i].kinds & kind && !FIELDS[i].why ? distance(name, FIELDS[i].name) : most;
+        if (d < most) {
+            most = d;
+            best = FIELDS[i].name;
+        }
+    }
+    return best;
+}
+
+static int refuse_unknown(const char *name, int kind, struct response *error)
+{
+    const char *meant = nearest(name, kind);
+    if (meant)
+        return response_error(error, 400, name, "unknown_field",
+                              "There is no field '%.100s': did you mean '%s'?", name, meant);
+    return response_error(error, 400, name, "unknown_field",
+                          "There is no field '%.100s': leave it out. README.md lists the fields.",
+                          name);
+}
+
+static int check_field(const char *name, const json_t *value, int kind, struct response *error)
+{
+    for (size_t i = 0; i < N_FIELDS; i++)
+        if (FIELDS[i].kinds & kind && !strcmp(name, FIELDS[i].name)) {
+            const char *why = FIELDS[i].why;
+            if (!why || !*why || !asks(value))
+                return 0;
+            return response_error(error, 400, name, NULL, "'%s' is not supported: %s.", name, why);
+        }
+    return json_is_null(value) ? 0 : refuse_unknown(name, kind, error);
+}
+
+int fields_check(const struct api_request *request, struct response *error)
+{
+    json_t *root = request->json, *value;
+    int kind = 1 << request->kind;
+    const char *name;
+    json_object_foreach(root, name,
+                        value) if (check_field(name, value, kind, error)) return ERR_INVALID;
+    bool skip_special = true;
+    if (field_bool(root, "skip_special_tokens", &skip_special, error))
+        return ERR_INVALID;
+    if (!skip_special)
+        return response_error(error, 400, "skip_special_tokens", NULL,
+                              "'skip_special_tokens' must be true: control tokens are no text; "
+                              "'return_token_ids' shows them.");
+    if (refuse_format(root, error))
+        return ERR_INVALID;
+    return request->kind == API_CHAT ? refuse_modalities(root, error) : 0;
+}

@@ -1,0 +1,13 @@
+/* The fields of a body by name: those that are read, those that clients send and that change no
+ * text, and those that ask for another text than this server can give. The latter are refused by
+ * name, and so is a name that is none of them, with the nearest one that is: to ignore it would be
+ * to answer something else than what was asked. Called by api.c only. */
+#ifndef SERVER_FIELDS_H
+#define SERVER_FIELDS_H
+
+#include "server/api.h"
+
+/* Returns 0, or ERR_INVALID with the error in `error`. */
+int fields_check(const struct api_request *request, struct response *error);
+
+#endif
