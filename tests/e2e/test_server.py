@@ -538,10 +538,18 @@ class Clients(unittest.TestCase):
             first.close()
             server.wait_metric("num_requests_running", lambda n: n == 0)
             # A request of which only a part fits leaves nothing behind.
-            self.assertEqual(server.request("POST", "/v1/completions", {**ENDLESS, "n": 20})[0],
-                             429)
-            server.wait_metric("num_requests_waiting", lambda n: n == 0)
+            first = server.open_stream(**{**ENDLESS, "n": 1})
+            server.wait_metric("num_requests_running", lambda n: n == 1)
+            waiting = server.open_stream(**{**ENDLESS, "n": 1})
+            server.wait_metric("num_requests_waiting", lambda n: n == 1)
+            self.assertEqual(server.request("POST", "/v1/completions", {**ENDLESS, "n": 2})[0], 429)
+            server.wait_metric("num_requests_waiting", lambda n: n == 1)
+            first.close()
+            waiting.close()
             server.wait_metric("num_requests_running", lambda n: n == 0)
+            # One that never fits is told so: to try again would not help.
+            status, _, data = server.request("POST", "/v1/completions", {"prompt": "x", "n": 3})
+            self.assertEqual((status, json.loads(data)["error"]["param"]), (400, "n"))
             server.complete(prompt="x")
 
     def test_slow_reader_is_cut_off(self):
