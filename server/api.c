@@ -85,7 +85,10 @@ static int add_stop(struct api_request *request, const json_t *stop, struct resp
         return response_error(error, 400, "stop", NULL,
                               "A string in 'stop' has %zu bytes, but must have 1 to %d.", len,
                               ENGINE_STOP_BYTES_MAX);
-    request->stops[request->engine.n_stops] = json_string_value(stop);
+    char *copy = malloc(len + 1);
+    if (!copy)
+        return response_error(error, 500, NULL, NULL, "The server has no memory left.");
+    request->stops[request->engine.n_stops] = memcpy(copy, json_string_value(stop), len + 1);
     request->stop_lens[request->engine.n_stops++] = len;
     return 0;
 }
@@ -138,19 +141,15 @@ static int check_amount(const struct api_request *request, const struct api_mode
     return 0;
 }
 
-int api_parse(struct api_request *request, enum api_kind kind, const struct api_model *model,
-              const char *body, size_t len, uint64_t seed, struct response *error)
+static int parse(struct api_request *request, const struct api_model *model, const char *body,
+                 size_t len, struct response *error)
 {
-    memset(request, 0, sizeof *request);
-    request->kind = kind;
-    request->logprobs = -1;
-    request->engine.seed = seed;
     if (body_parse(&request->json, model->id, body, len, error) || fields_check(request, error) ||
         sampling_parse(request, model, error) || parse_length(request, model, error) ||
         parse_choices(request, error) || parse_form(request, error) || parse_stops(request, error))
         return ERR_INVALID;
-    int rc =
-        kind == API_CHAT ? chat_parse(request, model, error) : prompts_parse(request, model, error);
+    int rc = request->kind == API_CHAT ? chat_parse(request, model, error)
+                                       : prompts_parse(request, model, error);
     if (rc)
         return rc;
     request->engine.logprobs = request->logprobs >= 0;
@@ -159,9 +158,23 @@ int api_parse(struct api_request *request, enum api_kind kind, const struct api_
     return check_amount(request, model, error);
 }
 
+int api_parse(struct api_request *request, enum api_kind kind, const struct api_model *model,
+              const char *body, size_t len, uint64_t seed, struct response *error)
+{
+    memset(request, 0, sizeof *request);
+    request->kind = kind;
+    request->logprobs = -1;
+    request->engine.seed = seed;
+    int rc = parse(request, model, body, len, error);
+    json_decref(request->json); /* may be large: what is needed of it has been copied */
+    request->json = NULL;
+    return rc;
+}
+
 void api_release(struct api_request *request)
 {
     prompts_release(request);
-    json_decref(request->json);
-    request->json = NULL;
+    for (int i = 0; i < request->engine.n_stops; i++)
+        free((char *)request->stops[i]);
+    request->engine.n_stops = 0;
 }

@@ -1,6 +1,6 @@
 /* The body of POST /v1/completions or /v1/chat/completions, checked by name and turned into engine
  * requests. Knows neither HTTP nor the engine's inside: what it needs of the model is in struct
- * api_model. Called by completion.c on the loop thread, and by tests.
+ * api_model. Called by completion.c, on any thread, and by tests.
  *
  * Fields: https://github.com/openai/openai-openapi (createCompletion, createChatCompletion), those
  * that vLLM adds (top_k, min_p, repetition_penalty, ignore_eos, min_tokens, return_token_ids,
@@ -41,7 +41,7 @@ struct api_model {
 struct api_prompt {
     int32_t *tokens; /* owned */
     size_t n_tokens;
-    const char *text; /* in the JSON; NULL for token ids and for conversations */
+    char *text; /* owned, of texts that are echoed; else NULL */
     size_t text_len;
     bool bos_added; /* the first token is a bos that the client did not write */
 };
@@ -49,14 +49,14 @@ struct api_prompt {
 /* A zeroed struct is empty. It must not be moved: `engine` points into it. */
 struct api_request {
     enum api_kind kind;
-    json_t *json; /* keeps the strings alive */
+    json_t *json; /* while it is parsed */
     struct api_prompt *prompts;
     size_t n_prompts;
     int n;        /* choices per prompt */
     int logprobs; /* alternatives per token, -1 = none wanted */
     bool echo, stream, include_usage, include_obfuscation, return_token_ids;
     struct engine_request engine; /* everything but tokens and user; choice i adds i to the seed */
-    const char *stops[ENGINE_STOPS_MAX];
+    const char *stops[ENGINE_STOPS_MAX]; /* owned */
     size_t stop_lens[ENGINE_STOPS_MAX];
     struct engine_bias biases[ENGINE_BIAS_MAX];
 };

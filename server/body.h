@@ -1,5 +1,5 @@
 /* A request's body as a JSON object, and the fields that every endpoint with a body has. Used by
- * api.c and text_api.c on the loop thread. */
+ * api.c and text_api.c, on any thread. */
 #ifndef SERVER_BODY_H
 #define SERVER_BODY_H
 
@@ -7,6 +7,13 @@
 #include <stddef.h>
 
 #include "server/response.h"
+
+/* What a body's values may take in memory, about. Parsed JSON takes up to 80 times its text
+ * ("{},"), so a limit on bytes alone bounds little. */
+#define BODY_MEMORY_MAX ((size_t)32 << 20)
+
+/* Of JSON text that may be anything: an estimate of what its values take, from one look at it. */
+size_t body_memory(const char *body, size_t len);
 
 /* Reads a body and checks `model`, which may be absent: there is only the one named model_id. *root
  * is owned by the caller, in error too. Returns 0, or ERR_INVALID with the error in `error`. */

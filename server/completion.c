@@ -131,12 +131,11 @@ static int submit_all(struct completion *completion, struct response *error)
     return rc ? refuse(rc, &err, error) : 0;
 }
 
-int completion_start(struct completion **out, struct app *app, enum api_kind kind, const char *body,
-                     size_t len, void (*wake)(void *arg), void *arg, struct response *error)
+struct completion *completion_new(struct app *app, enum api_kind kind)
 {
     struct completion *completion = calloc(1, sizeof *completion);
     if (!completion)
-        return response_error(error, 500, NULL, NULL, "The server has no memory left.");
+        return NULL;
     completion->app = app;
     completion->next = app->completions;
     if (app->completions)
@@ -146,19 +145,28 @@ int completion_start(struct completion **out, struct app *app, enum api_kind kin
     completion->created = time(NULL);
     snprintf(completion->id, sizeof completion->id, "%s-%016" PRIx64,
              kind == API_CHAT ? "chatcmpl" : "cmpl", random_bits());
-    int rc = api_parse(&completion->request, kind, &app->model, body, len, random_bits(), error);
-    if (!rc)
-        rc = submit_all(completion, error);
-    if (rc) {
+    return completion;
+}
+
+void completion_parse(struct completion *completion, enum api_kind kind, const char *body,
+                      size_t len)
+{
+    api_parse(&completion->request, kind, &completion->app->model, body, len, random_bits(),
+              &completion->response);
+}
+
+bool completion_start(struct completion *completion, void (*wake)(void *arg), void *arg)
+{
+    struct response *error = &completion->response;
+    if (!error->status && submit_all(completion, error))
         cancel_requests(completion);
+    if (error->status) {
         completion->state = COMPLETION_DONE;
-        completion_drop(completion);
-        return rc;
+        return false;
     }
     completion->wake = wake;
     completion->wake_arg = arg;
-    *out = completion;
-    return 0;
+    return true;
 }
 
 size_t completion_read(struct completion *completion, char *to, size_t max)

@@ -53,12 +53,18 @@ struct completion {
     void *wake_arg;
 };
 
-/* Checks a body of that kind and submits a request for each of its choices to the engine. wake(arg)
- * will be called, from completions_poll only, when there are bytes to read or the state has
- * changed. Returns 0, or ERR_INVALID with the response in `error`. */
-int completion_start(struct completion **completion, struct app *app, enum api_kind kind,
-                     const char *body, size_t len, void (*wake)(void *arg), void *arg,
-                     struct response *error);
+/* A completion in app->completions whose body has still to be read, or NULL when memory ran out. */
+struct completion *completion_new(struct app *app, enum api_kind kind);
+
+/* Reads a body. What is wrong with it is in completion->response, whose status is 0 otherwise. Any
+ * thread, while no other uses the completion. */
+void completion_parse(struct completion *completion, enum api_kind kind, const char *body,
+                      size_t len);
+
+/* Submits a request for each choice of what was parsed to the engine. wake(arg) will be called,
+ * from completions_poll only, when there are bytes to read or the state has changed. False when the
+ * response is an error, which is complete. */
+bool completion_start(struct completion *completion, void (*wake)(void *arg), void *arg);
 
 /* Moves at most max bytes of a stream to `to`. */
 size_t completion_read(struct completion *completion, char *to, size_t max);

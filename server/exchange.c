@@ -2,6 +2,7 @@
 #include "server/exchange.h"
 
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -16,6 +17,10 @@
  * longer than what is allowed by this much, the connection is closed under it. */
 #define DISCARD_MAX (16u << 20)
 #define STREAM_BLOCK 16384
+/* Bodies up to this size are read at once, in less than 5 ms whatever they hold; longer ones by a
+ * thread, one after another, while the loop goes on. They are also what must find room beside the
+ * other bodies. */
+#define BODY_SMALL 16384
 
 struct exchange {
     struct http *http;
@@ -27,6 +32,10 @@ struct exchange {
     size_t received; /* bytes of the body, kept or not */
     struct response response;
     struct completion *completion;
+    size_t held;    /* bytes of it counted in app->bodies */
+    uv_work_t work; /* the thread that reads it, */
+    bool working;   /* which has not ended */
+    bool gone;      /* libmicrohttpd has forgotten the request meanwhile */
     bool suspended; /* as libmicrohttpd sees the connection */
     bool close;     /* after this response */
     char id[32];    /* x-request-id */
@@ -40,6 +49,14 @@ static void sleep_now(struct exchange *exchange)
     MHD_suspend_connection(exchange->mhd);
 }
 
+static void resume(struct exchange *exchange)
+{
+    if (exchange->suspended) {
+        exchange->suspended = false;
+        MHD_resume_connection(exchange->mhd);
+    }
+}
+
 /* Called by the completion from completions_poll, never inside libmicrohttpd. A connection whose
  * response broke is shut down, because a full socket would not let it come to an end. */
 static void wake(void *arg)
@@ -47,10 +64,7 @@ static void wake(void *arg)
     struct exchange *exchange = arg;
     if (exchange->completion->state == COMPLETION_BROKEN)
         shutdown(exchange->connection->fd, SHUT_RDWR);
-    if (exchange->suspended) {
-        exchange->suspended = false;
-        MHD_resume_connection(exchange->mhd);
-    }
+    resume(exchange);
 }
 
 /* The client has closed its side. Half-closed counts as gone, as in most servers. */
@@ -224,6 +238,32 @@ static enum MHD_Result begin(struct exchange *exchange, const char *method, cons
     return MHD_YES;
 }
 
+static void release_body(struct exchange *exchange)
+{
+    exchange->http->app->bodies -= exchange->held;
+    exchange->held = 0;
+    buf_release(&exchange->body);
+}
+
+/* What is refused before its end is read on, and forgotten. */
+static void stop_taking(struct exchange *exchange)
+{
+    exchange->route = ROUTE_NONE;
+    release_body(exchange);
+}
+
+/* Counts what has come of a body. False when all bodies together are too much. */
+static bool hold(struct exchange *exchange, size_t bytes)
+{
+    struct app *app = exchange->http->app;
+    size_t more = bytes - exchange->held;
+    if (bytes > BODY_SMALL && app->bodies + more > app->max_bodies)
+        return false;
+    app->bodies += more;
+    exchange->held = bytes;
+    return true;
+}
+
 static enum MHD_Result take_body(struct exchange *exchange, const char *data, size_t len)
 {
     const struct app *app = exchange->http->app;
@@ -233,39 +273,112 @@ static enum MHD_Result take_body(struct exchange *exchange, const char *data, si
     if (!route_wants_body(exchange->route))
         return MHD_YES;
     if (exchange->received > app->max_body) {
-        exchange->route = ROUTE_NONE;
-        buf_release(&exchange->body);
+        stop_taking(exchange);
         route_too_large(app, &exchange->response);
         return MHD_YES;
     }
-    if (!exchange->body.data)
-        buf_reserve(&exchange->body, exchange->headers.length);
+    if (!hold(exchange, exchange->received)) {
+        stop_taking(exchange);
+        exchange->response.retry_after = 1;
+        response_error(&exchange->response, 503, NULL, "server_busy",
+                       "The server is reading as many large requests as it has room for (%zu MiB): "
+                       "try again later.",
+                       app->max_bodies >> 20);
+        return MHD_YES;
+    }
     buf_append(&exchange->body, data, len);
     return exchange->body.failed ? MHD_NO : MHD_YES;
 }
 
-static void run(struct exchange *exchange, const char *path)
+static enum api_kind kind_of(const struct exchange *exchange)
+{
+    return exchange->route == ROUTE_CHAT ? API_CHAT : API_COMPLETION;
+}
+
+/* Loop thread, or the one that reads large bodies. */
+static void read_body(struct exchange *exchange)
+{
+    const struct buf *body = &exchange->body;
+    if (exchange->completion)
+        completion_parse(exchange->completion, kind_of(exchange), body->data, body->len);
+    else
+        route_respond(exchange->http->app, exchange->route, "", body, &exchange->response);
+    if (body->len > BODY_SMALL)
+        malloc_trim(0); /* values that are gone, a hundred times the size of what stays */
+}
+
+static void body_read(struct exchange *exchange)
+{
+    release_body(exchange);
+    if (exchange->completion && completion_start(exchange->completion, wake, exchange))
+        uv_poll_start(&exchange->connection->watch, UV_DISCONNECT, on_hangup);
+}
+
+static void exchange_free(struct exchange *exchange)
+{
+    if (exchange->completion)
+        completion_drop(exchange->completion);
+    response_release(&exchange->response);
+    release_body(exchange);
+    exchange->http->n_exchanges--;
+    free(exchange);
+}
+
+static void on_work(uv_work_t *work)
+{
+    read_body(work->data);
+}
+
+static void on_worked(uv_work_t *work, int status)
+{
+    struct exchange *exchange = work->data;
+    struct http *http = exchange->http;
+    (void)status;
+    exchange->working = false;
+    if (exchange->gone) {
+        exchange_free(exchange);
+    } else {
+        body_read(exchange);
+        resume(exchange);
+    }
+    http_pump(http);
+}
+
+static enum MHD_Result run(struct exchange *exchange, const char *path)
 {
     struct app *app = exchange->http->app;
     exchange->connection->deadline = 0;
-    const struct buf *body = &exchange->body;
-    if (exchange->route != ROUTE_COMPLETIONS && exchange->route != ROUTE_CHAT)
-        route_respond(app, exchange->route, path, body, &exchange->response);
-    else if (!completion_start(&exchange->completion, app,
-                               exchange->route == ROUTE_CHAT ? API_CHAT : API_COMPLETION,
-                               body->data, body->len, wake, exchange, &exchange->response))
-        uv_poll_start(&exchange->connection->watch, UV_DISCONNECT, on_hangup);
-    buf_release(&exchange->body);
+    bool completes = exchange->route == ROUTE_COMPLETIONS || exchange->route == ROUTE_CHAT;
+    if (!route_wants_body(exchange->route)) {
+        route_respond(app, exchange->route, path, &exchange->body, &exchange->response);
+        return MHD_YES;
+    }
+    if (completes && !(exchange->completion = completion_new(app, kind_of(exchange))))
+        return MHD_NO;
+    exchange->work.data = exchange;
+    exchange->working = exchange->body.len > BODY_SMALL &&
+                        !uv_queue_work(exchange->http->loop, &exchange->work, on_work, on_worked);
+    if (exchange->working)
+        return MHD_YES;
+    read_body(exchange);
+    body_read(exchange);
+    return MHD_YES;
 }
 
 /* The request is whole, or the connection has been resumed. */
 static enum MHD_Result respond(struct exchange *exchange, const char *path)
 {
-    if (!exchange->response.status && !exchange->completion)
-        run(exchange, path);
+    if (!exchange->response.status && !exchange->completion && run(exchange, path) == MHD_NO)
+        return MHD_NO;
     exchange->connection->deadline = 0;
+    if (exchange->working) {
+        sleep_now(exchange);
+        return MHD_YES;
+    }
     if (exchange->response.status)
         return send_response(exchange, &exchange->response);
+    if (exchange->completion->response.status >= 400)
+        return send_response(exchange, &exchange->completion->response);
     if (exchange->completion->request.stream)
         return send_stream(exchange);
     if (exchange->completion->state == COMPLETION_BROKEN)
@@ -306,11 +419,9 @@ void exchange_completed(void *arg, struct MHD_Connection *mhd, void **context,
     uv_poll_stop(&exchange->connection->watch);
     exchange->connection->deadline = clock_seconds() + http->timeout;
     exchange->connection->exchange = NULL;
-    if (exchange->completion)
-        completion_drop(exchange->completion);
-    response_release(&exchange->response);
-    buf_release(&exchange->body);
-    free(exchange);
     *context = NULL;
-    http->n_exchanges--;
+    if (exchange->working)
+        exchange->gone = true; /* on_worked frees it */
+    else
+        exchange_free(exchange);
 }

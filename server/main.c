@@ -25,7 +25,8 @@ static const char ABOUT[] =
 struct settings {
     struct engine_options engine;
     const char *host, *key_file, *allow_origin, *capture;
-    int capture_limit, kv_memory, port, max_body, max_unread, max_connections, timeout, stall;
+    int capture_limit, kv_memory, port, max_body, max_bodies, max_unread, max_connections, timeout,
+        stall;
 };
 
 struct server {
@@ -71,6 +72,8 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
         {"allow-origin", OPT_STRING, &s->allow_origin, 0, 0, NULL,
          "web pages that may use the server (CORS), empty = none"},
         {"max-body", OPT_INT, &s->max_body, 1024, 1 << 26, NULL, "bytes of a request's body"},
+        {"max-bodies", OPT_INT, &s->max_bodies, 1, 1 << 16, NULL,
+         "MiB of requests' bodies held at the same time; beyond it large ones get 503"},
         {"max-unread", OPT_INT, &s->max_unread, 1 << 14, 1 << 28, NULL,
          "bytes of a stream its client may leave unread before it is cut off"},
         {"max-connections", OPT_INT, &s->max_connections, 1, 65536, NULL,
@@ -140,6 +143,7 @@ static int open_app(struct server *server, const struct settings *s, struct err 
     struct app *app = &server->app;
     app->allow_origin = s->allow_origin;
     app->max_body = (size_t)s->max_body;
+    app->max_bodies = (size_t)s->max_bodies << 20;
     app->max_unread = (size_t)s->max_unread;
     app->stall = s->stall;
     app->started = time(NULL);
@@ -156,6 +160,8 @@ static int open_app(struct server *server, const struct settings *s, struct err 
 static int open_loop(struct server *server, struct err *err)
 {
     signal(SIGPIPE, SIG_IGN);
+    setenv("UV_THREADPOOL_SIZE", "1", 1); /* large bodies are read one at a time */
+    json_object_seed(0);                  /* and not seeded by two threads */
     if (uv_loop_init(&server->loop))
         return err_set(err, ERR_IO, "the event loop could not be started");
     server->loop_ready = true;
@@ -263,6 +269,7 @@ int main(int argc, char **argv)
                          .port = 8080,
                          .capture_limit = 1024,
                          .max_body = 1 << 20,
+                         .max_bodies = 64,
                          .max_unread = 1 << 20,
                          .max_connections = 512,
                          .timeout = 30,

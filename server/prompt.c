@@ -2,6 +2,7 @@
 #include "server/prompt.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "server/field.h"
 #include "server/token_list.h"
@@ -17,8 +18,10 @@ int prompts_make(struct api_request *request, size_t n, struct response *error)
 
 void prompts_release(struct api_request *request)
 {
-    for (size_t i = 0; i < request->n_prompts; i++)
+    for (size_t i = 0; i < request->n_prompts; i++) {
         free(request->prompts[i].tokens);
+        free(request->prompts[i].text);
+    }
     free(request->prompts);
     request->prompts = NULL;
     request->n_prompts = 0;
@@ -54,21 +57,26 @@ int prompt_encode(struct api_prompt *prompt, const struct api_model *model, cons
                           "The text cannot be turned into tokens: %s.", err.text);
 }
 
+/* keep: the text is echoed. */
 static int add_text(struct api_prompt *prompt, const json_t *json, const struct api_model *model,
-                    const struct encode_options *options, struct response *error)
+                    const struct encode_options *options, bool keep, struct response *error)
 {
-    prompt->text = json_string_value(json);
+    const char *text = json_string_value(json);
     prompt->text_len = json_string_length(json);
     prompt->bos_added = options->add_special && tokenizer_adds_bos(model->info->tokenizer);
-    return prompt_encode(prompt, model, prompt->text, prompt->text_len, options, "prompt", error);
+    if (keep && !(prompt->text = malloc(prompt->text_len + 1)))
+        return response_error(error, 500, NULL, NULL, "The server has no memory left.");
+    if (keep)
+        memcpy(prompt->text, text, prompt->text_len + 1);
+    return prompt_encode(prompt, model, text, prompt->text_len, options, "prompt", error);
 }
 
 static int add_prompt(struct api_prompt *prompt, const json_t *json, const struct api_model *model,
-                      const struct encode_options *options, struct response *error)
+                      const struct encode_options *options, bool keep, struct response *error)
 {
     int rc;
     if (json_is_string(json))
-        rc = add_text(prompt, json, model, options, error);
+        rc = add_text(prompt, json, model, options, keep, error);
     else if (json_is_array(json))
         rc = token_list_parse(json, model->info->vocab, "prompt", &prompt->tokens,
                               &prompt->n_tokens, error);
@@ -102,6 +110,6 @@ int prompts_parse(struct api_request *request, const struct api_model *model,
     int rc = prompts_make(request, n, error);
     for (size_t i = 0; !rc && i < n; i++)
         rc = add_prompt(&request->prompts[i], many ? json_array_get(json, i) : json, model,
-                        &options, error);
+                        &options, request->echo, error);
     return rc;
 }
