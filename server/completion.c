@@ -2,6 +2,7 @@
 #include "server/completion.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -55,6 +56,7 @@ void completion_cancel(struct completion *completion)
     if (completion->state != COMPLETION_RUNNING)
         return;
     completion->state = COMPLETION_BROKEN;
+    completion->broken = "client left";
     completion->app->metrics.disconnects++;
     cancel_requests(completion);
 }
@@ -178,6 +180,23 @@ size_t completion_read(struct completion *completion, char *to, size_t max)
     return n;
 }
 
+size_t completion_tokens(const struct completion *completion)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < completion->n_choices; i++)
+        n += completion->choices[i].n_tokens;
+    return n;
+}
+
+double completion_first(const struct completion *completion)
+{
+    double first = NAN;
+    for (size_t i = 0; i < completion->n_choices; i++)
+        if (completion->choices[i].n_tokens)
+            first = fmin(first, completion->choices[i].first); /* of a number and NAN: the number */
+    return first - completion->start;
+}
+
 /* ---- events ---- */
 
 static void measure(struct choice *choice, const struct engine_event *event)
@@ -256,6 +275,11 @@ static void finish(struct choice *choice, const struct engine_event *event)
     struct completion *completion = choice->completion;
     choice->finish_reason = event->finish == FINISH_LENGTH ? "length" : "stop";
     completion->completion_tokens += event->completion_tokens;
+    completion->forwards += event->forwards;
+    if (event->speculation) {
+        completion->drafted += event->speculation->drafted;
+        completion->accepted += event->speculation->accepted;
+    }
     if (completion->n_choices == 1 && event->speculation)
         speculation_json_write(&completion->metrics, event);
 }
@@ -283,16 +307,36 @@ static void add_event(struct choice *choice, const struct engine_event *event)
         completion->echoed += completion->out.len - unread;
 }
 
+/* Ends it with a sentence: in place of the response, or behind what a stream has brought. */
+static void end_with(struct completion *completion, int status, const char *code,
+                     const char *message)
+{
+    cancel_requests(completion);
+    completion->state = COMPLETION_DONE;
+    if (completion->request.stream)
+        completion_json_error(completion, status, code, message);
+    else
+        response_error(&completion->response, status, NULL, code, "%s", message);
+}
+
 static void fail(struct completion *completion, const char *why)
 {
     const char *message = why ? why : "The server ended this request before it was complete.";
     log_error("%s: %s", completion->id, message);
-    cancel_requests(completion);
-    completion->state = COMPLETION_DONE;
-    if (completion->request.stream)
-        completion_json_error(completion, message);
-    else
-        response_error(&completion->response, 500, NULL, NULL, "%s", message);
+    end_with(completion, 500, NULL, message);
+}
+
+void completions_end(struct app *app)
+{
+    for (struct completion *c = app->completions, *next; c; c = next) {
+        next = c->next;
+        if (c->state != COMPLETION_RUNNING || !c->wake)
+            continue;
+        c->response.retry_after = 5;
+        end_with(c, 503, "shutting_down",
+                 "The server is shutting down and had no time to end this request.");
+        c->wake(c->wake_arg);
+    }
 }
 
 /* Prompts that are echoed come all at once: they don't count as unread. */
@@ -306,6 +350,7 @@ static void check_limits(struct completion *completion)
              failed ? "memory ran out" : "the client did not read its stream");
     completion->app->metrics.overflows += overflow;
     completion->state = COMPLETION_BROKEN;
+    completion->broken = failed ? "no memory" : "stream unread";
     cancel_requests(completion);
 }
 

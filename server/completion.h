@@ -43,12 +43,14 @@ struct completion {
     struct choice *choices;
     size_t n_choices, pending; /* pending: engine requests that have not ended */
     enum completion_state state;
+    const char *broken; /* why, in two words, for the log */
     bool dropped;
     struct buf out;           /* of a stream: not yet read */
     size_t echoed;            /* bytes of its chunks that carried a prompt */
     struct response response; /* when not streamed, once done */
     struct buf metrics;       /* JSON of the `metrics` field, empty = none */
     size_t prompt_tokens, completion_tokens;
+    uint64_t forwards, drafted, accepted; /* of the choices that have ended */
     void (*wake)(void *arg);
     void *wake_arg;
 };
@@ -69,11 +71,19 @@ bool completion_start(struct completion *completion, void (*wake)(void *arg), vo
 /* Moves at most max bytes of a stream to `to`. */
 size_t completion_read(struct completion *completion, char *to, size_t max);
 
+/* For the log: tokens that were decoded so far, ended or not; seconds to the first, NAN for none.
+ */
+size_t completion_tokens(const struct completion *completion);
+double completion_first(const struct completion *completion);
+
 /* The client has gone: its requests are cancelled and nothing more will be read. */
 void completion_cancel(struct completion *completion);
 
 /* The exchange is over. Frees the completion, now or when the engine has ended its requests. */
 void completion_drop(struct completion *completion);
+
+/* Ends what still runs with a sentence: the server has no more time. */
+void completions_end(struct app *app);
 
 /* Takes the engine's events and hands each to its completion. */
 void completions_poll(struct app *app);

@@ -193,10 +193,11 @@ void completion_json_end(struct completion *completion)
     buf_puts(out, "data: [DONE]\n\n");
 }
 
-void completion_json_error(struct completion *completion, const char *message)
+void completion_json_error(struct completion *completion, int status, const char *code,
+                           const char *message)
 {
     buf_puts(&completion->out, "data: ");
-    response_error_object(&completion->out, 500, NULL, NULL, message);
+    response_error_object(&completion->out, status, NULL, code, message);
     buf_puts(&completion->out, "\n\ndata: [DONE]\n\n");
 }
 

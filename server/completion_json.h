@@ -13,7 +13,8 @@ void completion_json_chunk(struct completion *completion, struct choice *choice)
 void completion_json_end(struct completion *completion);
 
 /* An error in the middle of a stream, then [DONE]. */
-void completion_json_error(struct completion *completion, const char *message);
+void completion_json_error(struct completion *completion, int status, const char *code,
+                           const char *message);
 
 /* The object of a completion that is not streamed, into completion->response. */
 void completion_json_whole(struct completion *completion);

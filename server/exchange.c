@@ -3,12 +3,16 @@
 
 #include <inttypes.h>
 #include <malloc.h>
+#include <math.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "server/completion.h"
 #include "server/headers.h"
 #include "server/route.h"
@@ -32,13 +36,16 @@ struct exchange {
     size_t received; /* bytes of the body, kept or not */
     struct response response;
     struct completion *completion;
-    size_t held;    /* bytes of it counted in app->bodies */
-    uv_work_t work; /* the thread that reads it, */
-    bool working;   /* which has not ended */
-    bool gone;      /* libmicrohttpd has forgotten the request meanwhile */
-    bool suspended; /* as libmicrohttpd sees the connection */
-    bool close;     /* after this response */
-    char id[32];    /* x-request-id */
+    size_t held;                            /* bytes of it counted in app->bodies */
+    uv_work_t work;                         /* the thread that reads it, */
+    bool working;                           /* which has not ended */
+    bool gone;                              /* libmicrohttpd has forgotten the request meanwhile */
+    bool suspended;                         /* as libmicrohttpd sees the connection */
+    bool close;                             /* after this response */
+    int status;                             /* of the response, 0: none was sent */
+    double start;                           /* s */
+    char method[16], path[128], client[64]; /* for the log */
+    char id[32];                            /* x-request-id */
 };
 
 /* ---- suspending: a connection sleeps while its completion has nothing to send ---- */
@@ -117,6 +124,7 @@ static enum MHD_Result queue(struct exchange *exchange, int status, struct MHD_R
         add_header(message, "Connection", "close");
     add_cors(exchange, message);
     metrics_count_response(&exchange->http->app->metrics, status);
+    exchange->status = status;
     enum MHD_Result result = MHD_queue_response(exchange->mhd, (unsigned)status, message);
     MHD_destroy_response(message);
     return result;
@@ -173,6 +181,44 @@ static enum MHD_Result send_stream(struct exchange *exchange)
     return queue(exchange, 200, message);
 }
 
+/* ---- the log ---- */
+
+/* One line when all is over. What watches the server would fill the log, and is left to `debug`. */
+static void log_request(const struct exchange *exchange, enum MHD_RequestTerminationCode why)
+{
+    static const char *const ends[] = {
+        [MHD_REQUEST_TERMINATED_WITH_ERROR] = "error",
+        [MHD_REQUEST_TERMINATED_TIMEOUT_REACHED] = "timeout",
+        [MHD_REQUEST_TERMINATED_DAEMON_SHUTDOWN] = "shutdown",
+        [MHD_REQUEST_TERMINATED_READ_ERROR] = "client left",
+        [MHD_REQUEST_TERMINATED_CLIENT_ABORT] = "client left",
+    };
+    const struct completion *c = exchange->completion;
+    bool watch = exchange->route == ROUTE_HEALTH || exchange->route == ROUTE_READY ||
+                 exchange->route == ROUTE_METRICS;
+    bool ok = why == MHD_REQUEST_TERMINATED_COMPLETED_OK;
+    bool decoded = c && completion_tokens(c);
+    const char *end = ok ? NULL : c && c->broken ? c->broken : ends[why];
+    struct log_field fields[] = {
+        {"id", exchange->id, 0},
+        {"client", exchange->client, 0},
+        {"method", exchange->method, 0},
+        {"path", exchange->path, 0},
+        {"status", NULL, exchange->status ? exchange->status : NAN},
+        {"end", end, NAN},
+        {"seconds", NULL, round((clock_seconds() - exchange->start) * 1e4) / 1e4},
+        {"prompt_tokens", NULL, c && c->n_choices ? (double)c->prompt_tokens : NAN},
+        {"tokens", NULL, decoded ? (double)completion_tokens(c) : NAN},
+        {"first_token", NULL, decoded ? round(completion_first(c) * 1e4) / 1e4 : NAN},
+        {"forwards", NULL, decoded && c->forwards ? (double)c->forwards : NAN},
+        {"drafted", NULL, decoded && c->drafted ? (double)c->drafted : NAN},
+        {"accepted", NULL, decoded && c->drafted ? (double)c->accepted : NAN},
+        {"finish", decoded && c->n_choices == 1 ? c->choices[0].finish_reason : NULL, NAN},
+    };
+    log_event(watch && exchange->status == 200 ? LOG_DEBUG : LOG_INFO, "request", fields,
+              sizeof fields / sizeof fields[0]);
+}
+
 /* ---- requests ---- */
 
 static enum MHD_Result read_header(void *headers, enum MHD_ValueKind kind, const char *name,
@@ -194,6 +240,16 @@ static void read_headers(struct exchange *exchange, const char *method, const ch
     headers_end(&exchange->headers, version);
 }
 
+static void set_client(struct exchange *exchange)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(exchange->mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    if (!info || !info->client_addr ||
+        getnameinfo(info->client_addr, sizeof(struct sockaddr_in6), exchange->client,
+                    sizeof exchange->client, NULL, 0, NI_NUMERICHOST))
+        strcpy(exchange->client, "?");
+}
+
 static struct exchange *exchange_new(struct http *http, struct MHD_Connection *mhd)
 {
     uint64_t bits = 0;
@@ -208,8 +264,10 @@ static struct exchange *exchange_new(struct http *http, struct MHD_Connection *m
     exchange->mhd = mhd;
     exchange->connection = info->socket_context;
     exchange->connection->exchange = exchange;
-    exchange->connection->deadline = clock_seconds() + http->timeout;
+    exchange->start = clock_seconds();
+    exchange->connection->deadline = exchange->start + http->timeout;
     http->n_exchanges++;
+    set_client(exchange);
     if (getrandom(&bits, sizeof bits, 0) < 0)
         bits = (uintptr_t)exchange;
     snprintf(exchange->id, sizeof exchange->id, "req-%016" PRIx64, bits);
@@ -336,6 +394,7 @@ static void on_worked(uv_work_t *work, int status)
     (void)status;
     exchange->working = false;
     if (exchange->gone) {
+        log_request(exchange, MHD_REQUEST_TERMINATED_CLIENT_ABORT);
         exchange_free(exchange);
     } else {
         body_read(exchange);
@@ -398,6 +457,8 @@ enum MHD_Result exchange_handler(void *arg, struct MHD_Connection *mhd, const ch
         *context = exchange = exchange_new(arg, mhd);
         if (!exchange)
             return MHD_NO;
+        snprintf(exchange->method, sizeof exchange->method, "%s", method);
+        snprintf(exchange->path, sizeof exchange->path, "%s", path);
         read_headers(exchange, method, version);
         return begin(exchange, method, path);
     }
@@ -413,9 +474,11 @@ void exchange_completed(void *arg, struct MHD_Connection *mhd, void **context,
 {
     struct http *http = arg;
     struct exchange *exchange = *context;
-    (void)mhd, (void)why;
+    (void)mhd;
     if (!exchange)
         return;
+    if (!exchange->working) /* else it is read just now, and its client has left */
+        log_request(exchange, why);
     uv_poll_stop(&exchange->connection->watch);
     exchange->connection->deadline = clock_seconds() + http->timeout;
     exchange->connection->exchange = NULL;

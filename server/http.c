@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "server/completion.h"
 #include "server/exchange.h"
 
 #define BACKLOG 256
@@ -17,6 +18,7 @@
 #define SEND_BUFFER 65536
 #define CONNECTION_POOL 32768 /* request line and headers must fit in it */
 #define SWEEP_MS 1000
+#define CUT_MS 1000 /* from the sentence to the end */
 
 /* ---- listening ---- */
 
@@ -183,18 +185,37 @@ int http_open(struct http *http, int max_connections, struct err *err)
     if (rc)
         return rc;
     int fd = MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
-    http->events.data = http->timer.data = http->sweep.data = http;
+    http->events.data = http->timer.data = http->sweep.data = http->deadline.data = http;
     uv_poll_init(http->loop, &http->events, fd);
     uv_timer_init(http->loop, &http->timer);
     uv_timer_init(http->loop, &http->sweep);
+    uv_timer_init(http->loop, &http->deadline);
     uv_poll_start(&http->events, UV_READABLE, on_events);
     uv_timer_start(&http->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
     http_pump(http); /* only its first run puts the listening socket under epoll */
     return 0;
 }
 
+static void on_cut(uv_timer_t *timer)
+{
+    struct http *http = timer->data;
+    for (struct connection *c = http->connections; c; c = c->next)
+        shutdown(c->fd, SHUT_RDWR);
+    http_pump(http);
+}
+
+static void on_deadline(uv_timer_t *timer)
+{
+    struct http *http = timer->data;
+    log_warn("%zu requests are ended: they had %d seconds", http->n_exchanges, http->drain_seconds);
+    completions_end(http->app);
+    uv_timer_start(timer, on_cut, CUT_MS, CUT_MS);
+    http_pump(http);
+}
+
 void http_drain(struct http *http)
 {
+    uv_timer_start(&http->deadline, on_deadline, (uint64_t)http->drain_seconds * 1000, 0);
     http_pump(http); /* accepts the connections that wait already */
     http->app->draining = true;
     MHD_socket fd = MHD_quiesce_daemon(http->daemon);
@@ -210,6 +231,7 @@ void http_close(struct http *http)
     uv_close((uv_handle_t *)&http->events, NULL);
     uv_close((uv_handle_t *)&http->timer, NULL);
     uv_close((uv_handle_t *)&http->sweep, NULL);
+    uv_close((uv_handle_t *)&http->deadline, NULL);
     MHD_stop_daemon(http->daemon);
     http->daemon = NULL;
 }

@@ -33,7 +33,8 @@ struct http {
     bool freed;         /* a connection ended during MHD_run */
     size_t n_exchanges; /* requests whose headers have come and whose response has not been sent */
     uv_poll_t events;
-    uv_timer_t timer, sweep;
+    uv_timer_t timer, sweep, deadline;
+    int drain_seconds; /* that http_drain gives to what runs */
 };
 
 /* Binds the address, without listening yet: a wrong port shows before the model is loaded. Port 0
@@ -47,7 +48,8 @@ int http_open(struct http *http, int max_connections, struct err *err);
  * the server is draining and nothing is left to do. */
 void http_pump(struct http *http);
 
-/* No new connections; the loop stops once what runs is finished. */
+/* No new connections; the loop stops once what runs is finished, or when it has had drain_seconds:
+ * then it ends with a sentence, and connections that don't take that in time are cut. */
 void http_drain(struct http *http);
 
 /* After the loop has stopped: no exchange may be open. Run the loop once more for libuv's sake. */

@@ -4,6 +4,7 @@
  * Threads: this one runs the loop and everything in server/. The engine's decode thread calls
  * on_notify only, and on_notify only uv_async_send, the one call libuv allows from another thread.
  */
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include "server/completion.h"
 #include "server/http.h"
 
+#define PROGRESS_SECONDS 10
 #define EXTRA_DESCRIPTORS 64 /* beside connections: the model's files, epoll, the log */
 
 static const char ABOUT[] =
@@ -24,15 +26,17 @@ static const char ABOUT[] =
 
 struct settings {
     struct engine_options engine;
-    const char *host, *key_file, *allow_origin, *capture;
+    const char *host, *key_file, *allow_origin, *capture, *log_level, *log_format;
     int capture_limit, kv_memory, port, max_body, max_bodies, max_unread, max_connections, timeout,
-        stall;
+        stall, drain;
 };
 
 struct server {
     uv_loop_t loop;
     uv_async_t events; /* some wait in the engine */
     uv_signal_t interrupt, terminate;
+    uv_timer_t progress;
+    struct engine_stats reported; /* what the last line of throughput knew */
     struct app app;
     struct http http;
     bool loop_ready;
@@ -82,6 +86,11 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
          "seconds to send a request, to idle, or to leave a response unread"},
         {"stall", OPT_INT, &s->stall, 1, 3600, NULL,
          "seconds without a decode step after which /health says 503"},
+        {"drain-seconds", OPT_INT, &s->drain, 0, 86400, NULL,
+         "that requests may go on after SIGTERM; then they end with a sentence"},
+        {"log-level", OPT_CHOICE, &s->log_level, 0, 0, LOG_LEVELS,
+         "lines of at least this weight; info has one for each request"},
+        {"log-format", OPT_CHOICE, &s->log_format, 0, 0, "text|json", "of the log's lines"},
         {0}};
     return opts_parse(table, ABOUT, argc, argv, NULL, 0, NULL, err);
 }
@@ -99,6 +108,29 @@ static void on_events(uv_async_t *async)
     struct server *server = async->data;
     completions_poll(&server->app);
     http_pump(&server->http);
+}
+
+/* Under load, what the server does, every so often. */
+static void on_progress(uv_timer_t *timer)
+{
+    struct server *server = timer->data;
+    struct engine_stats now, *last = &server->reported;
+    engine_stats(server->app.engine, &now);
+    double drafted = (double)(now.speculation.drafted - last->speculation.drafted);
+    double tokens = (double)(now.generation_tokens - last->generation_tokens);
+    double prompts = (double)(now.prompt_tokens - last->prompt_tokens);
+    double accepted = (double)(now.speculation.accepted - last->speculation.accepted);
+    struct log_field fields[] = {
+        {"tokens_per_second", NULL, tokens / PROGRESS_SECONDS},
+        {"prompt_tokens_per_second", NULL, prompts / PROGRESS_SECONDS},
+        {"running", NULL, now.running},
+        {"waiting", NULL, now.waiting},
+        {"accepted", NULL, drafted > 0 ? round(accepted / drafted * 1e3) / 1e3 : NAN},
+        {"kv_used", NULL, round(now.kv_used * 1e3) / 1e3},
+    };
+    if (tokens > 0 || prompts > 0)
+        log_event(LOG_INFO, "throughput", fields, sizeof fields / sizeof fields[0]);
+    *last = now;
 }
 
 static void on_signal(uv_signal_t *handle, int signal)
@@ -169,9 +201,11 @@ static int open_loop(struct server *server, struct err *err)
     server->http.loop = &server->loop;
     server->http.listen_fd = -1;
     server->events.data = server->interrupt.data = server->terminate.data = server;
+    server->progress.data = server;
     if (uv_async_init(&server->loop, &server->events, on_events) ||
         uv_signal_init(&server->loop, &server->interrupt) ||
-        uv_signal_init(&server->loop, &server->terminate))
+        uv_signal_init(&server->loop, &server->terminate) ||
+        uv_timer_init(&server->loop, &server->progress))
         return err_set(err, ERR_IO, "the event loop could not be started");
     return 0;
 }
@@ -228,6 +262,8 @@ static int serve(struct server *server, const struct settings *s, struct err *er
         return rc;
     uv_signal_start(&server->interrupt, on_signal, SIGINT);
     uv_signal_start(&server->terminate, on_signal, SIGTERM);
+    uv_timer_start(&server->progress, on_progress, PROGRESS_SECONDS * 1000,
+                   PROGRESS_SECONDS * 1000);
     announce(&server->app, s->host, port);
     uv_run(&server->loop, UV_RUN_DEFAULT);
     return 0;
@@ -273,7 +309,10 @@ int main(int argc, char **argv)
                          .max_unread = 1 << 20,
                          .max_connections = 512,
                          .timeout = 30,
-                         .stall = 30};
+                         .stall = 30,
+                         .drain = 30,
+                         .log_level = "info",
+                         .log_format = "text"};
     int rc = parse_options(&s, argc, argv, &err);
     if (rc > 0)
         return 0;
@@ -282,6 +321,8 @@ int main(int argc, char **argv)
         s.engine.notify = on_notify;
         s.engine.notify_arg = &server.events;
         server.http.timeout = s.timeout;
+        server.http.drain_seconds = s.drain;
+        log_configure(s.log_level, !strcmp(s.log_format, "json"));
         rc = serve(&server, &s, &err);
         close_all(&server);
     }

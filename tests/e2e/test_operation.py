@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+"""What who runs the server sees and does: the log's lines, and the end that SIGTERM brings in time, also
+to endless requests and to clients that hardly read."""
+
+import json
+import re
+import signal
+import subprocess
+import time
+import unittest
+
+from harness import MODEL, PROGRAM, Server, as_messages, parse_events, read_all
+
+LONG = ("--context", "400000")  # so that a text goes on for long enough
+ENDLESS = {"prompt": "The", "max_tokens": 1 << 20, "ignore_eos": True}
+
+
+class Log(unittest.TestCase):
+    """Its own process, whose standard error is a file."""
+
+    def run_server(self, *options):
+        self.file = open("/tmp/headway-log-test", "w+")
+        self.addCleanup(self.file.close)
+        process = subprocess.Popen([PROGRAM, "--model", MODEL, "--port", "0", *options],
+                                   stdout=subprocess.PIPE, stderr=self.file, text=True)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        self.url = re.search(r"http://\S+", process.stdout.readline()).group()
+        return process
+
+    def fetch(self, path, fields=None, seconds=30):
+        command = ["curl", "-s", "-m", str(seconds), self.url + path]
+        if fields is not None:
+            command += ["-H", "Content-Type: application/json", "-d", json.dumps(fields)]
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+
+    def lines(self, wanted):
+        """The log's lines about requests, when there are so many."""
+        for _ in range(200):
+            self.file.seek(0)
+            found = [line for line in self.file.read().splitlines() if "request" in line.split("message")[0]]
+            if len(found) >= wanted:
+                return found
+            time.sleep(0.05)
+        self.fail(found)
+
+    def test_a_line_for_each_request(self):
+        self.run_server(*LONG)
+        self.fetch("/v1/completions", {"prompt": "The", "max_tokens": 20, "temperature": 0, "ignore_eos": True})
+        self.fetch("/health")
+        self.fetch("/v1/completions", {"prompt": "The", "temprature": 1})
+        self.fetch("/no%0athing%22")
+        self.fetch("/v1/completions", {**ENDLESS, "stream": True}, seconds=0.5)
+        lines = self.lines(4)
+        self.assertEqual(len(lines), 4, lines)  # /health is for debugging
+        pattern = (r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z info request id=req-[0-9a-f]{16} client=127\.0\.0\.1 "
+                   r"method=POST path=/v1/completions status=200 seconds=[\d.]+ prompt_tokens=4 tokens=20 "
+                   r"first_token=[\d.]+ forwards=\d+ (drafted=\d+ accepted=\d+ )?finish=length$")
+        self.assertRegex(lines[0], pattern)
+        self.assertIn("status=400", lines[1])
+        self.assertIn(r'path="/no\u000athing\"" status=404', lines[2])
+        self.assertRegex(lines[3], r'status=200 end="client left" .* tokens=\d+')
+
+    def test_json(self):
+        self.run_server("--log-format", "json", "--log-level", "debug")
+        self.fetch("/health")
+        self.fetch("/v1/completions", {"prompt": "The", "max_tokens": 5, "ignore_eos": True, "n": 2})
+        health, line = map(json.loads, self.lines(2))
+        self.assertEqual((health["level"], health["path"]), ("debug", "/health"))
+        self.assertEqual((line["event"], line["status"], line["tokens"], line["prompt_tokens"]),
+                         ("request", 200, 10, 4))
+
+    def test_errors_alone(self):
+        process = self.run_server("--log-level", "error")
+        self.fetch("/v1/completions", {"prompt": "The", "max_tokens": 5})
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(20), 0)
+        self.file.seek(0)
+        self.assertEqual(self.file.read(), "")
+
+
+class Draining(unittest.TestCase):
+    def end(self, server, at_most):
+        start = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        self.assertEqual(server.process.wait(60), 0)
+        self.assertLess(time.monotonic() - start, at_most)
+
+    def test_requests_that_would_not_end(self):
+        with Server("--drain-seconds", 1, *LONG) as server:
+            streams = [server.open_stream(**ENDLESS) for _ in range(2)]
+            whole = server.raw(60)
+            body = json.dumps(ENDLESS)
+            whole.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n"
+                          f"Content-Length: {len(body)}\r\n\r\n{body}".encode())
+            server.wait_metric("num_requests_running", lambda n: n == 3)
+            # Hardly read: half a second's worth, and what the kernel holds.
+            slow = server.open_stream(receive_buffer=4096, **{**ENDLESS, "n": 2})
+            server.wait_metric("num_requests_running", lambda n: n == 5)
+            self.end(server, 6)
+            for stream in streams:
+                events = read_all(stream).decode()
+                self.assertIn('"code":"shutting_down"', events[-400:])
+                self.assertIn("data: [DONE]", events[-40:])
+            self.assertTrue(read_all(whole).startswith(b"HTTP/1.1 503"))
+            slow.close()
+
+    def test_requests_that_end_in_time(self):
+        with Server("--drain-seconds", 60) as server:
+            stream = server.open_stream(prompt="The", max_tokens=300, ignore_eos=True)
+            server.wait_metric("num_requests_running", lambda n: n == 1)
+            self.end(server, 20)
+            self.assertIn('"finish_reason":"length"', read_all(stream).decode())
+
+    def test_an_unfinished_request_is_not_waited_for(self):
+        with Server("--drain-seconds", 1) as server:
+            half = server.raw(60)
+            half.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\n{")
+            time.sleep(0.3)
+            self.end(server, 6)
+            half.close()
+
+
+if __name__ == "__main__":
+    unittest.main()
