@@ -167,8 +167,14 @@ static int start(struct engine *e, struct err *err)
 static int load(struct engine *e, const struct engine_options *o, struct err *err)
 {
     struct runtime_options ro = {o->model, o->heads, o->threads, o->context, o->isa, o->weights};
-    struct scheduler_options so = {o->max_sequences, o->context, o->prompt_chunk, o->kv,
-                                   o->kv_limit};
+    struct scheduler_options so = {
+        .max_sequences = o->max_sequences,
+        .context = o->context,
+        .prompt_chunk = o->prompt_chunk,
+        .spare = o->max_sequences > 0 ? o->max_sequences : SCHEDULER_SEQUENCES,
+        .kv = o->kv,
+        .kv_limit = o->kv_limit,
+    };
     int rc = runtime_init(&e->runtime, &ro, err);
     if (!rc)
         rc = scheduler_init(&e->scheduler, &e->runtime, &so, err);
@@ -184,7 +190,7 @@ static int load(struct engine *e, const struct engine_options *o, struct err *er
                                    .n_predict = c->n_predict,
                                    .vocab = c->vocab,
                                    .context = s->context,
-                                   .max_sequences = s->max_sequences,
+                                   .max_sequences = s->at_once,
                                    .max_queue = e->mailbox.max_queue,
                                    .tokenizer = e->runtime.tokenizer,
                                    .chat_template = e->runtime.chat_template.data,

@@ -26,16 +26,17 @@ struct engine;
 struct tokenizer; /* text/tokenizer.h */
 
 struct engine_options {
-    const char *model;         /* folder or file of a model (weights/source.h) */
-    const char *heads;         /* folder of heads that were trained for it, or NULL */
-    int threads;               /* compute team, 0 = as many as there are cores */
-    int max_sequences;         /* decoded at the same time; more requests wait in the queue */
-    int max_queue;             /* waiting requests; beyond it submit answers ERR_BUSY */
-    int context;               /* positions per sequence, prompt and completion; 0 = the model's */
-    int prompt_chunk;          /* prompt rows a step may carry, 0 = the default */
-    const char *isa;           /* kernels: one of ENGINE_ISAS; NULL = auto */
-    const char *weights;       /* type of matrices: "stored" (or NULL), "f32", "bf16", "q8", "q4" */
-    const char *kv;            /* type of cached keys and values: "bf16" (or NULL), "f32" */
+    const char *model;   /* folder or file of a model (weights/source.h) */
+    const char *heads;   /* folder of heads that were trained for it, or NULL */
+    int threads;         /* compute team, 0 = as many as there are cores */
+    int max_sequences;   /* decoded at the same time; more requests wait in the queue, or, where
+                            others have had their turn, half-way */
+    int max_queue;       /* waiting requests; beyond it submit answers ERR_BUSY */
+    int context;         /* positions per sequence, prompt and completion; 0 = the model's */
+    int prompt_chunk;    /* prompt rows a step may carry, 0 = the default */
+    const char *isa;     /* kernels: one of ENGINE_ISAS; NULL = auto */
+    const char *weights; /* type of matrices: "stored" (or NULL), "f32", "bf16", "q8", "q4" */
+    const char *kv;      /* type of cached keys and values: "bf16" (or NULL), "f32" */
     void (*notify)(void *arg); /* events wait in the mailbox */
     void *notify_arg;
     size_t kv_limit; /* bytes of keys and values, 0 = a default */
@@ -100,6 +101,7 @@ struct engine_request {
     const struct engine_bias *biases; /* copied */
     int n_biases;
     uint64_t user;     /* returned in every event */
+    uint64_t client;   /* whose it is, any number: clients get equal shares when not all can run */
     unsigned drafters; /* DRAFT_*; 0 = what pays for SPECULATION_AUTO, and for k drafts a chain of
                           heads, or of look-up where there are none */
     bool logprobs; /* of tokens wanted; without it theirs are NaN, and the sum over the vocabulary

@@ -56,6 +56,40 @@ void mailbox_release(struct mailbox *m)
 
 /* ---- any thread: requests in ---- */
 
+/* Under the lock. NULL when memory ran out. */
+static struct client *find_client(struct mailbox *m, uint64_t id)
+{
+    struct client *c = m->clients;
+    while (c && c->id != id)
+        c = c->next;
+    if (!c && (c = calloc(1, sizeof *c))) {
+        c->id = id;
+        c->next = m->clients;
+        m->clients = c;
+    }
+    return c;
+}
+
+/* Under the lock: it has lost a request, perhaps its last. */
+static void drop_client(struct mailbox *m, struct client *client)
+{
+    struct client **link = &m->clients;
+    if (client->waiting || client->running)
+        return;
+    while (*link != client)
+        link = &(*link)->next;
+    *link = client->next;
+    free(client);
+}
+
+/* Under the lock. A queue that is full of others' requests still has room for one of each client,
+ * up to a quarter more. */
+static bool has_room(const struct mailbox *m, const struct client *client)
+{
+    int most = m->max_queue + (client->waiting ? 0 : 1 + m->max_queue / 4);
+    return m->stats.waiting < most;
+}
+
 int mailbox_submit(struct mailbox *m, const struct engine_request *request, uint64_t *id,
                    struct err *err)
 {
@@ -68,19 +102,25 @@ int mailbox_submit(struct mailbox *m, const struct engine_request *request, uint
         return err_set(err, ERR_MEMORY, "no memory for a request of %zu tokens", request->n_tokens);
     }
     pthread_mutex_lock(&m->lock);
-    if (m->stats.waiting >= m->max_queue || m->closing) {
+    job->client = find_client(m, request->client);
+    if (!job->client) {
+        rc = err_set(err, ERR_MEMORY, "no memory for a request of %zu tokens", request->n_tokens);
+    } else if (!has_room(m, job->client) || m->closing) {
         rc = err_set(err, ERR_BUSY, "%d requests are waiting already: try again later",
                      m->stats.waiting);
     } else {
         *id = job->id = m->next_id++;
         *m->waiting_end = job;
         m->waiting_end = &job->next;
+        job->client->waiting++;
         m->stats.waiting++;
         m->stats.requests++;
         m->stats.prompt_tokens += request->n_tokens;
         m->attention = true;
         pthread_cond_signal(&m->wake);
     }
+    if (rc && job->client)
+        drop_client(m, job->client);
     pthread_mutex_unlock(&m->lock);
     if (rc)
         job_free(job);
@@ -207,6 +247,9 @@ static void end(struct mailbox *m, struct job *job, enum engine_finish finish)
     while (*link != job)
         link = &(*link)->next_running;
     *link = job->next_running;
+    job->client->running--;
+    drop_client(m, job->client);
+    job->client = NULL;
     mark_dirty(m, job);
 }
 
@@ -232,6 +275,8 @@ static struct job *leave_queue(struct mailbox *m, struct job **link)
     if (!*link)
         m->waiting_end = link;
     m->stats.waiting--;
+    job->client->waiting--;
+    job->client->running++;
     job->next_running = m->running;
     m->running = job;
     return job;
@@ -246,7 +291,11 @@ struct job *mailbox_take(struct mailbox *m)
         else
             link = &(*link)->next;
     }
-    struct job *job = m->waiting ? leave_queue(m, &m->waiting) : NULL;
+    struct job **first = &m->waiting;
+    for (struct job **link = &m->waiting; *link; link = &(*link)->next)
+        if ((*link)->client->running < (*first)->client->running)
+            first = link;
+    struct job *job = *first ? leave_queue(m, first) : NULL;
     pthread_mutex_unlock(&m->lock);
     return job;
 }
@@ -260,6 +309,8 @@ void mailbox_return(struct mailbox *m, struct job *job)
     if (!job->next)
         m->waiting_end = &job->next;
     m->stats.waiting++;
+    job->client->waiting++;
+    job->client->running--;
     pthread_mutex_unlock(&m->lock);
 }
 

@@ -21,10 +21,18 @@ struct news {
     bool prompt_ready;
 };
 
+/* Whoever has requests here. */
+struct client {
+    struct client *next;
+    uint64_t id;
+    int waiting, running; /* requests */
+};
+
 struct job {
     struct job *next;               /* in the queue, or among those with news */
     struct job *next_running;       /* of the decode thread's */
     struct engine_request *request; /* a copy, owned */
+    struct client *client;          /* of the mailbox's */
     uint64_t id;
     bool cancelled, dirty;       /* under the lock */
     struct news out;             /* under the lock; filled by the decode thread */
@@ -38,6 +46,7 @@ struct mailbox {
     pthread_mutex_t lock;
     pthread_cond_t wake; /* work has come, or it closes */
     struct job *waiting, **waiting_end;
+    struct client *clients;
     struct job *running;            /* the decode thread's, in any order */
     struct job *dirty, **dirty_end; /* have news, in order */
     size_t n_dirty;
@@ -70,7 +79,8 @@ void mailbox_close(struct mailbox *mailbox);
 
 /* Sleeps until there is something to do, at most a second. False when it closes. */
 bool mailbox_wait(struct mailbox *mailbox);
-/* The first job that waits, now the decode thread's, or NULL; cancelled ones end here. */
+/* The first job that waits of the client with the fewest running, now the decode thread's, or NULL;
+ * cancelled ones end here. */
 struct job *mailbox_take(struct mailbox *mailbox);
 /* Puts it back in front: there was no room. */
 void mailbox_return(struct mailbox *mailbox, struct job *job);

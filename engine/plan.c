@@ -112,8 +112,54 @@ static bool may_return(const struct scheduler *s, const struct sequence *q, int 
     return fit > q->n_tokens;
 }
 
+/* Whole pages with which both begin, among the first n tokens of `other`. Its last token has to be
+ * a row of q's in any case. */
+static int shared_pages(const struct scheduler *s, const struct sequence *other,
+                        const struct sequence *q, int n)
+{
+    int most = n < q->n_tokens - 1 ? n : q->n_tokens - 1, same = 0;
+    int heads = s->runtime->model.config.n_predict - 1;
+    /* Heads with caches have gaps where they did not draft. */
+    if (other == q || !other->active || (s->caches && q->speculation && other->heads_kept < heads))
+        return 0;
+    while (same < most && other->tokens[same] == q->tokens[same])
+        same++;
+    return same / KV_PAGE;
+}
+
+/* A sequence that has read nothing begins with the pages of the one that has most of the same
+ * tokens. False: another is just reading more of them than any has, so it is better to wait. */
+static bool share(struct scheduler *s, struct sequence *q)
+{
+    const struct sequence *from = NULL;
+    int most = 0, soon = 0;
+    if (q->n_cached || q->prompt_logprobs)
+        return true;
+    for (int i = 0; i < s->max_sequences; i++) {
+        const struct sequence *other = &s->sequences[i];
+        int n = shared_pages(s, other, q, other->n_cached);
+        if (n > most) {
+            most = n;
+            from = other;
+        }
+        bool reads = other->n_allotted && sequence_prefills(other);
+        n = reads ? shared_pages(s, other, q, other->prefill_end) : 0;
+        soon = n > soon ? n : soon;
+    }
+    if (soon > most)
+        return false;
+    if (!from)
+        return true;
+    kv_share(&q->kv, &from->kv, most);
+    q->n_cached = most * KV_PAGE;
+    s->shared_pages += (uint64_t)most;
+    return true;
+}
+
 static void allot_prefill(struct scheduler *s, struct sequence *q, int *room, int *logprobs_left)
 {
+    if (!share(s, q))
+        return;
     int n = q->prefill_end - q->n_cached, fit = slots_left(s, q) - q->n_cached;
     if (q->preempted && !may_return(s, q, fit))
         return;
@@ -156,11 +202,33 @@ static int by_age(struct scheduler *s)
     return n;
 }
 
+/* Of n sequences by age, those that run in this step come first: see scheduler.h. */
+static int take_turns(struct scheduler *s, int n)
+{
+    struct sequence **list = s->by_age;
+    if (n <= s->at_once)
+        return n;
+    for (int i = 0; i < n; i++) {
+        list[i]->turn = 0;
+        for (int j = 0; j < i; j++)
+            list[i]->turn += list[j]->client == list[i]->client;
+    }
+    /* By turn, stable: inserted one by one, as they are nearly in order. */
+    for (int i = 1; i < n; i++) {
+        struct sequence *q = list[i];
+        int at = i;
+        for (; at > 0 && list[at - 1]->turn > q->turn; at--)
+            list[at] = list[at - 1];
+        list[at] = q;
+    }
+    return s->at_once;
+}
+
 void plan_step(struct scheduler *s)
 {
     struct step *p = &s->step;
     int room = s->prompt_chunk, drafts = STEP_DRAFTS, logprobs = STEP_PROMPT_LOGPROBS;
-    int n = by_age(s);
+    int n = take_turns(s, by_age(s));
     p->n_rows = p->n_out = 0;
     p->attended = 0;
     p->drafting = false;

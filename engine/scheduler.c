@@ -6,7 +6,6 @@
 #include "base/clock.h"
 #include "engine/warmup.h"
 
-#define SEQUENCES 16 /* at a time, when nobody says */
 #define PROMPT_CHUNK                                                                               \
     256 /* prompt rows per step, when nobody says: docs/speed.md, prompts of 512                   \
          */
@@ -20,8 +19,8 @@
 /* Rows of a step: all sequences with their drafts, and one chunk of prompt. */
 static int most_rows(const struct scheduler *s)
 {
-    int drafts = s->max_sequences * DRAFTS_MAX;
-    return s->max_sequences + (drafts < STEP_DRAFTS ? drafts : STEP_DRAFTS) + s->prompt_chunk;
+    int drafts = s->at_once * DRAFTS_MAX;
+    return s->at_once + (drafts < STEP_DRAFTS ? drafts : STEP_DRAFTS) + s->prompt_chunk;
 }
 
 /* Rows of logits: those that are verified and, of prompts, the last or those that were asked for;
@@ -29,8 +28,8 @@ static int most_rows(const struct scheduler *s)
 static size_t most_logits(const struct scheduler *s)
 {
     int prompt = s->prompt_chunk < STEP_PROMPT_LOGPROBS ? s->prompt_chunk : STEP_PROMPT_LOGPROBS;
-    int verified = most_rows(s) - s->prompt_chunk + s->max_sequences + prompt;
-    int drafted = s->max_sequences * (s->runtime->model.config.n_predict - 1);
+    int verified = most_rows(s) - s->prompt_chunk + s->at_once + prompt;
+    int drafted = s->at_once * (s->runtime->model.config.n_predict - 1);
     return (size_t)(verified > drafted ? verified : drafted);
 }
 
@@ -102,7 +101,7 @@ static int pool_pages(const struct scheduler *s, size_t limit, enum weight_type 
 {
     const struct model *m = &s->runtime->model;
     size_t page = KV_PAGE * kv_position_bytes(&m->config, m->n_blocks ? m->n_blocks : 1, kv);
-    size_t one = (size_t)kv_pages(s->context), all = one * (size_t)s->max_sequences;
+    size_t one = (size_t)kv_pages(s->context), all = one * (size_t)s->at_once;
     size_t some = (limit ? limit : mem_available() / 2) / page;
     if (limit && some < one)
         return err_set(
@@ -137,7 +136,8 @@ int scheduler_init(struct scheduler *s, struct runtime *runtime, const struct sc
     const struct model *m = &runtime->model;
     const struct config *c = &m->config;
     s->context = o->context > 0 ? o->context : c->context;
-    s->max_sequences = o->max_sequences > 0 ? o->max_sequences : SEQUENCES;
+    s->at_once = o->max_sequences > 0 ? o->max_sequences : SCHEDULER_SEQUENCES;
+    s->max_sequences = s->at_once + o->spare;
     s->prompt_chunk = o->prompt_chunk > 0 ? o->prompt_chunk : PROMPT_CHUNK;
     s->max_rows = most_rows(s);
     s->heads = head_type(c->kind);
@@ -194,39 +194,22 @@ int scheduler_running(const struct scheduler *s, int *preempted)
     return n;
 }
 
-/* Whole pages of committed tokens with which both q and the request begin. Its last token has to be
- * a row in any case. */
-static int shared_pages(const struct scheduler *s, const struct sequence *q,
-                        const struct engine_request *r)
+/* Sequences that have their turn before the next one of a client. */
+static int before_next(const struct scheduler *s, uint64_t client)
 {
-    int most = q->n_cached < (int)r->n_tokens - 1 ? q->n_cached : (int)r->n_tokens - 1, n = 0;
-    int heads = s->runtime->model.config.n_predict - 1;
-    /* Heads with caches have gaps where they did not draft. */
-    if (!q->active || (s->caches && r->speculation && q->heads_kept < heads))
-        return 0;
-    while (n < most && q->tokens[n] == r->tokens[n])
-        n++;
-    return n / KV_PAGE;
-}
-
-/* Begins with pages of the running sequence that has most of the same tokens. */
-static void share(struct scheduler *s, struct sequence *q, const struct engine_request *r)
-{
-    const struct sequence *from = NULL;
-    int most = 0;
-    for (int i = 0; i < s->max_sequences && !r->prompt_logprobs; i++) {
-        const struct sequence *other = &s->sequences[i];
-        int n = other == q ? 0 : shared_pages(s, other, r);
-        if (n > most) {
-            most = n;
-            from = other;
+    int own = 0, before = 0;
+    for (int i = 0; i < s->max_sequences; i++)
+        own += s->sequences[i].active && s->sequences[i].client == client;
+    for (int i = 0; i < s->max_sequences; i++) {
+        const struct sequence *q = &s->sequences[i];
+        int turn = 0;
+        for (int j = 0; q->active && q->client != client && j < s->max_sequences; j++) {
+            const struct sequence *o = &s->sequences[j];
+            turn += o->active && o->client == q->client && o->age < q->age;
         }
+        before += q->active && (q->client == client || turn <= own);
     }
-    if (!from)
-        return;
-    kv_share(&q->kv, &from->kv, most);
-    q->n_cached = most * KV_PAGE;
-    s->shared_pages += (uint64_t)most;
+    return before;
 }
 
 int scheduler_add(struct scheduler *s, const struct engine_request *r, struct err *err)
@@ -236,6 +219,8 @@ int scheduler_add(struct scheduler *s, const struct engine_request *r, struct er
         slot++;
     if (slot == s->max_sequences)
         return err_set(err, ERR_BUSY, "all %d sequences are in use: try again later", slot);
+    if (running >= s->at_once && before_next(s, r->client) >= s->at_once)
+        return err_set(err, ERR_BUSY, "%d sequences are running: try again later", running);
     if (preempted || (running && kv_pages((int)r->n_tokens + 1) > s->pool.n_free))
         return err_set(err, ERR_BUSY, "no memory for its keys and values now: try again later");
     struct sequence *q = &s->sequences[slot];
@@ -245,7 +230,6 @@ int scheduler_add(struct scheduler *s, const struct engine_request *r, struct er
         return rc;
     q->age = s->admitted++;
     draft_rates_init(&q->rates, &s->rates);
-    share(s, q, r);
     return slot;
 }
 

@@ -6,6 +6,10 @@
  * still being read. plan.c says which rows, verify.c runs the trunk over them and commits what the
  * sampler chooses, draft.c proposes the next drafts.
  *
+ * Where more sequences have begun than run in a step, those of all clients take turns: the oldest
+ * of each, then the second of each, and so on. So one client's many requests give way to the first
+ * of another, which is admitted at once, and go on when it has ended.
+ *
  * When pages run out, drafts go first; then the youngest sequences give their pages to older ones,
  * and are read again, to the same bits, when there is room. The oldest always moves on: the pool
  * has room for one sequence of the whole context. */
@@ -22,10 +26,13 @@
 /* Prompt rows of a step that want log-probabilities. */
 #define STEP_PROMPT_LOGPROBS 64
 
+#define SCHEDULER_SEQUENCES 16 /* at a time, when nobody says */
+
 struct scheduler_options {
     int max_sequences, context, prompt_chunk; /* 0 = default, as in engine_options */
-    const char *kv;                           /* type of keys and values; NULL = bf16 */
-    size_t kv_limit;                          /* their bytes; 0 = default */
+    int spare;       /* sequences beside those that run, which wait half-way for their turn */
+    const char *kv;  /* type of keys and values; NULL = bf16 */
+    size_t kv_limit; /* their bytes; 0 = default */
 };
 
 /* The rows of one pass and what it computes. */
@@ -62,7 +69,9 @@ struct scheduler {
     struct kv_pool pool;
     struct sequence *sequences; /* (max_sequences) */
     struct sequence **by_age;   /* (max_sequences) plan.c's */
-    int max_sequences, context, prompt_chunk, max_rows;
+    int max_sequences;          /* with those that wait, */
+    int at_once;                /* and that run in a step */
+    int context, prompt_chunk, max_rows;
     struct arena arena;
     struct step step;
     bool lanes_take_heads;
@@ -90,8 +99,8 @@ int scheduler_init(struct scheduler *scheduler, struct runtime *runtime,
 void scheduler_release(struct scheduler *scheduler);
 
 /* Puts a checked request into a free slot and returns its number; ERR_BUSY when there is no slot,
- * or too few pages for its prompt while others run; ERR_MEMORY. Pages of a running sequence that
- * begins with the same tokens are shared. */
+ * it would not have its turn yet, or there are too few pages for its prompt while others run;
+ * ERR_MEMORY. Pages of a running sequence that begins with the same tokens are shared. */
 int scheduler_add(struct scheduler *scheduler, const struct engine_request *request,
                   struct err *err);
 /* One step over all active, unfinished sequences. False when there are none. */

@@ -43,6 +43,7 @@ int sequence_start(struct sequence *q, const struct engine_request *r, const str
         return rc;
     }
     q->active = true;
+    q->client = r->client;
     memcpy(q->tokens, r->tokens, r->n_tokens * sizeof *r->tokens);
     q->n_prompt = q->n_tokens = q->prefill_end = (int)r->n_tokens;
     q->limit = context - q->n_prompt < r->max_tokens ? context : q->n_prompt + r->max_tokens;

@@ -106,6 +106,7 @@ static int submit(struct completion *completion, struct choice *choice, struct e
     request.n_tokens = choice->prompt->n_tokens;
     request.seed += (uint64_t)(choice->index % completion->request.n);
     request.user = (uintptr_t)choice;
+    request.client = completion->client;
     int rc = engine_submit(completion->app->engine, &request, &choice->id, err);
     if (!rc)
         completion->pending++;
@@ -133,12 +134,13 @@ static int submit_all(struct completion *completion, struct response *error)
     return rc ? refuse(rc, &err, error) : 0;
 }
 
-struct completion *completion_new(struct app *app, enum api_kind kind)
+struct completion *completion_new(struct app *app, enum api_kind kind, uint64_t client)
 {
     struct completion *completion = calloc(1, sizeof *completion);
     if (!completion)
         return NULL;
     completion->app = app;
+    completion->client = client;
     completion->next = app->completions;
     if (app->completions)
         app->completions->prev = completion;

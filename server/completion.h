@@ -37,7 +37,8 @@ struct completion {
     struct app *app;
     struct completion *prev, *next; /* in app->completions */
     struct api_request request;
-    char id[32]; /* cmpl-... or chatcmpl-... */
+    char id[32];     /* cmpl-... or chatcmpl-... */
+    uint64_t client; /* as in struct engine_request */
     time_t created;
     double start; /* s */
     struct choice *choices;
@@ -56,7 +57,7 @@ struct completion {
 };
 
 /* A completion in app->completions whose body has still to be read, or NULL when memory ran out. */
-struct completion *completion_new(struct app *app, enum api_kind kind);
+struct completion *completion_new(struct app *app, enum api_kind kind, uint64_t client);
 
 /* Reads a body. What is wrong with it is in completion->response, whose status is 0 otherwise. Any
  * thread, while no other uses the completion. */

@@ -187,7 +187,7 @@ static enum MHD_Result send_stream(struct exchange *exchange)
 static void log_request(const struct exchange *exchange, enum MHD_RequestTerminationCode why)
 {
     static const char *const ends[] = {
-        [MHD_REQUEST_TERMINATED_WITH_ERROR] = "error",
+        [MHD_REQUEST_TERMINATED_WITH_ERROR] = "connection lost",
         [MHD_REQUEST_TERMINATED_TIMEOUT_REACHED] = "timeout",
         [MHD_REQUEST_TERMINATED_DAEMON_SHUTDOWN] = "shutdown",
         [MHD_REQUEST_TERMINATED_READ_ERROR] = "client left",
@@ -403,6 +403,17 @@ static void on_worked(uv_work_t *work, int status)
     http_pump(http);
 }
 
+/* Who gets a share: the holder of a key, or else an address. */
+static uint64_t client_of(const struct exchange *exchange)
+{
+    const char *key = exchange->headers.authorization;
+    const char *who = exchange->http->app->keys.n && key ? key : exchange->client;
+    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
+    for (; *who; who++)
+        hash = (hash ^ (unsigned char)*who) * 0x100000001b3u;
+    return hash;
+}
+
 static enum MHD_Result run(struct exchange *exchange, const char *path)
 {
     struct app *app = exchange->http->app;
@@ -412,7 +423,8 @@ static enum MHD_Result run(struct exchange *exchange, const char *path)
         route_respond(app, exchange->route, path, &exchange->body, &exchange->response);
         return MHD_YES;
     }
-    if (completes && !(exchange->completion = completion_new(app, kind_of(exchange))))
+    if (completes &&
+        !(exchange->completion = completion_new(app, kind_of(exchange), client_of(exchange))))
         return MHD_NO;
     exchange->work.data = exchange;
     exchange->working = exchange->body.len > BODY_SMALL &&

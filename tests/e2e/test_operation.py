@@ -2,17 +2,26 @@
 """What who runs the server sees and does: the log's lines, and the end that SIGTERM brings in time, also
 to endless requests and to clients that hardly read."""
 
+import http.client
 import json
 import re
 import signal
 import subprocess
+import threading
 import time
 import unittest
 
-from harness import MODEL, PROGRAM, Server, as_messages, parse_events, read_all
+from harness import MODEL, PROGRAM, Server, post_bytes, read_all
 
 LONG = ("--context", "400000")  # so that a text goes on for long enough
 ENDLESS = {"prompt": "The", "max_tokens": 1 << 20, "ignore_eos": True}
+
+
+def send(server, **fields):
+    """A request for an endless text, not streamed."""
+    sock = server.raw(60)
+    sock.sendall(post_bytes({**ENDLESS, **fields}))
+    return sock
 
 
 class Log(unittest.TestCase):
@@ -60,7 +69,7 @@ class Log(unittest.TestCase):
         self.assertRegex(lines[0], pattern)
         self.assertIn("status=400", lines[1])
         self.assertIn(r'path="/no\u000athing\"" status=404', lines[2])
-        self.assertRegex(lines[3], r'status=200 end="client left" .* tokens=\d+')
+        self.assertRegex(lines[3], r'status=200 end="(client left|connection lost)" .* tokens=\d+')
 
     def test_json(self):
         self.run_server("--log-format", "json", "--log-level", "debug")
@@ -90,17 +99,19 @@ class Draining(unittest.TestCase):
     def test_requests_that_would_not_end(self):
         with Server("--drain-seconds", 1, *LONG) as server:
             streams = [server.open_stream(**ENDLESS) for _ in range(2)]
-            whole = server.raw(60)
-            body = json.dumps(ENDLESS)
-            whole.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n"
-                          f"Content-Length: {len(body)}\r\n\r\n{body}".encode())
+            read = {}
+            readers = [threading.Thread(target=lambda s=s: read.update({s: read_all(s).decode()})) for s in streams]
+            for reader in readers:
+                reader.start()
+            whole = send(server)
             server.wait_metric("num_requests_running", lambda n: n == 3)
             # Hardly read: half a second's worth, and what the kernel holds.
             slow = server.open_stream(receive_buffer=4096, **{**ENDLESS, "n": 2})
             server.wait_metric("num_requests_running", lambda n: n == 5)
             self.end(server, 6)
-            for stream in streams:
-                events = read_all(stream).decode()
+            for reader, stream in zip(readers, streams):
+                reader.join()
+                events = read[stream]
                 self.assertIn('"code":"shutting_down"', events[-400:])
                 self.assertIn("data: [DONE]", events[-40:])
             self.assertTrue(read_all(whole).startswith(b"HTTP/1.1 503"))
@@ -120,6 +131,54 @@ class Draining(unittest.TestCase):
             time.sleep(0.3)
             self.end(server, 6)
             half.close()
+
+
+class Shares(unittest.TestCase):
+    def ask(self, server, address, **fields):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60, source_address=(address, 0))
+        start = time.monotonic()
+        connection.request("POST", "/v1/completions", json.dumps(fields), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        body = json.loads(response.read())
+        connection.close()
+        return response.status, body, time.monotonic() - start
+
+    def test_one_client_does_not_hold_the_server(self):
+        with Server(*LONG, "--max-queue", 70) as server:
+            # 64 texts that would take minutes, and a queue that they fill.
+            hogs = [send(server, n=64)]
+            server.wait_metric("num_requests_waiting", lambda n: n == 48)
+            hogs.append(send(server, n=16))
+            server.wait_metric("num_requests_waiting", lambda n: n >= 60)
+            times = []
+            for i in range(20):
+                status, body, seconds = self.ask(server, f"127.0.0.{2 + i % 5}", prompt="The", max_tokens=1)
+                self.assertEqual((status, body["usage"]["completion_tokens"]), (200, 1))
+                times.append(seconds)
+            print(f"test_operation: 1 token beside 80 endless texts of another client: at most {max(times):.3f} s")
+            self.assertLess(max(times), 2)
+            # The client itself has to wait.
+            self.assertEqual(self.ask(server, "127.0.0.1", prompt="The", max_tokens=1, n=32)[0], 429)
+            for hog in hogs:
+                hog.close()
+
+    def test_the_same_text_when_others_take_turns(self):
+        fields = {"prompt": "It was", "max_tokens": 300, "ignore_eos": True, "seed": 5}
+        with Server("--max-sequences", 2) as server:
+            alone = self.ask(server, "127.0.0.1", **fields)[1]["choices"][0]["text"]
+            texts = []
+
+            def first():
+                texts.extend(choice["text"] for choice in self.ask(server, "127.0.0.1", **fields, n=3)[1]["choices"])
+
+            thread = threading.Thread(target=first)
+            thread.start()
+            for i in range(30):
+                self.ask(server, f"127.0.0.{2 + i % 3}", prompt="The", max_tokens=5)
+            thread.join()
+            self.assertEqual(texts[0], alone)
+            again = self.ask(server, "127.0.0.1", **fields, n=3)[1]["choices"]
+            self.assertEqual(texts, [choice["text"] for choice in again])
 
 
 if __name__ == "__main__":

@@ -155,6 +155,7 @@ static void example_make(struct example *e, struct dice *d, int vocab, int heads
         .frequency_penalty = roll(d, 5) ? 0 : real(d, -1, 1),
         .presence_penalty = roll(d, 5) ? 0 : real(d, -1, 1),
         .seed = (uint64_t)roll(d, 1000000),
+        .client = (uint64_t)roll(d, 3),
         .ignore_eos = roll(d, 2),
         .logprobs = roll(d, 4) != 0,
         .top_logprobs = roll(d, 3) ? 0 : roll(d, TOPS + 1),
@@ -449,7 +450,10 @@ static void property(const struct setting *set, uint64_t seed)
         for (int j = 0; j < RIGS; j++) {
             ro.threads = j == TWO || j == SMALL ? 2 : 1;
             struct scheduler_options so = {.context = CONTEXT,
-                                           .max_sequences = j == PLAIN ? 1 : SLOTS,
+                                           .max_sequences = j == PLAIN   ? 1
+                                                            : j == SMALL ? SLOTS - 2
+                                                                         : SLOTS,
+                                           .spare = j == SMALL ? 2 : 0, /* who takes turns */
                                            .prompt_chunk = 128,
                                            .kv = kv[i]};
             if (j == SMALL)

@@ -188,8 +188,9 @@ static void equal_beginnings_are_shared(void **state)
     add(&s, &r);
     step(&s);
     int free_before = s.pool.n_free, slot = add(&s, &other);
-    assert_int_equal(s.sequences[slot].n_cached, 2 * KV_PAGE);
-    assert_int_equal(s.pool.n_free, free_before);
+    step(&s);
+    assert_int_equal(s.sequences[slot].n_rows, 200 - 2 * KV_PAGE);
+    assert_int_equal(s.pool.n_free, free_before - (kv_pages(200) - 2));
     assert_int_equal(s.shared_pages, 2);
     scheduler_remove(&s, 0); /* whoever was first may go first */
     while (!s.sequences[slot].finish)
@@ -201,11 +202,84 @@ static void equal_beginnings_are_shared(void **state)
     add(&s, &r);
     step(&s);
     slot = add(&s, &page);
-    assert_int_equal(s.sequences[slot].n_cached, KV_PAGE);
+    step(&s);
+    assert_int_equal(s.sequences[slot].n_rows, KV_PAGE);
     scheduler_remove(&s, slot);
     page.prompt_logprobs = true;
     slot = add(&s, &page);
-    assert_int_equal(s.sequences[slot].n_cached, 0);
+    step(&s);
+    assert_int_equal(s.shared_pages, 3);
+    scheduler_release(&s);
+}
+
+/* Choices of one request, all there at once: the first reads the prompt, the others what is left of
+ * it behind whole pages. */
+static void a_prompt_is_read_once(void **state)
+{
+    struct scheduler s;
+    int32_t tokens[200];
+    int rows = 0, begun = 0;
+    (void)state;
+    scheduler_make(&s, 256, 6, 24);
+    s.prompt_chunk = 50;
+    random_tokens(tokens, 200, 3);
+    struct engine_request r = request(tokens, 200, 30);
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(add(&s, &r), i);
+    while (begun < 6) {
+        step(&s);
+        begun = 0;
+        for (int i = 0; i < 6; i++) {
+            begun += s.sequences[i].begun;
+            rows += s.sequences[i].n_rows * (s.sequences[i].n_tokens <= 201);
+        }
+    }
+    print_message("%d rows for 6 prompts of 200 tokens\n", rows);
+    assert_in_range(rows, 200 + 5 * (200 - 3 * KV_PAGE), 200 + 5 * (200 - 3 * KV_PAGE) + 12);
+    assert_int_equal(s.shared_pages, 5 * 3);
+    scheduler_release(&s);
+}
+
+/* One client has all places; another's request is admitted and runs all the same, the youngest of
+ * the first pauses and goes on afterwards, to the text that it has alone. */
+static void clients_take_turns(void **state)
+{
+    struct scheduler s;
+    struct err err;
+    int32_t tokens[4][20], alone[60], together[60];
+    struct scheduler_options o = {.context = 128, .max_sequences = 2, .spare = 2};
+    (void)state;
+    assert_ok(scheduler_init(&s, &runtime, &o, &err), err);
+    for (int i = 0; i < 4; i++)
+        random_tokens(tokens[i], 20, (uint64_t)i);
+    struct engine_request first = request(tokens[0], 20, 60), second = request(tokens[1], 20, 60);
+    struct engine_request other = request(tokens[2], 20, 5), third = request(tokens[3], 20, 5);
+    first.client = second.client = third.client = 1;
+    other.client = 2;
+    int slot = add(&s, &second);
+    while (!s.sequences[slot].finish)
+        step(&s);
+    memcpy(alone, s.sequences[slot].tokens + 20, sizeof alone);
+    scheduler_remove(&s, slot);
+
+    int a = add(&s, &first), b = add(&s, &second);
+    step(&s);
+    assert_int_equal(add(&s, &third), ERR_BUSY); /* its turn comes after those that run */
+    int c = add(&s, &other);
+    assert_true(c >= 0);
+    for (int i = 0; i < 5; i++) {
+        int before = s.sequences[b].n_tokens;
+        assert_false(s.sequences[c].finish);
+        step(&s);
+        assert_true(s.sequences[a].n_rows && s.sequences[c].n_rows && !s.sequences[b].n_rows);
+        assert_int_equal(s.sequences[b].n_tokens, before);
+    }
+    assert_true(s.sequences[c].finish);
+    scheduler_remove(&s, c);
+    while (!s.sequences[b].finish)
+        step(&s);
+    memcpy(together, s.sequences[b].tokens + 20, sizeof together);
+    assert_memory_equal(alone, together, sizeof alone);
     scheduler_release(&s);
 }
 
@@ -360,6 +434,8 @@ int main(void)
         cmocka_unit_test(too_small_a_limit_is_refused),
         cmocka_unit_test(drafts_go_before_sequences_do),
         cmocka_unit_test(equal_beginnings_are_shared),
+        cmocka_unit_test(a_prompt_is_read_once),
+        cmocka_unit_test(clients_take_turns),
         cmocka_unit_test(dead_heads_are_found_and_left_alone),
         cmocka_unit_test(auto_drafts_what_pays),
         cmocka_unit_test(a_draft_vocabulary_maps_its_tokens),
