@@ -1,6 +1,7 @@
 /* libmicrohttpd under libuv: see http.h. */
 #include "server/http.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <stdlib.h>
@@ -18,6 +19,8 @@
 #define SEND_BUFFER 65536
 #define CONNECTION_POOL 32768 /* request line and headers must fit in it */
 #define SWEEP_MS 1000
+#define ROOM 32 /* connections beyond the limit, while others are closed for them */
+#define WARN_SECONDS 10
 #define CUT_MS 1000 /* from the sentence to the end */
 
 /* ---- listening ---- */
@@ -76,6 +79,81 @@ static void on_watch_closed(uv_handle_t *watch)
     free(watch->data);
 }
 
+static void set_address(struct connection *connection, struct MHD_Connection *mhd)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *from = info ? info->client_addr : NULL;
+    if (from && from->sa_family == AF_INET6) {
+        memcpy(connection->address, &((const struct sockaddr_in6 *)(const void *)from)->sin6_addr,
+               16);
+    } else if (from && from->sa_family == AF_INET) {
+        connection->address[10] = connection->address[11] = 0xff;
+        memcpy(connection->address + 12,
+               &((const struct sockaddr_in *)(const void *)from)->sin_addr, 4);
+    }
+}
+
+static int count_address(const struct http *http, const unsigned char *address)
+{
+    int n = 0;
+    for (const struct connection *c = http->connections; c; c = c->next)
+        n += !c->closing && !memcmp(c->address, address, 16);
+    return n;
+}
+
+/* The connection that has waited longest without a request: of that address or, where it is NULL,
+ * of the address that has most of them. NULL: there is none. */
+static struct connection *longest_idle(const struct http *http, const unsigned char *address)
+{
+    struct connection *found = NULL;
+    const unsigned char *counted = NULL; /* whose address n is of: a crowd's stand together */
+    int most = 0, n = 1;
+    for (struct connection *c = http->connections; c; c = c->next) {
+        if (c->closing || c->exchange || (address && memcmp(c->address, address, 16)))
+            continue;
+        if (!address && !(counted && !memcmp(counted, c->address, 16)))
+            n = count_address(http, counted = c->address);
+        if (n >= most) { /* the list begins with the newest */
+            most = n;
+            found = c;
+        }
+    }
+    return found;
+}
+
+static void close_for_room(struct connection *c)
+{
+    c->closing = true;
+    c->deadline = 0;
+    shutdown(c->fd, SHUT_RDWR);
+}
+
+/* Keeps to the limits when one more has come. */
+static void make_room(struct http *http, struct connection *newest)
+{
+    char name[64] = "?";
+    bool crowd = count_address(http, newest->address) > http->max_per_address;
+    if (!crowd && http->n_connections <= http->max_connections)
+        return;
+    newest->closing = true; /* it has only just come: not it, if there is another */
+    struct connection *victim = longest_idle(http, crowd ? newest->address : NULL);
+    newest->closing = false;
+    close_for_room(victim ? victim : newest);
+    if (victim)
+        http->app->metrics.evicted++;
+    else
+        http->app->metrics.refused++;
+    if (clock_seconds() < http->warned + WARN_SECONDS)
+        return;
+    http->warned = clock_seconds();
+    inet_ntop(AF_INET6, newest->address, name, sizeof name);
+    log_warn("%d connections, %d of them from %s: %s", http->n_connections,
+             count_address(http, newest->address), name,
+             victim ? "one without a request was closed for another"
+                    : "one more was closed at once");
+}
+
 static void connection_begin(struct http *http, struct MHD_Connection *mhd, void **context)
 {
     int size = SEND_BUFFER;
@@ -95,7 +173,10 @@ static void connection_begin(struct http *http, struct MHD_Connection *mhd, void
     if (http->connections)
         http->connections->prev = connection;
     http->connections = connection;
+    http->n_connections++;
     *context = connection;
+    set_address(connection, mhd);
+    make_room(http, connection);
 }
 
 /* libmicrohttpd closes the descriptor after this; uv_close forgets it at once, though the handle's
@@ -109,6 +190,7 @@ static void connection_end(struct http *http, struct connection *connection)
     if (connection->next)
         connection->next->prev = connection->prev;
     uv_close((uv_handle_t *)&connection->watch, on_watch_closed);
+    http->n_connections--;
     http->freed = true;
 }
 
@@ -163,25 +245,26 @@ void http_pump(struct http *http)
         uv_stop(http->loop);
 }
 
-static int start_daemon(struct http *http, int max_connections, struct err *err)
+static int start_daemon(struct http *http, struct err *err)
 {
     http->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, exchange_handler, http,
         MHD_OPTION_LISTEN_SOCKET, http->listen_fd, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)max_connections, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)http->timeout,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_POOL, MHD_OPTION_STRICT_FOR_CLIENT,
-        1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http,
-        MHD_OPTION_NOTIFY_COMPLETED, exchange_completed, http, MHD_OPTION_END);
+        (unsigned)(http->max_connections + ROOM), MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)http->timeout, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_POOL,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_NOTIFY_COMPLETED,
+        exchange_completed, http, MHD_OPTION_END);
     if (!http->daemon)
         return err_set(err, ERR_IO, "libmicrohttpd could not be started: %s", strerror(errno));
     return 0;
 }
 
-int http_open(struct http *http, int max_connections, struct err *err)
+int http_open(struct http *http, struct err *err)
 {
     if (listen(http->listen_fd, BACKLOG))
         return err_set(err, ERR_IO, "cannot listen: %s", strerror(errno));
-    int rc = start_daemon(http, max_connections, err);
+    int rc = start_daemon(http, err);
     if (rc)
         return rc;
     int fd = MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;

@@ -17,6 +17,8 @@ struct connection {
     struct http *http;
     struct connection *prev, *next; /* in http->connections */
     int fd;
+    unsigned char address[16]; /* IPv6, or IPv4 mapped into it */
+    bool closing;              /* it was shut down to make room */
     double deadline;           /* when a request must have come, s; 0 = one is being served */
     struct exchange *exchange; /* the request being served, or NULL */
     uv_poll_t watch; /* while a completion runs: tells when the client goes away. libmicrohttpd
@@ -29,7 +31,9 @@ struct http {
     struct MHD_Daemon *daemon;
     int listen_fd;
     int timeout; /* s a client may take to send a request, or leave a response unread */
-    struct connection *connections;
+    struct connection *connections; /* the newest first, */
+    int n_connections, max_connections, max_per_address;
+    double warned;      /* when the log last told that there were too many */
     bool freed;         /* a connection ended during MHD_run */
     size_t n_exchanges; /* requests whose headers have come and whose response has not been sent */
     uv_poll_t events;
@@ -41,8 +45,10 @@ struct http {
  * takes a free one; *port receives it. Sets http->listen_fd. ERR_IO, ERR_INVALID. */
 int http_bind(struct http *http, const char *host, int *port, struct err *err);
 
-/* Begins to listen and to serve on http->loop. ERR_IO. */
-int http_open(struct http *http, int max_connections, struct err *err);
+/* Begins to listen and to serve on http->loop, with the limits that are set: a connection beyond
+ * one of them takes the place of the one that has longest been without a request, of the same
+ * address where that has too many, else of the address that has most; or it is closed. ERR_IO. */
+int http_open(struct http *http, struct err *err);
 
 /* Lets libmicrohttpd do what it can do now. Call it after resuming connections. Stops the loop when
  * the server is draining and nothing is left to do. */

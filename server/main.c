@@ -18,7 +18,7 @@
 #include "server/http.h"
 
 #define PROGRESS_SECONDS 10
-#define EXTRA_DESCRIPTORS 64 /* beside connections: the model's files, epoll, the log */
+#define EXTRA_DESCRIPTORS 128 /* beside connections: the model's files, epoll, the log */
 
 static const char ABOUT[] =
     "headway-server: serves a multi-token-prediction language model over an OpenAI-compatible "
@@ -27,8 +27,8 @@ static const char ABOUT[] =
 struct settings {
     struct engine_options engine;
     const char *host, *key_file, *allow_origin, *capture, *log_level, *log_format;
-    int capture_limit, kv_memory, port, max_body, max_bodies, max_unread, max_connections, timeout,
-        stall, drain;
+    int capture_limit, kv_memory, port, max_body, max_bodies, max_unread, max_connections,
+        max_per_address, timeout, stall, drain;
 };
 
 struct server {
@@ -82,6 +82,8 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
          "bytes of a stream its client may leave unread before it is cut off"},
         {"max-connections", OPT_INT, &s->max_connections, 1, 65536, NULL,
          "connections at the same time"},
+        {"max-per-address", OPT_INT, &s->max_per_address, 0, 65536, NULL,
+         "of them from one address, 0 = half of all"},
         {"timeout", OPT_INT, &s->timeout, 1, 3600, NULL,
          "seconds to send a request, to idle, or to leave a response unread"},
         {"stall", OPT_INT, &s->stall, 1, 3600, NULL,
@@ -144,6 +146,18 @@ static void on_signal(uv_signal_t *handle, int signal)
     http_drain(&server->http);
 }
 
+/* A mapped file that has become shorter, or a disk that fails, shows as this signal in whichever
+ * thread reads it. Nothing can go on without the model. */
+static void on_bus_error(int signal)
+{
+    static const char text[] =
+        "headway-server: the model's file cannot be read any more: it was cut short or replaced while "
+        "it is served, or its disk fails. Replace models by renaming new files over old ones.\n";
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
+        _exit(128 + signal);
+    _exit(1);
+}
+
 /* ---- life ---- */
 
 static void set_model_id(struct app *app)
@@ -192,6 +206,7 @@ static int open_app(struct server *server, const struct settings *s, struct err 
 static int open_loop(struct server *server, struct err *err)
 {
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGBUS, on_bus_error);
     setenv("UV_THREADPOOL_SIZE", "1", 1); /* large bodies are read one at a time */
     json_object_seed(0);                  /* and not seeded by two threads */
     if (uv_loop_init(&server->loop))
@@ -257,7 +272,7 @@ static int serve(struct server *server, const struct settings *s, struct err *er
         rc = capture_open(&server->app.capture, s->capture, server->app.info->vocab,
                           (uint64_t)s->capture_limit << 20, err);
     if (!rc)
-        rc = http_open(&server->http, s->max_connections, err);
+        rc = http_open(&server->http, err);
     if (rc)
         return rc;
     uv_signal_start(&server->interrupt, on_signal, SIGINT);
@@ -322,6 +337,9 @@ int main(int argc, char **argv)
         s.engine.notify_arg = &server.events;
         server.http.timeout = s.timeout;
         server.http.drain_seconds = s.drain;
+        server.http.max_connections = s.max_connections;
+        server.http.max_per_address =
+            s.max_per_address ? s.max_per_address : (s.max_connections + 1) / 2;
         log_configure(s.log_level, !strcmp(s.log_format, "json"));
         rc = serve(&server, &s, &err);
         close_all(&server);

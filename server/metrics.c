@@ -172,5 +172,10 @@ void metrics_write(const struct metrics *metrics, const struct engine_info *info
             metrics->disconnects);
     counter(out, "stream_overflows_total",
             "Number of streams ended because the client did not read.", metrics->overflows);
+    counter(out, "connections_evicted_total",
+            "Number of connections without a request closed to make room for others.",
+            metrics->evicted);
+    counter(out, "connections_refused_total",
+            "Number of connections closed at once because there were too many.", metrics->refused);
     write_capture(out, capture);
 }

@@ -25,6 +25,8 @@ struct metrics {
     uint64_t responses[600];      /* by HTTP status */
     uint64_t disconnects;         /* clients that left before their response was complete */
     uint64_t overflows;           /* streams ended because the client did not read */
+    uint64_t evicted;             /* idle connections closed to make room for others, */
+    uint64_t refused;             /* and new ones that found none */
 };
 
 /* Counts a value `weight` times. */

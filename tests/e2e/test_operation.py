@@ -4,9 +4,13 @@ to endless requests and to clients that hardly read."""
 
 import http.client
 import json
+import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
@@ -24,13 +28,13 @@ def send(server, **fields):
     return sock
 
 
-class Log(unittest.TestCase):
-    """Its own process, whose standard error is a file."""
+class Process(unittest.TestCase):
+    """A process of one's own, whose standard error is a file."""
 
-    def run_server(self, *options):
+    def run_server(self, *options, model=MODEL):
         self.file = open("/tmp/headway-log-test", "w+")
         self.addCleanup(self.file.close)
-        process = subprocess.Popen([PROGRAM, "--model", MODEL, "--port", "0", *options],
+        process = subprocess.Popen([PROGRAM, "--model", model, "--port", "0", *options],
                                    stdout=subprocess.PIPE, stderr=self.file, text=True)
         self.addCleanup(process.stdout.close)
         self.addCleanup(process.wait)
@@ -54,6 +58,8 @@ class Log(unittest.TestCase):
             time.sleep(0.05)
         self.fail(found)
 
+
+class Log(Process):
     def test_a_line_for_each_request(self):
         self.run_server(*LONG)
         self.fetch("/v1/completions", {"prompt": "The", "max_tokens": 20, "temperature": 0, "ignore_eos": True})
@@ -179,6 +185,63 @@ class Shares(unittest.TestCase):
             self.assertEqual(texts[0], alone)
             again = self.ask(server, "127.0.0.1", **fields, n=3)[1]["choices"]
             self.assertEqual(texts, [choice["text"] for choice in again])
+
+
+class Files(Process):
+    def test_a_model_that_is_cut_short(self):
+        with tempfile.TemporaryDirectory() as folder:
+            model = shutil.copytree(MODEL, folder + "/model")
+            process = self.run_server(model=model)
+            os.truncate(model + "/model.safetensors", 4096)
+            self.fetch("/v1/completions", {"prompt": "The quick brown fox", "max_tokens": 50})
+            self.assertEqual(process.wait(20), 1)
+            self.file.seek(0)
+            self.assertIn("cut short", self.file.read())
+
+
+class Connections(unittest.TestCase):
+    def health(self, server, address):
+        start = time.monotonic()
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10, source_address=(address, 0))
+        connection.request("GET", "/health")
+        self.assertEqual(connection.getresponse().status, 200)
+        connection.close()
+        return time.monotonic() - start
+
+    def test_a_thousand_connections_from_one_address(self):
+        with Server() as server:
+            crowd = [server.raw() for _ in range(1000)]
+            times = [self.health(server, f"127.0.0.{2 + i % 9}") for i in range(50)]
+            print(f"test_operation: /health beside 1,000 connections of another address: at most {max(times):.3f} s")
+            self.assertLess(max(times), 0.5)
+            self.health(server, "127.0.0.1")
+            self.assertGreater(server.metric("connections_evicted_total"), 700)
+            self.assertLess(server.descriptors(), 512 + 60)
+            for sock in crowd:
+                sock.close()
+            self.assertTrue(any("closed for another" in line for line in server.log))
+
+    def test_connections_with_requests_stay(self):
+        with Server("--max-connections", 8, *LONG) as server:
+            busy = [send(server) for _ in range(4)]  # all that one address may have
+            while 'running 4' not in self.metrics(server, "127.0.0.3"):
+                time.sleep(0.02)
+            with server.raw(5) as sock:
+                self.assertEqual(sock.recv(1), b"")
+            self.health(server, "127.0.0.2")
+            crowd = [socket.create_connection(("127.0.0.1", server.port), source_address=(f"127.0.1.{i}", 0))
+                     for i in range(1, 30)]
+            self.health(server, "127.0.0.2")
+            self.assertIn('running 4', self.metrics(server, "127.0.0.3"))
+            for sock in crowd + busy:
+                sock.close()
+
+    def metrics(self, server, address):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10, source_address=(address, 0))
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        return text
 
 
 if __name__ == "__main__":
