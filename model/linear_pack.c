@@ -171,6 +171,8 @@ struct pack_job {
     const struct matrix *matrices;
     int n;
     atomic_bool failed;
+    atomic_size_t
+        broken; /* a row, counted over all matrices from 1, with a number that is not finite */
 };
 
 /* A lane's panels: rows of a panel one after the other, while it is in the cache. */
@@ -186,9 +188,12 @@ static void pack_panels(struct lane *lane, void *arg)
     }
     size_t r = (size_t)begin * PANEL, last = (size_t)end * PANEL, first = 0;
     for (int i = 0; i < job->n; first += job->matrices[i++].rows)
-        for (; r < first + job->matrices[i].rows && r < last; r++)
+        for (; r < first + job->matrices[i].rows && r < last; r++) {
+            if (!matrix_row_finite(&job->matrices[i], r - first))
+                job->broken = r + 1;
             put_row(job->part->type, &job->matrices[i], r - first, r % PANEL, row,
                     (char *)job->part->data + r / PANEL * job->part->panel_bytes);
+        }
     free(row);
 }
 
@@ -212,6 +217,10 @@ static int add_part(struct linear *l, enum weight_type type, const struct matrix
         team_run(team, pack_panels, &job);
     else if (part->data)
         pack_panels(&alone, &job);
+    size_t r = job.broken;
+    for (int i = 0; i < n && r; r -= matrices[i++].rows)
+        if (r <= matrices[i].rows)
+            return matrix_broken(&matrices[i], r - 1, err);
     return job.failed
                ? err_set(err, ERR_MEMORY, "%s: %zu bytes for its packed weights could not be had",
                          matrices[0].name, size)

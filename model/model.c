@@ -169,6 +169,8 @@ static int vectors(struct loading *l, int first, int n, const float **out, struc
     for (int i = 0; i < n; to += p[i++].count) {
         struct matrix matrix;
         int rc = find(l->model, first + i, &matrix, err);
+        if (!rc && !matrix_row_finite(&matrix, 0))
+            rc = matrix_broken(&matrix, 0, err);
         if (rc)
             return rc;
         matrix_row(&matrix, 0, to);
@@ -223,6 +225,9 @@ static int load(struct model *m, int positions, struct team *team, struct err *e
     int rc = load_rope(&l, positions, err);
     if (!rc)
         rc = find(m, p->embed, &m->embed, err);
+    for (size_t r = 0; !rc && !c->tied && r < m->embed.rows; r++) /* tied: packed, and looked at */
+        if (!matrix_row_finite(&m->embed, r))
+            rc = matrix_broken(&m->embed, r, err);
     for (int i = 0; i < m->n_blocks && !rc; i++)
         rc = load_block(&l, i, err);
     int first = config_first_head(c);

@@ -151,7 +151,8 @@ static void on_signal(uv_signal_t *handle, int signal)
 static void on_bus_error(int signal)
 {
     static const char text[] =
-        "headway-server: the model's file cannot be read any more: it was cut short or replaced while "
+        "headway-server: the model's file cannot be read any more: it was cut short or replaced "
+        "while "
         "it is served, or its disk fails. Replace models by renaming new files over old ones.\n";
     if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
         _exit(128 + signal);

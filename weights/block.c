@@ -225,6 +225,14 @@ void block_read(enum weight_type type, const uint8_t *bytes, struct code_block *
     }
 }
 
+bool block_finite(enum weight_type type, const uint8_t *bytes)
+{
+    static const int places[WEIGHT_TYPES] = {
+        [WEIGHT_Q2_K] = 80, [WEIGHT_Q3_K] = 108, [WEIGHT_Q6_K] = 208}; /* else they come first */
+    const uint8_t *d = bytes + places[type];
+    return f16_finite(half(d)) && (!formats[type].minimum || f16_finite(half(d + 2)));
+}
+
 void block_floats(enum weight_type type, const struct code_block *b, float *w)
 {
     const struct block_format *f = &formats[type];

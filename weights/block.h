@@ -37,6 +37,9 @@ struct block_format {
 };
 const struct block_format *block_format(enum weight_type type);
 
+/* Whether the f16 numbers of a block, its scale and minimum, are finite. */
+bool block_finite(enum weight_type type, const uint8_t *bytes);
+
 /* One block. Where a block has one scale (inputs 32) only codes, d and n are set, n being m. */
 struct code_block {
     uint8_t codes[BLOCK_MOST];

@@ -2,6 +2,7 @@
 #ifndef WEIGHTS_F16_H
 #define WEIGHTS_F16_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -42,6 +43,11 @@ static inline uint16_t f16_from_float(float f)
     }
     bits += 0xfff + (bits >> 13 & 1);
     return (uint16_t)(sign | ((bits - 0x38000000) >> 13));
+}
+
+static inline bool f16_finite(uint16_t half)
+{
+    return (half & 0x7c00) != 0x7c00;
 }
 
 #endif

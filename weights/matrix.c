@@ -172,3 +172,43 @@ void matrix_row(const struct matrix *m, size_t r, float *to)
         memcpy(to + at, w, (m->inputs - at < inputs ? m->inputs - at : inputs) * sizeof *w);
     }
 }
+
+static bool numbers_finite(enum weight_type type, const unsigned char *data, size_t n)
+{
+    uint32_t word;
+    uint16_t bits;
+    bool finite = true;
+    for (size_t k = 0; type == WEIGHT_F32 && k < n; k++) {
+        memcpy(&word, data + k * 4, 4);
+        finite &= (word & 0x7f800000) != 0x7f800000;
+    }
+    uint16_t exponent = type == WEIGHT_BF16 ? 0x7f80 : 0x7c00;
+    for (size_t k = 0; type != WEIGHT_F32 && k < n; k++) {
+        memcpy(&bits, data + k * 2, 2);
+        finite &= (bits & exponent) != exponent;
+    }
+    return finite;
+}
+
+bool matrix_row_finite(const struct matrix *m, size_t r)
+{
+    size_t blocks = matrix_blocks(m), bytes = (size_t)block_format(m->type)->bytes;
+    const unsigned char *row = matrix_row_data(m, r);
+    if (m->scales)
+        return numbers_finite(WEIGHT_F16, m->scales + place_in_file(m, r) * blocks * 2, blocks);
+    if (block_format(m->type)->inputs == 1)
+        return numbers_finite(m->type, row, m->inputs);
+    bool finite = true;
+    for (size_t i = 0; i < blocks; i++)
+        finite &= block_finite(m->type, row + i * bytes);
+    return finite;
+}
+
+int matrix_broken(const struct matrix *m, size_t r, struct err *err)
+{
+    return err_set(
+        err, ERR_INVALID,
+        "tensor '%s' has a number in row %zu that is infinite or none (NaN): the file is "
+        "broken, or the training that wrote it failed",
+        m->name, r);
+}

@@ -35,6 +35,11 @@ int matrix_of_tensor(struct matrix *matrix, const struct tensor *tensor, int n_d
 /* Row r as floats, without a rounding but that of q4_1 and q5_1 (code times scale plus minimum). */
 void matrix_row(const struct matrix *matrix, size_t r, float *to);
 
+/* Whether all numbers of row r, or its scales and minima, are finite; the sentence, ERR_INVALID,
+ * where they are not. */
+bool matrix_row_finite(const struct matrix *matrix, size_t r);
+int matrix_broken(const struct matrix *matrix, size_t r, struct err *err);
+
 /* Blocks of a row of a quantised matrix, and one of them: block i of row r. */
 size_t matrix_blocks(const struct matrix *matrix);
 void matrix_block(const struct matrix *matrix, size_t r, size_t i, struct code_block *block);

@@ -199,6 +199,23 @@ class Files(Process):
             self.assertIn("cut short", self.file.read())
 
 
+    def test_weights_that_are_no_numbers(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name, value in (("layers.1.feed_forward.w2.weight", b"\xc0\x7f"), ("norm.weight", b"\x80\x7f"),
+                                ("tok_embeddings.weight", b"\x80\xff")):
+                model = shutil.copytree(MODEL, f"{folder}/{name}")
+                with open(model + "/model.safetensors", "r+b") as file:
+                    size = int.from_bytes(file.read(8), "little")
+                    tensor = json.loads(file.read(size))[name]
+                    wide = {"F32": 4, "BF16": 2}[tensor["dtype"]]
+                    file.seek(8 + size + tensor["data_offsets"][0] + 5 * wide + wide - 2)
+                    file.write(value)
+                done = subprocess.run([PROGRAM, "--model", model, "--port", "0"], capture_output=True, text=True,
+                                      timeout=60, check=False)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn(f"tensor '{name}' has a number in row 0 that is infinite or none", done.stderr)
+
+
 class Connections(unittest.TestCase):
     def health(self, server, address):
         start = time.monotonic()

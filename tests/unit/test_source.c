@@ -4,6 +4,7 @@
 
 #include <math.h>
 
+#include "base/rng.h"
 #include "text/tokenizer.h"
 #include "tests/unit/gguf_maker.h"
 #include "weights/source_backends.h"
@@ -581,6 +582,37 @@ static void damage_never_crashes(void **state)
     free(bytes);
 }
 
+/* Rows of random bytes, of every type: what is found without decoding is what decoding shows. A
+ * scale that is infinite may be hidden by a code or a smaller scale of 0, so it is looked for in
+ * rows that have none but for the numbers of a float type. */
+static void rows_with_infinite_numbers_are_found(void **state)
+{
+    (void)state;
+    enum { ROWS = 400, INPUTS = 256 };
+    static unsigned char bytes[ROWS * INPUTS * 4];
+    for (int type = 0; type < WEIGHT_TYPES; type++) {
+        int broken = 0;
+        for (size_t i = 0; i < sizeof bytes; i++)
+            bytes[i] = (unsigned char)rng_below(3, (uint64_t)type, i, 256);
+        const struct matrix m = {
+            .type = (enum weight_type)type, .data = bytes, .rows = ROWS, .inputs = INPUTS};
+        for (size_t r = 0; r < ROWS; r++) {
+            float row[INPUTS];
+            bool finite = true;
+            if (block_format(m.type)->inputs == 1) /* one in three rows has such numbers */
+                for (size_t i = 0; r % 3 && i < matrix_row_bytes(&m); i++)
+                    bytes[r * matrix_row_bytes(&m) + i] &= 0xbf;
+            matrix_row(&m, r, row);
+            for (int i = 0; i < INPUTS; i++)
+                finite &= isfinite(row[i]);
+            assert_int_equal(matrix_row_finite(&m, r), finite);
+            broken += !finite;
+        }
+        print_message("type %d: %d of %d rows\n", type, broken, ROWS);
+        assert_in_range(broken, 1, ROWS - 1);
+    }
+}
+
 static void refuses_what_is_no_model(void **state)
 {
     struct source source;
@@ -606,6 +638,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_the_shape),
+        cmocka_unit_test(rows_with_infinite_numbers_are_found),
         cmocka_unit_test(what_is_absent_has_a_default),
         cmocka_unit_test(only_what_is_rotated_in_halves_is_split),
         cmocka_unit_test(scaled_rotation),
