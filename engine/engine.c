@@ -182,6 +182,10 @@ static int load(struct engine *e, const struct engine_options *o, struct err *er
         return rc;
     const struct scheduler *s = &e->scheduler;
     const struct config *c = &e->runtime.model.config;
+    if (s->context > c->context)
+        log_warn("a context of %d positions is more than the %d that the model was trained for: "
+                 "texts will get worse beyond those",
+                 s->context, c->context);
     e->folder = strdup(o->model);
     e->running = calloc((size_t)s->max_sequences, sizeof *e->running);
     e->info = (struct engine_info){.model = e->folder,

@@ -465,6 +465,7 @@ enum MHD_Result exchange_handler(void *arg, struct MHD_Connection *mhd, const ch
                                  size_t *len, void **context)
 {
     struct exchange *exchange = *context;
+    path = route_path(path);
     if (!exchange) {
         *context = exchange = exchange_new(arg, mhd);
         if (!exchange)

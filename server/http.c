@@ -245,6 +245,13 @@ void http_pump(struct http *http)
         uv_stop(http->loop);
 }
 
+/* Paths stay as they were sent: "/health%00x" and "/v1%2fmodels" are no routes. */
+static size_t leave_escaped(void *arg, struct MHD_Connection *mhd, char *text)
+{
+    (void)arg, (void)mhd;
+    return strlen(text);
+}
+
 static int start_daemon(struct http *http, struct err *err)
 {
     http->daemon = MHD_start_daemon(
@@ -252,9 +259,9 @@ static int start_daemon(struct http *http, struct err *err)
         MHD_OPTION_LISTEN_SOCKET, http->listen_fd, MHD_OPTION_CONNECTION_LIMIT,
         (unsigned)(http->max_connections + ROOM), MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)http->timeout, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_POOL,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_NOTIFY_COMPLETED,
-        exchange_completed, http, MHD_OPTION_END);
+        MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http,
+        MHD_OPTION_NOTIFY_COMPLETED, exchange_completed, http, MHD_OPTION_END);
     if (!http->daemon)
         return err_set(err, ERR_IO, "libmicrohttpd could not be started: %s", strerror(errno));
     return 0;

@@ -28,6 +28,14 @@ static const struct {
     {"/apply-template", ROUTE_APPLY_TEMPLATE, true},
 };
 
+const char *route_path(const char *target)
+{
+    if (strncasecmp(target, "http://", 7) && strncasecmp(target, "https://", 8))
+        return target;
+    const char *path = strchr(strstr(target, "://") + 3, '/');
+    return path ? path : "/";
+}
+
 static enum route find(const char *path, bool *post)
 {
     for (size_t i = 0; i < sizeof ROUTES / sizeof ROUTES[0]; i++)
@@ -39,11 +47,12 @@ static enum route find(const char *path, bool *post)
     return strncmp(path, MODELS_PREFIX, strlen(MODELS_PREFIX)) ? ROUTE_NONE : ROUTE_MODEL;
 }
 
+/* What has no type is refused too: a web page of another origin may send that without asking. */
 static bool is_json(const char *type)
 {
     static const char json[] = "application/json";
     size_t n = sizeof json - 1;
-    return !type || (!strncasecmp(type, json, n) && (!type[n] || strchr("; \t", type[n])));
+    return type && (!strncasecmp(type, json, n) && (!type[n] || strchr("; \t", type[n])));
 }
 
 static enum route refuse_method(bool post, const char *method, const char *path,
@@ -67,8 +76,10 @@ static bool admit_post(const struct app *app, const struct headers *headers,
 {
     if (!is_json(headers->content_type))
         response_error(response, 415, NULL, "unsupported_media_type",
-                       "The Content-Type is '%.100s', but must be application/json.",
-                       headers->content_type);
+                       "The Content-Type is %s%.100s%s, but must be application/json.",
+                       headers->content_type ? "'" : "",
+                       headers->content_type ? headers->content_type : "missing",
+                       headers->content_type ? "'" : "");
     else if (headers->length > app->max_body)
         route_too_large(app, response);
     else if (app->draining) {
@@ -128,9 +139,30 @@ static void respond_models(const struct app *app, struct response *response)
     buf_puts(out, "]}\n");
 }
 
+static int hex(char c)
+{
+    return c >= '0' && c <= '9'                 ? c - '0'
+           : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                : -1;
+}
+
+/* A name of a path, which a client may have escaped; "%00" stays as it is. */
+static void unescape(const char *from, char *to, size_t size)
+{
+    size_t n = 0;
+    for (; *from && n + 1 < size; n++) {
+        bool escaped = *from == '%' && hex(from[1]) >= 0 && hex(from[2]) >= 0 &&
+                       (from[1] != '0' || from[2] != '0');
+        to[n] = escaped ? (char)(hex(from[1]) * 16 + hex(from[2])) : *from;
+        from += escaped ? 3 : 1;
+    }
+    to[n] = '\0';
+}
+
 static void respond_model(const struct app *app, const char *path, struct response *response)
 {
-    const char *name = path + strlen(MODELS_PREFIX);
+    char name[512];
+    unescape(path + strlen(MODELS_PREFIX), name, sizeof name);
     if (strcmp(name, app->model.id)) {
         response_error(response, 404, "model", "model_not_found",
                        "The model '%.100s' does not exist here: this server serves '%s'.", name,

@@ -30,6 +30,9 @@ enum route {
 enum route route_admit(const struct app *app, const char *method, const char *path,
                        const struct headers *headers, struct response *response);
 
+/* The path of a request's target, which may be a whole URL (as proxies send it). */
+const char *route_path(const char *target);
+
 /* Whether the route reads the request's body. */
 bool route_wants_body(enum route route);
 

@@ -133,7 +133,7 @@ class Draining(unittest.TestCase):
     def test_an_unfinished_request_is_not_waited_for(self):
         with Server("--drain-seconds", 1) as server:
             half = server.raw(60)
-            half.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\n{")
+            half.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
             time.sleep(0.3)
             self.end(server, 6)
             half.close()
@@ -214,6 +214,29 @@ class Files(Process):
                                       timeout=60, check=False)
                 self.assertEqual(done.returncode, 1)
                 self.assertIn(f"tensor '{name}' has a number in row 0 that is infinite or none", done.stderr)
+
+
+class Targets(unittest.TestCase):
+    def test_what_is_a_route(self):
+        with Server() as server:
+            for target, status in (("/health", 200), ("http://somewhere/health", 200), ("http://somewhere", 200),
+                                   ("/health%00x", 404), ("/health%20", 404), ("/v1%2fmodels", 404),
+                                   ("/health?x=%00", 200), ("http:/health", 404),
+                                   ("/v1/models/%64emo", 200), ("/v1/models/demo%00", 404), ("/v1/models/x", 404)):
+                self.assertEqual(server.request("GET", target)[0], status, target)
+
+    def test_posts_have_a_type(self):
+        # A page of another origin may post what has none, or text, without asking first.
+        with Server("--allow-origin", "") as server:
+            for kind, status in ((None, 415), ("text/plain", 415), ("application/json", 200),
+                                 ("application/json; charset=utf-8", 200)):
+                sock = server.raw(60)
+                header = f"Content-Type: {kind}\r\n" if kind else ""
+                body = '{"prompt": "x", "max_tokens": 1}'
+                sock.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: t\r\n{header}Connection: close\r\n"
+                             f"Content-Length: {len(body)}\r\n\r\n{body}".encode())
+                answer = read_all(sock).decode()
+                self.assertTrue(answer.startswith(f"HTTP/1.1 {status}"), (kind, answer[:100]))
 
 
 class Connections(unittest.TestCase):

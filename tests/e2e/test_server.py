@@ -352,7 +352,7 @@ class Errors(Shared):
         self.refused(413, None, "body_too_large", body=big)
         # A chunked one tells its length only at the end.
         sock = self.server.raw(20)
-        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: t\r\n"
+        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n"
                      b"Transfer-Encoding: chunked\r\n\r\n")
         for _ in range(20):
             sock.sendall(b"10000\r\n" + b"z" * 0x10000 + b"\r\n")
@@ -361,14 +361,14 @@ class Errors(Shared):
         self.assertTrue(response.startswith(b"HTTP/1.1 413"), response[:80])
         # Far too long, and said so: the response comes at once.
         sock = self.server.raw(20)
-        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: t\r\n"
+        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n"
                      b"Content-Length: 999999999\r\n\r\n")
         self.assertTrue(read_all(sock).startswith(b"HTTP/1.1 413"))
 
     def test_chunked_body(self):
         body = json.dumps({"prompt": "x", "max_tokens": 2}).encode()
         sock = self.server.raw(60)
-        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n"
+        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
                      b"\r\n5\r\n" + body[:5] + b"\r\n%x\r\n" % len(body[5:]) + body[5:] +
                      b"\r\n0\r\n\r\nGET /health HTTP/1.1\r\nHost: t\r\n\r\n")
         response = read_all(sock)
@@ -390,7 +390,7 @@ class Smuggling(Shared):
 
     def test_control_two_honest_requests(self):
         sock = self.server.raw(1)
-        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\n{}"
+        sock.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
                      + self.SECOND)
         text = read_all(sock)
         self.assertEqual(text.count(b"HTTP/1.1 400"), 1, text)
@@ -442,7 +442,8 @@ class Smuggling(Shared):
                 order = (header, b"Host: t\r\n") if name.startswith("first") \
                     else (b"Host: t\r\n", header)
                 text, closed = self.responses(b"POST /v1/completions HTTP/1.1\r\n"
-                                              + b"".join(order) + b"\r\n" + self.SECOND)
+                                              + b"".join(order) + b"Content-Type: application/json\r\n\r\n"
+                                              + self.SECOND)
                 self.assertRegex(text[:16], rb"HTTP/1\.1 4(00|13) ")
                 self.assertNotIn(b"HTTP/1.1 200", text)
                 self.assertTrue(closed, "the connection must be closed")

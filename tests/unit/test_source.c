@@ -582,9 +582,7 @@ static void damage_never_crashes(void **state)
     free(bytes);
 }
 
-/* Rows of random bytes, of every type: what is found without decoding is what decoding shows. A
- * scale that is infinite may be hidden by a code or a smaller scale of 0, so it is looked for in
- * rows that have none but for the numbers of a float type. */
+/* Rows of random bytes, of every type: what is found without decoding is what decoding shows. */
 static void rows_with_infinite_numbers_are_found(void **state)
 {
     (void)state;
