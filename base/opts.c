@@ -18,16 +18,22 @@ static void print_default(const struct opt *o)
         printf(" (default %s)", *(const char **)o->value);
 }
 
+static const char *dashes(const struct opt *o)
+{
+    return o->name[1] ? "--" : "-";
+}
+
 static void print_help(const struct opt *table, const char *program, const char *about)
 {
     static const char *const kinds[] = {" TEXT", " N", " X", "", " "};
     printf("%s\n\nUsage: %s [options]\n\n", about, program);
     for (const struct opt *o = table; o->name; o++) {
         char left[96];
-        snprintf(left, sizeof left, "--%s%s%s", o->name, kinds[o->type],
+        snprintf(left, sizeof left, "%s%s%s%s", dashes(o), o->name, kinds[o->type],
                  o->type == OPT_CHOICE ? o->choices : "");
         printf("  %-28s %s", left, o->help);
-        print_default(o);
+        if (o->name[1])
+            print_default(o);
         putchar('\n');
     }
     printf("  %-28s %s\n  %-28s %s\n", "--help", "this page", "--version", "the version");
@@ -104,8 +110,11 @@ int opts_parse(const struct opt *table, const char *about, int argc, char **argv
             continue;
         }
         size_t len = strcspn(word, "=");
+        size_t begin = !strncmp(word, "--", 2) ? 2 : 1;
         const struct opt *o =
-            !strncmp(word, "--", 2) && len > 2 ? find(table, word + 2, len - 2) : NULL;
+            word[0] == '-' && len > begin ? find(table, word + begin, len - begin) : NULL;
+        if (o && strlen(dashes(o)) != begin)
+            o = NULL;
         if (!o)
             return err_set(err, ERR_INVALID, "'%s' is not an option here: --help lists them", word);
         if (o->type == OPT_FLAG) {
@@ -123,4 +132,106 @@ int opts_parse(const struct opt *table, const char *about, int argc, char **argv
     if (n_positional)
         *n_positional = n;
     return 0;
+}
+
+/* ---- files and the environment ---- */
+
+static int set_flag(const struct opt *o, const char *text, struct err *err)
+{
+    if (strcmp(text, "true") && strcmp(text, "false"))
+        return err_set(err, ERR_INVALID, "%s is '%s', but must be true or false", o->name, text);
+    *(bool *)o->value = text[0] == 't';
+    return 0;
+}
+
+/* The text is kept for as long as the program runs. */
+static int set_kept(const struct opt *o, const char *text, struct err *err)
+{
+    char *copy = strdup(text);
+    if (!copy)
+        return err_set(err, ERR_MEMORY, "memory ran out");
+    int rc = o->type == OPT_FLAG ? set_flag(o, copy, err) : set_value(o, copy, err);
+    if (rc || (o->type != OPT_STRING && o->type != OPT_CHOICE))
+        free(copy);
+    return rc;
+}
+
+static char *trim(char *text)
+{
+    text += strspn(text, " \t\r\n");
+    size_t n = strlen(text);
+    while (n && strchr(" \t\r\n", text[n - 1]))
+        text[--n] = '\0';
+    return text;
+}
+
+static int read_line(const struct opt *table, char *line, struct err *err)
+{
+    char *text = trim(line), *equals = strchr(text, '=');
+    if (!*text || *text == '#')
+        return 0;
+    if (!equals)
+        return err_set(err, ERR_INVALID, "'%.60s' is no line of the form name = value", text);
+    *equals = '\0';
+    char *name = trim(text);
+    const struct opt *o = find(table, name, strlen(name));
+    if (!o)
+        return err_set(err, ERR_INVALID, "'%.60s' is not an option here: --help lists them", name);
+    return set_kept(o, trim(equals + 1), err);
+}
+
+static int read_file(const struct opt *table, const char *path, struct err *err)
+{
+    char line[4096];
+    int rc = 0;
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return err_set(err, ERR_IO, "%s could not be read: %s", path, strerror(errno));
+    for (int i = 1; !rc && fgets(line, sizeof line, file); i++)
+        if ((rc = read_line(table, line, err)))
+            err_prefix(err, rc, "%s, line %d", path, i);
+    fclose(file);
+    return rc;
+}
+
+/* HEADWAY_MAX_QUEUE for max-queue. */
+static const char *from_environment(const char *name, char *variable, size_t size)
+{
+    size_t n = (size_t)snprintf(variable, size, "HEADWAY_%s", name);
+    for (size_t i = 8; i < n && i < size - 1; i++)
+        variable[i] = variable[i] == '-'                         ? '_'
+                      : variable[i] >= 'a' && variable[i] <= 'z' ? (char)(variable[i] - 'a' + 'A')
+                                                                 : variable[i];
+    const char *value = getenv(variable);
+    return value && *value ? value : NULL;
+}
+
+int opts_settings(const struct opt *table, const char *path, struct err *err)
+{
+    char variable[80];
+    int rc = path ? read_file(table, path, err) : 0;
+    for (const struct opt *o = table; o->name && !rc; o++) {
+        if (!o->name[1])
+            continue;
+        const char *value = from_environment(o->name, variable, sizeof variable);
+        if (value && (rc = set_kept(o, value, err)))
+            err_prefix(err, rc, "%s", variable);
+    }
+    return rc;
+}
+
+const char *opts_early(const char *name, int argc, char **argv)
+{
+    char variable[80];
+    size_t len = strlen(name);
+    for (int i = 1; i < argc; i++) {
+        const char *word = argv[i];
+        if (strncmp(word, "--", 2) || strncmp(word + 2, name, len))
+            continue;
+        if (word[len + 2] == '=')
+            return word + len + 3;
+        if (!word[len + 2] && i + 1 < argc)
+            return argv[i + 1];
+    }
+    return from_environment(name, variable, sizeof variable);
 }

@@ -16,7 +16,8 @@ enum opt_type {
 };
 
 struct opt {
-    const char *name; /* without the dashes; NULL ends the table */
+    const char
+        *name; /* without the dashes, of which names of one letter have one; NULL ends the table */
     enum opt_type type;
     void *value; /* holds the default before parsing */
     double min, max;
@@ -30,5 +31,16 @@ struct opt {
  * missing value, or one out of range. `about` is the first paragraph of --help. */
 int opts_parse(const struct opt *table, const char *about, int argc, char **argv,
                const char **positional, int max_positional, int *n_positional, struct err *err);
+
+/* Values from a file and from the environment, in place of the defaults: before opts_parse, whose
+ * words go first. The file has lines "name = value", a flag's value being true or false; empty ones
+ * and those that begin with # don't count. NULL: there is none. In the environment an option is
+ * HEADWAY_NAME, in capitals and with underscores; an empty one does not count. ERR_IO, ERR_INVALID.
+ */
+int opts_settings(const struct opt *table, const char *path, struct err *err);
+
+/* The value of an option that must be known before the others: of the words or the environment,
+ * NULL when neither has it. */
+const char *opts_early(const char *name, int argc, char **argv);
 
 #endif

@@ -38,15 +38,21 @@ static int parse_length(struct api_request *request, const struct api_model *mod
 static int parse_choices(struct api_request *request, struct response *error)
 {
     const json_t *root = request->json;
-    int best_of = 0;
     request->n = 1;
-    if (field_int(root, "n", 1, API_CHOICES_MAX, &request->n, error) ||
-        field_int(root, "best_of", 1, API_CHOICES_MAX, &best_of, error))
+    if (field_int(root, "n", 1, API_CHOICES_MAX, &request->n, error))
         return ERR_INVALID;
-    if (best_of && best_of != request->n)
+    request->best_of = request->n;
+    return field_int(root, "best_of", request->n, API_CHOICES_MAX, &request->best_of, error);
+}
+
+/* Which are the best is known at the end. */
+static int check_best_of(const struct api_request *request, struct response *error)
+{
+    if (request->stream && request->best_of > request->n)
         return response_error(error, 400, "best_of", NULL,
-                              "'best_of' is %d, but this server only takes the value of 'n', %d.",
-                              best_of, request->n);
+                              "'best_of' is %d and 'n' %d, but a stream can only give all that is "
+                              "written: leave out 'best_of', or 'stream'.",
+                              request->best_of, request->n);
     return 0;
 }
 
@@ -117,18 +123,18 @@ static int parse_stops(struct api_request *request, struct response *error)
 static int check_amount(const struct api_request *request, const struct api_model *model,
                         struct response *error)
 {
-    size_t choices = request->n_prompts * (size_t)request->n;
+    size_t choices = request->n_prompts * (size_t)request->best_of;
     size_t tokens = (size_t)request->engine.max_tokens, room = (size_t)model->info->max_queue;
     if (choices > room)
         return response_error(error, 400, "n", NULL,
                               "%zu prompts with %d choices each make %zu choices, but this "
                               "server's queue holds %zu.",
-                              request->n_prompts, request->n, choices, room);
+                              request->n_prompts, request->best_of, choices, room);
     if (choices > API_CHOICES_MAX)
         return response_error(error, 400, "n", NULL,
                               "%zu prompts with %d choices each make %zu choices, but %d are "
                               "allowed in one request.",
-                              request->n_prompts, request->n, choices, API_CHOICES_MAX);
+                              request->n_prompts, request->best_of, choices, API_CHOICES_MAX);
     if (request->echo || tokens > (size_t)model->info->context)
         tokens = (size_t)model->info->context;
     size_t most = choices * tokens * (size_t)(request->logprobs + 1);
@@ -146,13 +152,14 @@ static int parse(struct api_request *request, const struct api_model *model, con
 {
     if (body_parse(&request->json, model->id, body, len, error) || fields_check(request, error) ||
         sampling_parse(request, model, error) || parse_length(request, model, error) ||
-        parse_choices(request, error) || parse_form(request, error) || parse_stops(request, error))
+        parse_choices(request, error) || parse_form(request, error) ||
+        check_best_of(request, error) || parse_stops(request, error))
         return ERR_INVALID;
     int rc = request->kind == API_CHAT ? chat_parse(request, model, error)
                                        : prompts_parse(request, model, error);
     if (rc)
         return rc;
-    request->engine.logprobs = request->logprobs >= 0;
+    request->engine.logprobs = request->logprobs >= 0 || request->best_of > request->n;
     request->engine.top_logprobs = request->logprobs > 0 ? request->logprobs : 0;
     request->engine.prompt_logprobs = request->echo && request->logprobs >= 0;
     return check_amount(request, model, error);

@@ -52,7 +52,8 @@ struct api_request {
     json_t *json; /* while it is parsed */
     struct api_prompt *prompts;
     size_t n_prompts;
-    int n;        /* choices per prompt */
+    int n;        /* choices per prompt, */
+    int best_of;  /* and texts that are written for them, at least as many: the best are given */
     int logprobs; /* alternatives per token, -1 = none wanted */
     bool echo, stream, include_usage, include_obfuscation, return_token_ids;
     struct engine_request engine; /* everything but tokens and user; choice i adds i to the seed */

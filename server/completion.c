@@ -78,7 +78,7 @@ static void init_choice(struct completion *completion, size_t i)
     const struct api_request *request = &completion->request;
     struct choice *choice = &completion->choices[i];
     choice->completion = completion;
-    choice->prompt = &request->prompts[i / (size_t)request->n];
+    choice->prompt = &request->prompts[i / (size_t)request->best_of];
     choice->index = (int)i;
     logprobs_init(&choice->logprobs, completion->app->info->tokenizer, request->kind == API_CHAT,
                   request->echo ? -1 : choice->prompt->tokens[choice->prompt->n_tokens - 1]);
@@ -88,10 +88,10 @@ static int make_choices(struct completion *completion)
 {
     const struct api_request *request = &completion->request;
     completion->choices =
-        calloc(request->n_prompts * (size_t)request->n, sizeof *completion->choices);
+        calloc(request->n_prompts * (size_t)request->best_of, sizeof *completion->choices);
     if (!completion->choices)
         return ERR_MEMORY;
-    completion->n_choices = request->n_prompts * (size_t)request->n;
+    completion->n_choices = request->n_prompts * (size_t)request->best_of;
     for (size_t i = 0; i < completion->n_choices; i++)
         init_choice(completion, i);
     return 0;
@@ -104,7 +104,7 @@ static int submit(struct completion *completion, struct choice *choice, struct e
     struct engine_request request = completion->request.engine;
     request.tokens = choice->prompt->tokens;
     request.n_tokens = choice->prompt->n_tokens;
-    request.seed += (uint64_t)(choice->index % completion->request.n);
+    request.seed += (uint64_t)(choice->index % completion->request.best_of);
     request.user = (uintptr_t)choice;
     request.client = completion->client;
     int rc = engine_submit(completion->app->engine, &request, &choice->id, err);
@@ -300,6 +300,8 @@ static void add_event(struct choice *choice, const struct engine_event *event)
         add_logprobs(choice, event);
     if (request->return_token_ids)
         add_ids(choice, event);
+    for (size_t i = 0; i < event->n_tokens; i++)
+        choice->logprob += (double)event->tokens[i].logprob;
     capture(choice, event);
     if (event->finish)
         finish(choice, event);

@@ -30,6 +30,7 @@ struct choice {
     struct buf captured;       /* int32_t tokens, with --capture */
     struct logprobs logprobs;
     size_t n_tokens;
+    double logprob;     /* the sum of its tokens', where there are some */
     double first, last; /* when tokens came, s */
 };
 

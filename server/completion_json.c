@@ -223,13 +223,41 @@ static void add_choice(struct choice *choice, struct buf *out)
     buf_puts(out, "}");
 }
 
+static double mean_logprob(const struct choice *choice)
+{
+    return choice->n_tokens ? choice->logprob / (double)choice->n_tokens : 0;
+}
+
+/* Of the best_of texts for a prompt the one in place `rank`, by the mean log-probability of its
+ * tokens as OpenAI's; where all are given, in their order. */
+static struct choice *choice_at(struct completion *completion, size_t prompt, size_t rank)
+{
+    size_t n = (size_t)completion->request.best_of;
+    struct choice *first = completion->choices + prompt * n;
+    if (completion->request.n == completion->request.best_of)
+        return first + rank;
+    for (size_t i = 0; i < n; i++) {
+        size_t better = 0;
+        for (size_t j = 0; j < n; j++) {
+            double off = mean_logprob(&first[j]) - mean_logprob(&first[i]);
+            better += off > 0 || (off == 0 && j < i);
+        }
+        if (better == rank)
+            return first + i;
+    }
+    return first; /* not reached: each rank is somebody's */
+}
+
 void completion_json_whole(struct completion *completion)
 {
     struct buf *out = response_begin(&completion->response, 200, "application/json");
+    size_t n = (size_t)completion->request.n, all = completion->request.n_prompts * n;
     begin(completion, out);
-    for (size_t i = 0; i < completion->n_choices; i++) {
+    for (size_t i = 0; i < all; i++) {
+        struct choice *choice = choice_at(completion, i / n, i % n);
+        choice->index = (int)i;
         buf_puts(out, i ? "," : "");
-        add_choice(&completion->choices[i], out);
+        add_choice(choice, out);
     }
     buf_puts(out, "]");
     add_usage(completion, out);

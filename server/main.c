@@ -46,13 +46,20 @@ struct server {
 
 static int parse_options(struct settings *s, int argc, char **argv, struct err *err)
 {
+    const char *config = opts_early("config", argc, argv);
     const struct opt table[] = {
+        {"config", OPT_STRING, &config, 0, 0, NULL,
+         "file of lines like \"max-queue = 100\"; options may also come as HEADWAY_MAX_QUEUE from "
+         "the "
+         "environment, which goes before the file, as the command line goes before both"},
         {"model", OPT_STRING, &s->engine.model, 0, 0, NULL, "folder or file of the model"},
+        {"m", OPT_STRING, &s->engine.model, 0, 0, NULL, "the same"},
         {"heads", OPT_STRING, &s->engine.heads, 0, 0, NULL,
          "folder of prediction heads that were trained for the model"},
         {"host", OPT_STRING, &s->host, 0, 0, NULL, "address to listen on"},
         {"port", OPT_INT, &s->port, 0, 65535, NULL, "port to listen on, 0 = a free one"},
         {"threads", OPT_INT, &s->engine.threads, 0, 1024, NULL, "compute threads, 0 = all cores"},
+        {"t", OPT_INT, &s->engine.threads, 0, 1024, NULL, "the same"},
         {"isa", OPT_CHOICE, &s->engine.isa, 0, 0, ENGINE_ISAS, "kernels"},
         {"type", OPT_CHOICE, &s->engine.weights, 0, 0, "stored|f32|bf16|q8|q4",
          "of the matrices in memory; other than stored: converted while loading"},
@@ -65,6 +72,7 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
          "requests that may wait; beyond it they get 429"},
         {"context", OPT_INT, &s->engine.context, 0, 1 << 24, NULL,
          "positions per sequence, prompt and completion, 0 = the model's"},
+        {"c", OPT_INT, &s->engine.context, 0, 1 << 24, NULL, "the same"},
         {"prompt-chunk", OPT_INT, &s->engine.prompt_chunk, 0, 1 << 16, NULL,
          "prompt tokens prefilled in one step, 0 = automatic"},
         {"api-key", OPT_STRING, &s->key_file, 0, 0, NULL,
@@ -94,7 +102,8 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
          "lines of at least this weight; info has one for each request"},
         {"log-format", OPT_CHOICE, &s->log_format, 0, 0, "text|json", "of the log's lines"},
         {0}};
-    return opts_parse(table, ABOUT, argc, argv, NULL, 0, NULL, err);
+    int rc = opts_settings(table, config, err);
+    return rc ? rc : opts_parse(table, ABOUT, argc, argv, NULL, 0, NULL, err);
 }
 
 /* ---- callbacks ---- */

@@ -36,6 +36,14 @@ ROWS = [
     ("parallel", "parallel", "--kind parallel", 1),
     ("causal", "causal", "--kind causal", 1),
     ("linear", "linear", "--kind linear", 1),
+    ("next", "linear, knows the token behind its row", "--kind linear --next-token", 1),
+    ("bigram", "and the draft before (bigram term)", "--kind linear --next-token --bigram", 1),
+    ("bigram-aux", "and reads layers 8 and 19", "--kind linear --next-token --bigram --aux-layers 8,19", 1),
+    ("prefix", "and a layer before them", "--kind linear --next-token --bigram --aux-layers 8,19 --prefix-layer", 1),
+    # with --texts that hold more, and --rows
+    ("long", "recurrent, layers 8 and 19, more text", "--aux-layers 8,19 --cooldown 0.25", 1),
+    ("long-linear", "linear with all of that, more text",
+     "--kind linear --next-token --bigram --aux-layers 8,19 --prefix-layer --cooldown 0.25", 1),
 ]
 COMMON = ("--heads 5 --head-weights 1,1,0.8,0.64,0.51 --batch 4 --context 640 --rate 1e-3 --warmup 20 "
           "--momentum 0.95 --targets soft")
@@ -71,10 +79,11 @@ def held_out(folder):
 
 def options_of(extra):
     """COMMON without what `extra` says anew."""
-    words = COMMON.split()
-    pairs = dict(zip(words[::2], words[1::2])) | {"--kind": "recurrent"}
-    pairs |= dict(zip(extra.split()[::2], extra.split()[1::2]))
-    return [word for pair in pairs.items() for word in pair]
+    pairs = {"--kind": "recurrent"}
+    for option in re.findall(r"--\S+(?: (?!--)\S+)?", f"{COMMON} {extra}"):
+        name, _, value = option.partition(" ")
+        pairs[name] = [value] if value else []
+    return [word for name, value in pairs.items() for word in (name, *value)]
 
 
 def steps_of(o, part):
@@ -97,7 +106,6 @@ def train(o):
 
 def measure(o):
     figures = json.loads(o.json.read_text()) if o.json.exists() else {}
-    figures["text"] = {"texts": o.n_texts, "tokens": o.n_tokens}
     rows = figures.setdefault("rows", {})
     for name, _, _, part in ROWS:
         folder = o.folder / name

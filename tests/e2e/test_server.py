@@ -296,7 +296,8 @@ class Errors(Shared):
             ({"n": 0}, "n", None),
             ({"n": 65}, "n", None),
             ({"prompt": ["a", "b"], "n": 33}, "n", None),
-            ({"best_of": 2}, "best_of", None),
+            ({"best_of": 2, "stream": True}, "best_of", None),
+            ({"best_of": 2, "n": 3}, "best_of", None),
             ({"logprobs": True}, "logprobs", None),
             ({"logprobs": 21}, "logprobs", None),
             ({"seed": 0.5}, "seed", None),
@@ -340,6 +341,24 @@ class Errors(Shared):
                      b'{"prompt":"\xff\xfe"}'):
             with self.subTest(body[:40]):
                 self.refused(400, None, "invalid_json", body=body)
+
+    def test_best_of(self):
+        """The n of best_of texts whose tokens are likeliest, the likeliest first."""
+        fields = {"prompt": ["The", "It was"], "max_tokens": 12, "seed": 3, "temperature": 1.2}
+        every = self.server.complete(**fields, n=6, logprobs=0)
+        best = self.server.complete(**fields, n=2, best_of=6)
+        self.assertEqual(best["usage"], every["usage"])
+        for p in range(2):
+            group = every["choices"][6 * p:6 * p + 6]
+
+            def mean(choice):
+                values = choice["logprobs"]["token_logprobs"]
+                return sum(values) / len(values)
+            wanted = [choice["text"] for choice in sorted(group, key=mean, reverse=True)[:2]]
+            got = best["choices"][2 * p:2 * p + 2]
+            self.assertEqual([choice["text"] for choice in got], wanted)
+            self.assertEqual([choice["index"] for choice in got], [2 * p, 2 * p + 1])
+            self.assertIsNone(got[0]["logprobs"])
 
     def test_null_fields_and_those_of_clients_are_ignored(self):
         self.server.complete(prompt="x", max_tokens=None, temperature=None, stop=None, n=None,
