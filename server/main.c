@@ -16,6 +16,7 @@
 #include "base/opts.h"
 #include "server/completion.h"
 #include "server/http.h"
+#include "server/notify.h"
 
 #define PROGRESS_SECONDS 10
 #define EXTRA_DESCRIPTORS 128 /* beside connections: the model's files, epoll, the log */
@@ -151,6 +152,7 @@ static void on_signal(uv_signal_t *handle, int signal)
         log_warn("second signal: leaving at once");
         _exit(128 + signal);
     }
+    notify_manager("STOPPING=1");
     log_info("shutting down: %zu requests are still open", server->http.n_exchanges);
     http_drain(&server->http);
 }
@@ -290,6 +292,7 @@ static int serve(struct server *server, const struct settings *s, struct err *er
     uv_timer_start(&server->progress, on_progress, PROGRESS_SECONDS * 1000,
                    PROGRESS_SECONDS * 1000);
     announce(&server->app, s->host, port);
+    notify_manager("READY=1");
     uv_run(&server->loop, UV_RUN_DEFAULT);
     return 0;
 }

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 import unittest
+import unittest.mock
 
 from harness import MODEL, PROGRAM, Server, post_bytes, read_all
 
@@ -185,6 +186,28 @@ class Shares(unittest.TestCase):
             self.assertEqual(texts[0], alone)
             again = self.ask(server, "127.0.0.1", **fields, n=3)[1]["choices"]
             self.assertEqual(texts, [choice["text"] for choice in again])
+
+
+class Manager(Process):
+    def test_systemd_is_told(self):
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(folder + "/notify")
+            manager.settimeout(20)
+            with unittest.mock.patch.dict(os.environ, {"NOTIFY_SOCKET": folder + "/notify"}):
+                process = self.run_server()
+            self.assertEqual(manager.recv(100), b"READY=1")
+            process.send_signal(signal.SIGTERM)
+            self.assertEqual(manager.recv(100), b"STOPPING=1")
+            self.assertEqual(process.wait(20), 0)
+
+    def test_settings_from_a_file_and_the_environment(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+            file.write("# of this machine\nlog-format = json\nlog-level = debug\n")
+            file.flush()
+            with unittest.mock.patch.dict(os.environ, {"HEADWAY_LOG_FORMAT": "text"}):
+                self.run_server("--config", file.name)
+            self.fetch("/health")
+            self.assertIn(" debug request ", self.lines(1)[0])
 
 
 class Files(Process):
