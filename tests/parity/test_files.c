@@ -25,7 +25,7 @@ static void head_lane(struct lane *lane, void *arg)
     struct files *f = arg;
     struct reader *r = &f->reader;
     struct pass pass = {&r->model, r->rows, r->n, attend_cached, NULL, r->tokens + r->first + 1};
-    heads_read(lane, &pass, &r->work, r->z);
+    heads_read(lane, &pass, &r->work, r->z, r->some, r->n);
     head_type(r->model.config.kind)
         ->draft(lane, &pass, &r->work, f->head, r->tokens + r->first, r->z, r->some, r->n,
                 f->head + 1 == r->model.config.n_predict, r->h);
