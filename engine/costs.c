@@ -213,7 +213,7 @@ void costs_set_attend(struct costs *c, double seconds)
     c->attend = seconds > 0 ? seconds : 0;
 }
 
-static int batch_of(int sequences)
+int costs_batch(int sequences)
 {
     int b = 0;
     while (b < COST_BATCHES - 1 && 1 << b < sequences)
@@ -271,7 +271,7 @@ static void learn(struct costs *c, struct cost_step *s)
     refit(pass, 0.3);
     if (!s->heads)
         return;
-    struct cost_curve *curve = &c->draft[batch_of(s->sequences)];
+    struct cost_curve *curve = &c->draft[costs_batch(s->sequences)];
     curve->known = true;
     observe(curve, s->heads - 1, s->draft_seconds / level);
     refit(curve, 1);
@@ -331,7 +331,7 @@ void costs_note_draft(struct costs *c, int heads, int sequences, double seconds)
 
 double costs_draft(const struct costs *c, int heads, int sequences, bool hope)
 {
-    int b = batch_of(sequences), near = -1;
+    int b = costs_batch(sequences), near = -1;
     if (heads < 1 || sequences < 1)
         return 0;
     for (int d = 0; d < COST_BATCHES && near < 0; d++)

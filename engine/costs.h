@@ -41,6 +41,8 @@ struct costs {
 };
 
 void costs_init(struct costs *costs);
+/* Which of the COST_BATCHES so many sequences are. */
+int costs_batch(int sequences);
 
 /* What attending to a position costs a row, timed at start; without it contexts still have curves
  * of their own. */

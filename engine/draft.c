@@ -11,6 +11,8 @@
 /* A request whose heads (with caches) nobody asked for in so many steps stops keeping their caches
  * for the rest of the text: what they cost is a row of each head per token. */
 #define PATIENCE 32
+#define SELDOM 0.25 /* of the steps: heads that draft in fewer are not worth their caches */
+#define USE_FORGET 0.02
 
 /* ---- how many ---- */
 
@@ -29,6 +31,30 @@ static void drop_idle_heads(struct sequence *q, int heads, bool shared)
     if (q->used < q->heads_kept && !(shared && q->used))
         q->heads_kept = q->used;
     q->used = q->patience = 0;
+}
+
+/* Keeping caches costs a row of each head for every token, from the prompt on. Where heads have
+ * hardly been used lately by so many sequences together, a new one does without, but for one in
+ * eight, by which it shows when that changes. */
+void draft_begin(struct scheduler *s, struct sequence *q, int together)
+{
+    if (!s->caches || q->speculation != SPECULATION_AUTO)
+        return;
+    bool seldom = s->heads_used[costs_batch(together)] < SELDOM;
+    if (seldom && ++s->begun % 8)
+        q->heads_kept = 0;
+}
+
+static void note_use(struct scheduler *s, int n)
+{
+    double *used = &s->heads_used[costs_batch(n)], some = 0, all = 0;
+    for (int i = 0; i < n; i++)
+        if (s->wished[i]->speculation == SPECULATION_AUTO && s->wishes[i].heads) {
+            some += s->wishes[i].shape.heads > 0;
+            all++;
+        }
+    if (all > 0)
+        *used += USE_FORGET * (some / all - *used);
 }
 
 /* What the next proposal may be. */
@@ -95,6 +121,7 @@ static void choose_shapes(struct scheduler *s)
     if (!n)
         return;
     speculate_choose(&s->speculate, &s->costs, s->wishes, n, &beside);
+    note_use(s, n);
     for (int i = 0; i < n; i++) {
         struct sequence *q = s->wished[i];
         q->shape = s->wishes[i].shape;

@@ -142,6 +142,8 @@ int scheduler_init(struct scheduler *s, struct runtime *runtime, const struct sc
     s->max_rows = most_rows(s);
     s->heads = head_type(c->kind);
     s->caches = heads_cached(c);
+    for (int i = 0; i < COST_BATCHES; i++)
+        s->heads_used[i] = 1; /* until more is known */
     s->shared = s->caches && (!s->heads->cached || head_kind_tensors(c->kind) == HEAD_SHARED);
     s->settled_blocks = s->heads->all_verify ? m->n_blocks
                         : c->next_is_trunk   ? c->n_layers
@@ -230,6 +232,7 @@ int scheduler_add(struct scheduler *s, const struct engine_request *r, struct er
         return rc;
     q->age = s->admitted++;
     draft_rates_init(&q->rates, &s->rates);
+    draft_begin(s, q, running < s->at_once ? running + 1 : s->at_once);
     return slot;
 }
 

@@ -82,9 +82,12 @@ struct scheduler {
     struct sampler_work *sample_alone;   /* (lanes) each on rows of its own */
     struct costs costs;
     struct speculate speculate;
-    struct wish *wishes;      /* (max_sequences) draft.c's, with */
-    struct sequence **wished; /* whose they are */
-    struct draft_rates rates; /* over all sequences: what a new one begins with */
+    struct wish *wishes;             /* (max_sequences) draft.c's, with */
+    struct sequence **wished;        /* whose they are */
+    struct draft_rates rates;        /* over all sequences: what a new one begins with */
+    double heads_used[COST_BATCHES]; /* part of the steps, lately, in which heads drafted for a
+                                        sequence that may choose, by how many there were */
+    unsigned begun;                  /* such sequences that have begun */
     uint64_t admitted, preemptions, shared_pages, forwards;
     double step_seconds;
     /* Drafts that stood behind accepted ones, by head, [0]: look-up; and those accepted. */
@@ -116,6 +119,8 @@ int scheduler_running(const struct scheduler *scheduler, int *preempted);
 void plan_step(struct scheduler *scheduler);
 void verify_step(struct scheduler *scheduler);
 void draft_step(struct scheduler *scheduler);
+/* A sequence begins, one of so many that run together then. */
+void draft_begin(struct scheduler *scheduler, struct sequence *sequence, int together);
 /* What the lanes do in them; arg is the scheduler. */
 void verify_lane(struct lane *lane, void *arg);
 void draft_lane(struct lane *lane, void *arg);

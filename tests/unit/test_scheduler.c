@@ -426,6 +426,30 @@ static void a_draft_vocabulary_maps_its_tokens(void **state)
     runtime_release(&some);
 }
 
+/* Where heads with caches have hardly drafted lately, most sequences begin without. */
+static void caches_that_do_not_pay_are_not_begun(void **state)
+{
+    struct scheduler s;
+    (void)state;
+    scheduler_make(&s, 128, 4, 8);
+    s.caches = true;
+    for (int seldom = 0; seldom < 2; seldom++)
+        for (int speculation = SPECULATION_AUTO; speculation < 3; speculation += 3) {
+            int kept = 0;
+            s.heads_used[costs_batch(4)] = seldom ? 0.1 : 0.9;
+            for (int i = 0; i < 16; i++) {
+                struct sequence q = {.speculation = speculation, .heads_kept = 3};
+                draft_begin(&s, &q, 4);
+                kept += q.heads_kept == 3;
+            }
+            assert_int_equal(kept, seldom && speculation == SPECULATION_AUTO ? 2 : 16);
+        }
+    struct sequence alone = {.speculation = SPECULATION_AUTO, .heads_kept = 3};
+    draft_begin(&s, &alone, 1); /* fewer together: nothing is known of those */
+    assert_int_equal(alone.heads_kept, 3);
+    scheduler_release(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -436,6 +460,7 @@ int main(void)
         cmocka_unit_test(equal_beginnings_are_shared),
         cmocka_unit_test(a_prompt_is_read_once),
         cmocka_unit_test(clients_take_turns),
+        cmocka_unit_test(caches_that_do_not_pay_are_not_begun),
         cmocka_unit_test(dead_heads_are_found_and_left_alone),
         cmocka_unit_test(auto_drafts_what_pays),
         cmocka_unit_test(a_draft_vocabulary_maps_its_tokens),
