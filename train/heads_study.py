@@ -25,10 +25,10 @@ ROWS = [
     (DEFAULT, "recurrent, soft targets, Muon, draft vocabulary 8,192", "", 1),
     ("half", "half of the text", "", 1 / 2),
     ("quarter", "a quarter", "", 1 / 4),
-    ("aux", "reads layers 8 and 19 too", "--aux-layers 8,19", 1),
+    ("aux", "recurrent, reads layers 8 and 19 too", "--aux-layers 8,19", 1),
     ("hard", "hard targets", "--targets hard", 1),
-    ("adamw", "AdamW", "--momentum 0", 1),
-    ("adamw-hard", "AdamW, hard targets", "--momentum 0 --targets hard", 1),
+    ("adamw", "recurrent, AdamW", "--momentum 0", 1),
+    ("adamw-hard", "recurrent, AdamW, hard targets", "--momentum 0 --targets hard", 1),
     ("random", "no least-squares start", "--fit 0", 1),
     ("v4096", "draft vocabulary 4,096", "--draft-vocab 4096", 1),
     ("v16384", "draft vocabulary 16,384", "--draft-vocab 16384", 1),
@@ -37,12 +37,12 @@ ROWS = [
     ("causal", "causal", "--kind causal", 1),
     ("linear", "linear", "--kind linear", 1),
     ("next", "linear, knows the token behind its row", "--kind linear --next-token", 1),
-    ("bigram", "and the draft before (bigram term)", "--kind linear --next-token --bigram", 1),
-    ("bigram-aux", "and reads layers 8 and 19", "--kind linear --next-token --bigram --aux-layers 8,19", 1),
-    ("prefix", "and a layer before them", "--kind linear --next-token --bigram --aux-layers 8,19 --prefix-layer", 1),
+    ("bigram", "linear, that and the draft before (bigram term)", "--kind linear --next-token --bigram", 1),
+    ("bigram-aux", "linear, both of that, layers 8 and 19", "--kind linear --next-token --bigram --aux-layers 8,19", 1),
+    ("prefix", "linear, all of that, behind a layer of their own", "--kind linear --next-token --bigram --aux-layers 8,19 --prefix-layer", 1),
     # with --texts that hold more, and --rows
-    ("long", "recurrent, layers 8 and 19, more text", "--aux-layers 8,19 --cooldown 0.25", 1),
-    ("long-linear", "linear with all of that, more text",
+    ("long", "recurrent, layers 8 and 19", "--aux-layers 8,19 --cooldown 0.25", 1),
+    ("long-linear", "linear, all of that, behind a layer",
      "--kind linear --next-token --bigram --aux-layers 8,19 --prefix-layer --cooldown 0.25", 1),
 ]
 COMMON = ("--heads 5 --head-weights 1,1,0.8,0.64,0.51 --batch 4 --context 640 --rate 1e-3 --warmup 20 "
@@ -212,11 +212,12 @@ def page(o):
         sys.exit(f"{doc} has no '<!-- study -->' and '<!-- end of study -->' for the tables to stand between")
     doc.write_text(text)
     body = [plot.text(80, 40, "Heads for SmolLM2-135M-Instruct", 18, extra='font-weight="600"'),
-            *slope_panel(figures["rows"]), *speed_panel(figures["rows"])]
+            *slope_panel(figures["rows"]), *(speed := speed_panel(figures["rows"]))]
+    width = 1120 if speed else 580  # nothing was decoded: --limit 0
     pathlib.Path("docs/heads.svg").write_text("\n".join([
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1120 540" width="1120" height="540" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} 540" width="{width}" height="540" '
         'font-family="DejaVu Sans, Helvetica, sans-serif">',
-        '<rect width="1120" height="540" fill="white"/>', *body, "</svg>"]) + "\n")
+        f'<rect width="{width}" height="540" fill="white"/>', *body, "</svg>"]) + "\n")
 
 
 def main():
