@@ -10,17 +10,24 @@ static bool runs(const struct sequence *q)
 
 /* ---- pages ---- */
 
-/* The youngest sequence with pages that is younger than q, or NULL. */
+/* The youngest sequence with pages that is younger than q and has got no rows yet in this step, or
+ * NULL. */
 static struct sequence *youngest(struct scheduler *s, const struct sequence *q)
 {
     struct sequence *found = NULL;
     for (int i = 0; i < s->max_sequences; i++) {
         struct sequence *other = &s->sequences[i];
-        if (runs(other) && other->kv.n_pages && other->age > q->age &&
+        if (runs(other) && other->kv.n_pages && other->age > q->age && !other->n_allotted &&
             (!found || other->age > found->age))
             found = other;
     }
     return found;
+}
+
+static void give_up_pages(struct scheduler *s, struct sequence *q)
+{
+    sequence_preempt(q);
+    s->preemptions++;
 }
 
 /* Pages for so many slots, if need be those of younger sequences. */
@@ -30,8 +37,7 @@ static bool make_room(struct scheduler *s, struct sequence *q, int slots)
         struct sequence *victim = youngest(s, q);
         if (!victim)
             return false;
-        sequence_preempt(victim);
-        s->preemptions++;
+        give_up_pages(s, victim);
     }
     return true;
 }
@@ -92,8 +98,8 @@ static void allot_decode(struct scheduler *s, struct sequence *q, int *drafts_le
     fit = fit < *drafts_left ? fit : *drafts_left;
     proposal_cut(&q->proposal, DRAFTS_MAX, fit > 0 ? fit : 0);
     if (!make_room(s, q, q->n_tokens + q->proposal.n)) {
-        sequence_preempt(q);
-        s->preemptions++;
+        give_up_pages(s, q);
+        s->step.starved = true;
         return;
     }
     *drafts_left -= q->proposal.n;
@@ -161,14 +167,18 @@ static void allot_prefill(struct scheduler *s, struct sequence *q, int *room, in
     if (!share(s, q))
         return;
     int n = q->prefill_end - q->n_cached, fit = slots_left(s, q) - q->n_cached;
-    if (q->preempted && !may_return(s, q, fit))
+    if (q->preempted && !may_return(s, q, fit)) {
+        s->step.starved = true;
         return;
+    }
     n = n < *room ? n : *room;
     bool described = q->prompt_logprobs && !q->begun;
     if (described && n > *logprobs_left)
         n = *logprobs_left;
     if (fit < n && !youngest(s, q))
         n = fit;
+    if (fit < 1)
+        s->step.starved = true;
     if (n <= 0 || !make_room(s, q, q->n_cached + n))
         return;
     q->preempted = false;
@@ -228,16 +238,20 @@ void plan_step(struct scheduler *s)
 {
     struct step *p = &s->step;
     int room = s->prompt_chunk, drafts = STEP_DRAFTS, logprobs = STEP_PROMPT_LOGPROBS;
-    int n = take_turns(s, by_age(s));
+    int begun = by_age(s), n = take_turns(s, begun);
     p->n_rows = p->n_out = 0;
     p->attended = 0;
-    p->drafting = false;
+    p->drafting = p->starved = false;
     for (int i = 0; i < n; i++) {
         if (sequence_prefills(s->by_age[i]))
             allot_prefill(s, s->by_age[i], &room, &logprobs);
         else
             allot_decode(s, s->by_age[i], &drafts);
     }
+    /* Who waits for his turn must not keep pages from who has it, or neither would move on. */
+    for (int i = n; i < begun && p->starved; i++)
+        if (s->by_age[i]->kv.n_pages)
+            give_up_pages(s, s->by_age[i]);
     for (int i = 0; i < n; i++)
         if (s->by_age[i]->n_allotted && !sequence_prefills(s->by_age[i]))
             add_drafts(s, s->by_age[i]);

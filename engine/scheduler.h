@@ -43,6 +43,7 @@ struct step {
     int *out_rows, n_out; /* rows that need logits */
     int *slots, n_slots;  /* sequences that have rows */
     bool drafting;        /* some sequence of this step may draft */
+    bool starved;         /* one got fewer rows than it could have, for want of pages */
     double attended;      /* positions that its rows attend to, for the costs */
 
     /* drafting: the rows whose tokens are settled, and the sequences that want drafts */
