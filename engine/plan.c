@@ -112,7 +112,7 @@ static bool may_return(const struct scheduler *s, const struct sequence *q, int 
 {
     for (int i = 0; i < s->max_sequences; i++) {
         const struct sequence *other = &s->sequences[i];
-        if (runs(other) && other->preempted && other->age < q->age)
+        if (runs(other) && other->preempted && other->in_turn && other->age < q->age)
             return false;
     }
     return fit > q->n_tokens;
@@ -212,10 +212,22 @@ static int by_age(struct scheduler *s)
     return n;
 }
 
+/* Rows for one sequence. Whether it got any. */
+static bool allot(struct scheduler *s, struct sequence *q, int *room, int *drafts, int *logprobs)
+{
+    if (sequence_prefills(q))
+        allot_prefill(s, q, room, logprobs);
+    else
+        allot_decode(s, q, drafts);
+    return q->n_allotted > 0;
+}
+
 /* Of n sequences by age, those that run in this step come first: see scheduler.h. */
 static int take_turns(struct scheduler *s, int n)
 {
     struct sequence **list = s->by_age;
+    for (int i = 0; i < n; i++)
+        list[i]->in_turn = true;
     if (n <= s->at_once)
         return n;
     for (int i = 0; i < n; i++) {
@@ -231,6 +243,8 @@ static int take_turns(struct scheduler *s, int n)
             list[at] = list[at - 1];
         list[at] = q;
     }
+    for (int i = s->at_once; i < n; i++)
+        list[i]->in_turn = false;
     return s->at_once;
 }
 
@@ -242,16 +256,19 @@ void plan_step(struct scheduler *s)
     p->n_rows = p->n_out = 0;
     p->attended = 0;
     p->drafting = p->starved = false;
-    for (int i = 0; i < n; i++) {
-        if (sequence_prefills(s->by_age[i]))
-            allot_prefill(s, s->by_age[i], &room, &logprobs);
-        else
-            allot_decode(s, s->by_age[i], &drafts);
-    }
+    int served = 0;
+    for (int i = 0; i < n; i++)
+        served += allot(s, s->by_age[i], &room, &drafts, &logprobs);
     /* Who waits for his turn must not keep pages from who has it, or neither would move on. */
     for (int i = n; i < begun && p->starved; i++)
         if (s->by_age[i]->kv.n_pages)
             give_up_pages(s, s->by_age[i]);
+    /* Each may wait for another's pages. The oldest, always the first, has room alone. */
+    for (int i = 1; i < begun && !served; i++)
+        if (s->by_age[i]->kv.n_pages)
+            give_up_pages(s, s->by_age[i]);
+    if (begun && !served)
+        allot(s, s->by_age[0], &room, &drafts, &logprobs);
     for (int i = 0; i < n; i++)
         if (s->by_age[i]->n_allotted && !sequence_prefills(s->by_age[i]))
             add_drafts(s, s->by_age[i]);

@@ -25,7 +25,8 @@ struct sequence {
     bool active;
     uint64_t age; /* sequences admitted before it: older ones get pages first */
     uint64_t client;
-    int turn; /* older ones of its client that run */
+    int turn;     /* older ones of its client that run */
+    bool in_turn; /* it runs in this step */
 
     /* the text: committed tokens x_1..x_t */
     int32_t *tokens; /* (context) prompt, then what was generated */
