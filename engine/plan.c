@@ -164,13 +164,14 @@ static bool share(struct scheduler *s, struct sequence *q)
 
 static void allot_prefill(struct scheduler *s, struct sequence *q, int *room, int *logprobs_left)
 {
-    if (!share(s, q))
-        return;
-    int n = q->prefill_end - q->n_cached, fit = slots_left(s, q) - q->n_cached;
-    if (q->preempted && !may_return(s, q, fit)) {
+    /* Who may not return yet must not hold pages either, be they others'. */
+    if (q->preempted && !may_return(s, q, slots_left(s, q))) {
         s->step.starved = true;
         return;
     }
+    if (!share(s, q))
+        return;
+    int n = q->prefill_end - q->n_cached, fit = slots_left(s, q) - q->n_cached;
     n = n < *room ? n : *room;
     bool described = q->prompt_logprobs && !q->begun;
     if (described && n > *logprobs_left)
