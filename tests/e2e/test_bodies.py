@@ -4,12 +4,14 @@ little, others are read by a thread of their own, one after another, and all tha
 limit. Meanwhile the server answers others: 200 clients at a time, /health within 50 ms."""
 
 import json
+import os
 import threading
 import time
 import unittest
 
 from harness import Server
 
+PLAIN = os.environ.get("BUILD", "build") == "build"  # sanitizers keep memory, and take their time
 PAD = 349_000  # "{}," so often makes a megabyte
 
 
@@ -47,6 +49,8 @@ class Bodies(unittest.TestCase):
                   f" /health p99 {p99 * 1e3:.1f} ms of {len(times)}, memory {before >> 20} MiB, at most {most >> 20}")
             self.assertEqual(len(statuses), 200)
             self.assertLessEqual(set(statuses), wanted)
+            if not PLAIN:
+                return
             self.assertLess(most, 300 << 20)
             # This process has 200 threads too, and both share the cores: the median is the server's.
             self.assertLess(times[len(times) // 2], 0.05)

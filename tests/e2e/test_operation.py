@@ -18,6 +18,7 @@ import unittest.mock
 
 from harness import MODEL, PROGRAM, Server, post_bytes, read_all
 
+SLOW = 1 if os.environ.get("BUILD", "build") == "build" else 10  # under sanitizers
 LONG = ("--context", "400000")  # so that a text goes on for long enough
 ENDLESS = {"prompt": "The", "max_tokens": 1 << 20, "ignore_eos": True}
 
@@ -101,7 +102,7 @@ class Draining(unittest.TestCase):
         start = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         self.assertEqual(server.process.wait(60), 0)
-        self.assertLess(time.monotonic() - start, at_most)
+        self.assertLess(time.monotonic() - start, at_most * SLOW)
 
     def test_requests_that_would_not_end(self):
         with Server("--drain-seconds", 1, *LONG) as server:
@@ -268,7 +269,7 @@ class Connections(unittest.TestCase):
             crowd = [server.raw() for _ in range(1000)]
             times = [self.health(server, f"127.0.0.{2 + i % 9}") for i in range(50)]
             print(f"test_operation: /health beside 1,000 connections of another address: at most {max(times):.3f} s")
-            self.assertLess(max(times), 0.5)
+            self.assertLess(max(times), 0.5 * SLOW)
             self.health(server, "127.0.0.1")
             self.assertGreater(server.metric("connections_evicted_total"), 700)
             self.assertLess(server.descriptors(), 512 + 60)
