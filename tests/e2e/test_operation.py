@@ -154,7 +154,7 @@ class Shares(unittest.TestCase):
     def test_the_queue_goes_round(self):
         """A client that waits comes before the many that another has waiting."""
         with Server("--max-queue", 70) as server:
-            hog = send(server, n=64, max_tokens=1000)
+            hog = send(server, n=64, max_tokens=1000 // SLOW)
             server.wait_metric("num_requests_waiting", lambda n: n > 30)
             status, body, seconds = self.ask(server, "127.0.0.2", prompt="The", max_tokens=1)
             self.assertEqual((status, body["usage"]["completion_tokens"]), (200, 1))
