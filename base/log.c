@@ -40,9 +40,11 @@ static void add(struct line *l, const char *format, ...)
         l->n += (size_t)n < room ? (size_t)n : room - 1;
 }
 
+/* Stops where another escape and the quote behind it might not fit. */
 static void add_escaped(struct line *l, const char *text)
 {
-    for (const unsigned char *c = (const unsigned char *)text; *c; c++)
+    const unsigned char *c = (const unsigned char *)text;
+    for (; *c && l->n < sizeof l->text - 16; c++)
         if (*c == '"' || *c == '\\')
             add(l, "\\%c", *c);
         else if (*c < 0x20 || *c >= 0x7f)
@@ -98,13 +100,7 @@ static void log_line(enum log_level level, const char *format, va_list args)
     begin(&l, level);
     if (as_json) {
         add(&l, ",\"message\":");
-        /* Escaping may make six bytes of one: a cut string gets its end. */
-        size_t room = sizeof l.text - 8;
         add_value(&l, message);
-        if (l.n >= room) {
-            l.n = room - 8;
-            add(&l, "\"");
-        }
     } else {
         add(&l, " %s", message);
     }
@@ -156,7 +152,7 @@ void log_event(enum log_level level, const char *event, const struct log_field *
         if (!fields[i].text && isnan(fields[i].number))
             continue;
         add_field(&l, &fields[i]);
-        if (l.n >= sizeof l.text - 8) { /* cut: it goes as a whole */
+        if (l.n >= sizeof l.text - 24) { /* perhaps cut: it goes as a whole */
             l.n = before;
             break;
         }
