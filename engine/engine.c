@@ -171,7 +171,7 @@ static int load(struct engine *e, const struct engine_options *o, struct err *er
         .max_sequences = o->max_sequences,
         .context = o->context,
         .prompt_chunk = o->prompt_chunk,
-        .spare = 0, /* with too few pages, sequences that take turns may wait for one another */
+        .spare = o->max_sequences > 0 ? o->max_sequences : SCHEDULER_SEQUENCES,
         .kv = o->kv,
         .kv_limit = o->kv_limit,
     };

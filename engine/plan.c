@@ -124,9 +124,8 @@ static int shared_pages(const struct scheduler *s, const struct sequence *other,
                         const struct sequence *q, int n)
 {
     int most = n < q->n_tokens - 1 ? n : q->n_tokens - 1, same = 0;
-    int heads = s->runtime->model.config.n_predict - 1;
     /* Heads with caches have gaps where they did not draft. */
-    if (other == q || !other->active || (s->caches && q->speculation && other->heads_kept < heads))
+    if (other == q || !other->active || (s->caches && other->heads_kept < q->heads_kept))
         return 0;
     while (same < most && other->tokens[same] == q->tokens[same])
         same++;

@@ -450,7 +450,10 @@ static void property(const struct setting *set, uint64_t seed)
         for (int j = 0; j < RIGS; j++) {
             ro.threads = j == TWO || j == SMALL ? 2 : 1;
             struct scheduler_options so = {.context = CONTEXT,
-                                           .max_sequences = j == PLAIN ? 1 : SLOTS,
+                                           .max_sequences = j == PLAIN   ? 1
+                                                            : j == SMALL ? SLOTS - 2
+                                                                         : SLOTS,
+                                           .spare = j == SMALL ? 2 : 0, /* who takes turns */
                                            .prompt_chunk = 128,
                                            .kv = kv[i]};
             if (j == SMALL)
