@@ -4,8 +4,6 @@
 #include <inttypes.h>
 #include <malloc.h>
 #include <math.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -36,16 +34,17 @@ struct exchange {
     size_t received; /* bytes of the body, kept or not */
     struct response response;
     struct completion *completion;
-    size_t held;                            /* bytes of it counted in app->bodies */
-    uv_work_t work;                         /* the thread that reads it, */
-    bool working;                           /* which has not ended */
-    bool gone;                              /* libmicrohttpd has forgotten the request meanwhile */
-    bool suspended;                         /* as libmicrohttpd sees the connection */
-    bool close;                             /* after this response */
-    int status;                             /* of the response, 0: none was sent */
-    double start;                           /* s */
-    char method[16], path[128], client[64]; /* for the log */
-    char id[32];                            /* x-request-id */
+    size_t held;                /* bytes of it counted in app->bodies */
+    uv_work_t work;             /* the thread that reads it, */
+    bool working;               /* which has not ended */
+    bool gone;                  /* libmicrohttpd has forgotten the request meanwhile */
+    bool suspended;             /* as libmicrohttpd sees the connection */
+    bool close;                 /* after this response */
+    int status;                 /* of the response, 0: none was sent */
+    double start;               /* s */
+    char method[16], path[128]; /* for the log, */
+    char client[CLIENT_BYTES];  /* as the connection's, which it may outlive */
+    char id[32];                /* x-request-id */
 };
 
 /* ---- suspending: a connection sleeps while its completion has nothing to send ---- */
@@ -240,16 +239,6 @@ static void read_headers(struct exchange *exchange, const char *method, const ch
     headers_end(&exchange->headers, version);
 }
 
-static void set_client(struct exchange *exchange)
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(exchange->mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    if (!info || !info->client_addr ||
-        getnameinfo(info->client_addr, sizeof(struct sockaddr_in6), exchange->client,
-                    sizeof exchange->client, NULL, 0, NI_NUMERICHOST))
-        strcpy(exchange->client, "?");
-}
-
 static struct exchange *exchange_new(struct http *http, struct MHD_Connection *mhd)
 {
     uint64_t bits = 0;
@@ -267,7 +256,7 @@ static struct exchange *exchange_new(struct http *http, struct MHD_Connection *m
     exchange->start = clock_seconds();
     exchange->connection->deadline = exchange->start + http->timeout;
     http->n_exchanges++;
-    set_client(exchange);
+    memcpy(exchange->client, exchange->connection->client, sizeof exchange->client);
     if (getrandom(&bits, sizeof bits, 0) < 0)
         bits = (uintptr_t)exchange;
     snprintf(exchange->id, sizeof exchange->id, "req-%016" PRIx64, bits);

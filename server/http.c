@@ -1,9 +1,9 @@
 /* libmicrohttpd under libuv: see http.h. */
 #include "server/http.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -79,41 +79,36 @@ static void on_watch_closed(uv_handle_t *watch)
     free(watch->data);
 }
 
-static void set_address(struct connection *connection, struct MHD_Connection *mhd)
+static void set_client(struct connection *connection, struct MHD_Connection *mhd)
 {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    const struct sockaddr *from = info ? info->client_addr : NULL;
-    if (from && from->sa_family == AF_INET6) {
-        memcpy(connection->address, &((const struct sockaddr_in6 *)(const void *)from)->sin6_addr,
-               16);
-    } else if (from && from->sa_family == AF_INET) {
-        connection->address[10] = connection->address[11] = 0xff;
-        memcpy(connection->address + 12,
-               &((const struct sockaddr_in *)(const void *)from)->sin_addr, 4);
-    }
+    if (!info || !info->client_addr ||
+        getnameinfo(info->client_addr, sizeof(struct sockaddr_in6), connection->client,
+                    sizeof connection->client, NULL, 0, NI_NUMERICHOST))
+        strcpy(connection->client, "?");
 }
 
-static int count_address(const struct http *http, const unsigned char *address)
+static int count_client(const struct http *http, const char *client)
 {
     int n = 0;
     for (const struct connection *c = http->connections; c; c = c->next)
-        n += !c->closing && !memcmp(c->address, address, 16);
+        n += !c->closing && !strcmp(c->client, client);
     return n;
 }
 
 /* The connection that has waited longest without a request: of that address or, where it is NULL,
  * of the address that has most of them. NULL: there is none. */
-static struct connection *longest_idle(const struct http *http, const unsigned char *address)
+static struct connection *longest_idle(const struct http *http, const char *client)
 {
     struct connection *found = NULL;
-    const unsigned char *counted = NULL; /* whose address n is of: a crowd's stand together */
+    const char *counted = NULL; /* whose address n is of: a crowd's stand together */
     int most = 0, n = 1;
     for (struct connection *c = http->connections; c; c = c->next) {
-        if (c->closing || c->exchange || (address && memcmp(c->address, address, 16)))
+        if (c->closing || c->exchange || (client && strcmp(c->client, client)))
             continue;
-        if (!address && !(counted && !memcmp(counted, c->address, 16)))
-            n = count_address(http, counted = c->address);
+        if (!client && !(counted && !strcmp(counted, c->client)))
+            n = count_client(http, counted = c->client);
         if (n >= most) { /* the list begins with the newest */
             most = n;
             found = c;
@@ -132,12 +127,11 @@ static void close_for_room(struct connection *c)
 /* Keeps to the limits when one more has come. */
 static void make_room(struct http *http, struct connection *newest)
 {
-    char name[64] = "?";
-    bool crowd = count_address(http, newest->address) > http->max_per_address;
+    bool crowd = count_client(http, newest->client) > http->max_per_address;
     if (!crowd && http->n_connections <= http->max_connections)
         return;
     newest->closing = true; /* it has only just come: not it, if there is another */
-    struct connection *victim = longest_idle(http, crowd ? newest->address : NULL);
+    struct connection *victim = longest_idle(http, crowd ? newest->client : NULL);
     newest->closing = false;
     close_for_room(victim ? victim : newest);
     if (victim)
@@ -147,9 +141,8 @@ static void make_room(struct http *http, struct connection *newest)
     if (clock_seconds() < http->warned + WARN_SECONDS)
         return;
     http->warned = clock_seconds();
-    inet_ntop(AF_INET6, newest->address, name, sizeof name);
     log_warn("%d connections, %d of them from %s: %s", http->n_connections,
-             count_address(http, newest->address), name,
+             count_client(http, newest->client), newest->client,
              victim ? "one without a request was closed for another"
                     : "one more was closed at once");
 }
@@ -175,7 +168,7 @@ static void connection_begin(struct http *http, struct MHD_Connection *mhd, void
     http->connections = connection;
     http->n_connections++;
     *context = connection;
-    set_address(connection, mhd);
+    set_client(connection, mhd);
     make_room(http, connection);
 }
 

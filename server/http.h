@@ -13,11 +13,13 @@
 
 struct exchange;
 
+#define CLIENT_BYTES 64
+
 struct connection {
     struct http *http;
     struct connection *prev, *next; /* in http->connections */
     int fd;
-    unsigned char address[16]; /* IPv6, or IPv4 mapped into it */
+    char client[CLIENT_BYTES]; /* the address that it comes from, as text; "?" */
     bool closing;              /* it was shut down to make room */
     double deadline;           /* when a request must have come, s; 0 = one is being served */
     struct exchange *exchange; /* the request being served, or NULL */
