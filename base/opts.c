@@ -144,16 +144,26 @@ static int set_flag(const struct opt *o, const char *text, struct err *err)
     return 0;
 }
 
-/* The text is kept for as long as the program runs. */
+/* Texts that options point to, kept for as long as the program runs: a list, so that one that
+ * another replaces still has an owner. */
+struct kept {
+    struct kept *next;
+    char text[];
+};
+static struct kept *all_kept;
+
 static int set_kept(const struct opt *o, const char *text, struct err *err)
 {
-    char *copy = strdup(text);
-    if (!copy)
+    if (o->type == OPT_FLAG)
+        return set_flag(o, text, err);
+    size_t size = strlen(text) + 1;
+    struct kept *kept = malloc(sizeof *kept + size);
+    if (!kept)
         return err_set(err, ERR_MEMORY, "memory ran out");
-    int rc = o->type == OPT_FLAG ? set_flag(o, copy, err) : set_value(o, copy, err);
-    if (rc || (o->type != OPT_STRING && o->type != OPT_CHOICE))
-        free(copy);
-    return rc;
+    memcpy(kept->text, text, size);
+    kept->next = all_kept;
+    all_kept = kept;
+    return set_value(o, kept->text, err);
 }
 
 static char *trim(char *text)
