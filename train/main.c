@@ -336,8 +336,10 @@ static int save(struct run *r, struct err *err)
     enum dtype type = strcmp(r->o.save_type, "f32") ? DTYPE_BF16 : DTYPE_F32;
     if (ranks_own()) /* all have the same */
         return 0;
-    int rc = checkpoint_write(&r->t, r->o.out, r->step, r->settings, err);
-    return rc ? rc : checkpoint_export(&r->t, r->o.out, type, err);
+    /* --resume reads the folder's config and draft vocabulary too: they are there before the
+     * checkpoint is. */
+    int rc = checkpoint_export(&r->t, r->o.out, type, err);
+    return rc ? rc : checkpoint_write(&r->t, r->o.out, r->step, r->settings, err);
 }
 
 /* Window b of a step begins anywhere in the corpus: a function of seed, step and b alone, so that a

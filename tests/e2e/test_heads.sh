@@ -79,7 +79,11 @@ for round in 1 2 3; do
         --heads 4 --context 96 --batch 4 --steps 12 --warmup 2 --rate 3e-3 --draft-vocab 100 \
         --save-every 1 $([ -f "$dir/killed/checkpoint.safetensors" ] && echo --resume) >/dev/null 2>&1 &
     child=$!
-    sleep 0.1$round
+    if [ $round = 1 ]; then # as soon as there is something to go on from
+        until [ -f "$dir/killed/checkpoint.safetensors" ] || ! kill -0 $child 2>/dev/null; do :; done
+    else
+        sleep 0.1$round
+    fi
     kill -9 $child 2>/dev/null
     wait $child 2>/dev/null
     child=
