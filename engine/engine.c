@@ -64,6 +64,7 @@ static void collect(struct engine *e, int slot)
     struct job *job = e->running[slot];
     struct sequence *q = &e->scheduler.sequences[slot];
     struct delivery d = {.completion_tokens = (size_t)(q->n_tokens - q->n_prompt),
+                         .cached_tokens = q->reused > 0 ? (size_t)q->reused : 0,
                          .forwards = q->forwards,
                          .finish = q->finish,
                          .speculation = &q->figures,
@@ -96,13 +97,16 @@ static void publish(struct engine *e)
 {
     const struct scheduler *s = &e->scheduler;
     const struct kv_pool *pool = &s->pool;
-    size_t used = (size_t)(pool->n_pages - pool->n_free);
+    size_t used = (size_t)(pool->n_pages - pool->n_free), kept = (size_t)pool->n_idle;
     struct engine_stats stats = {
         .forwards = s->forwards,
         .step_seconds_sum = s->step_seconds,
-        .kv_used = (double)used / pool->n_pages,
+        .kv_used = (double)(used - kept) / pool->n_pages,
         .kv_bytes = used * pool->page_bytes,
         .kv_bytes_limit = (size_t)pool->n_pages * pool->page_bytes,
+        .kv_kept_bytes = kept * pool->page_bytes,
+        .prefix_queries = s->prompt_tokens,
+        .prefix_hits = s->reused_tokens,
         .preemptions = s->preemptions,
         .lookup_tried = s->drafted[0].tried,
         .lookup_accepted = s->drafted[0].accepted,
@@ -174,6 +178,7 @@ static int load(struct engine *e, const struct engine_options *o, struct err *er
         .spare = o->max_sequences > 0 ? o->max_sequences : SCHEDULER_SEQUENCES,
         .kv = o->kv,
         .kv_limit = o->kv_limit,
+        .kv_kept = o->kv_kept,
     };
     int rc = runtime_init(&e->runtime, &ro, err);
     if (!rc)

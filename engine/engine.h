@@ -40,6 +40,7 @@ struct engine_options {
     void (*notify)(void *arg); /* events wait in the mailbox */
     void *notify_arg;
     size_t kv_limit; /* bytes of keys and values, 0 = a default */
+    size_t kv_kept;  /* bytes of these that ended texts may leave, for those that begin alike */
 };
 
 /* What does not change while the engine runs. Strings live as long as the engine. */
@@ -100,7 +101,8 @@ struct engine_request {
     int n_stops;
     const struct engine_bias *biases; /* copied */
     int n_biases;
-    uint64_t user;     /* returned in every event */
+    uint64_t user;        /* returned in every event */
+    uint64_t prefix_salt; /* pages of keys and values are shared among texts of the same number */
     uint64_t client;   /* whose it is, any number: clients get equal shares when not all can run */
     unsigned drafters; /* DRAFT_*; 0 = what pays for SPECULATION_AUTO, and for k drafts a chain of
                           heads, or of look-up where there are none */
@@ -152,7 +154,8 @@ struct engine_event {
     enum engine_finish finish;               /* anything but NONE: the last event of this request */
     const char *error;                       /* with FINISH_ERROR */
     size_t prompt_tokens, completion_tokens; /* so far; rejected drafts don't count */
-    size_t forwards;                         /* passes of the trunk that carried its decode rows */
+    size_t cached_tokens; /* of the prompt's those that were read before, for another text */
+    size_t forwards;      /* passes of the trunk that carried its decode rows */
     const struct engine_speculation *speculation; /* with the last event */
 };
 
@@ -188,12 +191,14 @@ struct engine_stats {
     uint64_t prompt_tokens, generation_tokens;
     uint64_t forwards;       /* trunk passes */
     double step_seconds_sum; /* time in them */
-    double kv_used;          /* fraction of the pages of keys and values in use */
+    double kv_used;          /* fraction of the pages of keys and values that texts hold */
     struct engine_speculation speculation;
     int preempted;        /* sequences that wait to be recomputed, because pages of keys and values
                              ran out */
     uint64_t preemptions; /* times that happened */
-    size_t kv_bytes, kv_bytes_limit; /* keys and values: memory in use, and allowed */
+    size_t kv_bytes, kv_bytes_limit;      /* keys and values: memory in use, and allowed */
+    size_t kv_kept_bytes;                 /* of that what ended texts left */
+    uint64_t prefix_queries, prefix_hits; /* prompt tokens looked for in it, and found */
     struct {
         uint64_t tried, accepted; /* its drafts behind accepted ones; those that were right */
         bool dead;                /* less than 5 % of many were right */

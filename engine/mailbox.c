@@ -160,6 +160,7 @@ static void take_news(struct job *job)
     job->out.prompt_ready = false;
     job->out.completion_tokens = job->taken.completion_tokens;
     job->out.forwards = job->taken.forwards;
+    job->out.cached_tokens = job->taken.cached_tokens;
 }
 
 static void hand_over(struct job *job, void (*handle)(void *, const struct engine_event *),
@@ -179,6 +180,7 @@ static void hand_over(struct job *job, void (*handle)(void *, const struct engin
         .error = n->finish == FINISH_ERROR ? job->error.text : NULL,
         .prompt_tokens = job->request->n_tokens,
         .completion_tokens = n->completion_tokens,
+        .cached_tokens = n->cached_tokens,
         .forwards = n->forwards,
         .speculation = n->finish ? &job->speculation : NULL,
     };
@@ -341,6 +343,7 @@ bool mailbox_deliver(struct mailbox *m, struct job *job, const struct delivery *
     m->stats.generation_tokens += d->completion_tokens - job->out.completion_tokens;
     job->out.completion_tokens = d->completion_tokens;
     job->out.forwards = d->forwards;
+    job->out.cached_tokens = d->cached_tokens;
     buf_append(&job->out.text, d->text, d->text_len);
     buf_append(&job->out.tokens, d->tokens, d->n_tokens * sizeof *d->tokens);
     if (d->prompt) {

@@ -17,7 +17,7 @@ struct news {
     struct buf text;
     struct buf tokens; /* struct engine_token, one after another */
     enum engine_finish finish;
-    size_t completion_tokens, forwards;
+    size_t completion_tokens, forwards, cached_tokens;
     bool prompt_ready;
 };
 
@@ -89,7 +89,7 @@ struct delivery {
     const char *text;
     size_t text_len;
     const struct engine_token *tokens;
-    size_t n_tokens, completion_tokens, forwards;
+    size_t n_tokens, completion_tokens, forwards, cached_tokens;
     struct engine_token *prompt;
     enum engine_finish finish;
     const struct engine_speculation *speculation;

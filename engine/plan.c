@@ -33,19 +33,21 @@ static void give_up_pages(struct scheduler *s, struct sequence *q)
 /* Pages for so many slots, if need be those of younger sequences. */
 static bool make_room(struct scheduler *s, struct sequence *q, int slots)
 {
-    while (!kv_reserve(&q->kv, slots)) {
+    for (;;) {
+        prefix_free(&s->prefix, kv_pages(slots) - q->kv.n_pages);
+        if (kv_reserve(&q->kv, slots))
+            return true;
         struct sequence *victim = youngest(s, q);
         if (!victim)
             return false;
         give_up_pages(s, victim);
     }
-    return true;
 }
 
 /* Slots there are without taking anything from others. */
 static int slots_left(const struct scheduler *s, const struct sequence *q)
 {
-    long slots = ((long)q->kv.n_pages + s->pool.n_free) * KV_PAGE;
+    long slots = ((long)q->kv.n_pages + s->pool.n_free + s->pool.n_idle) * KV_PAGE;
     return slots > q->kv.most * KV_PAGE ? q->kv.most * KV_PAGE : (int)slots;
 }
 
@@ -118,46 +120,37 @@ static bool may_return(const struct scheduler *s, const struct sequence *q, int 
     return fit > q->n_tokens;
 }
 
-/* Whole pages with which both begin, among the first n tokens of `other`. Its last token has to be
- * a row of q's in any case. */
-static int shared_pages(const struct scheduler *s, const struct sequence *other,
-                        const struct sequence *q, int n)
+/* Whole pages with which q begins and that another is just reading, for whom it pays to wait. */
+static int soon_known(const struct scheduler *s, const struct sequence *q, int most)
 {
-    int most = n < q->n_tokens - 1 ? n : q->n_tokens - 1, same = 0;
-    /* Heads with caches have gaps where they did not draft. */
-    if (other == q || !other->active || (s->caches && other->heads_kept < q->heads_kept))
-        return 0;
-    while (same < most && other->tokens[same] == q->tokens[same])
-        same++;
-    return same / KV_PAGE;
-}
-
-/* A sequence that has read nothing begins with the pages of the one that has most of the same
- * tokens. False: another is just reading more of them than any has, so it is better to wait. */
-static bool share(struct scheduler *s, struct sequence *q)
-{
-    const struct sequence *from = NULL;
-    int most = 0, soon = 0;
-    if (q->n_cached || q->prompt_logprobs)
-        return true;
+    int pages = 0;
     for (int i = 0; i < s->max_sequences; i++) {
         const struct sequence *other = &s->sequences[i];
-        int n = shared_pages(s, other, q, other->n_cached);
-        if (n > most) {
-            most = n;
-            from = other;
-        }
-        bool reads = other->n_allotted && sequence_prefills(other);
-        n = reads ? shared_pages(s, other, q, other->prefill_end) : 0;
-        soon = n > soon ? n : soon;
+        int same = 0, end = other->prefill_end < most ? other->prefill_end : most;
+        if (other == q || !runs(other) || !other->n_allotted || !sequence_prefills(other) ||
+            other->salt != q->salt || other->heads_kept < q->heads_kept)
+            continue;
+        while (same < end && other->tokens[same] == q->tokens[same])
+            same++;
+        pages = same / KV_PAGE > pages ? same / KV_PAGE : pages;
     }
-    if (soon > most)
-        return false;
-    if (!from)
+    return pages;
+}
+
+/* A sequence that has read nothing begins with pages that the prefix cache knows; its last token
+ * has to be a row in any case. Heads with caches have gaps where they did not draft: they must have
+ * seen what is shared. False: it is better to wait. */
+static bool share(struct scheduler *s, struct sequence *q)
+{
+    int most = q->n_tokens - 1;
+    if (q->n_cached || q->prompt_logprobs)
         return true;
-    kv_share(&q->kv, &from->kv, most);
-    q->n_cached = most * KV_PAGE;
-    s->shared_pages += (uint64_t)most;
+    struct prefix_chain chain = prefix_find(&s->prefix, q->salt, q->heads_kept, q->tokens, most);
+    if (soon_known(s, q, most) > chain.n)
+        return false;
+    prefix_begin(&s->prefix, &q->kv, chain);
+    q->n_known = chain.n;
+    q->n_cached = chain.n * KV_PAGE;
     return true;
 }
 
@@ -181,6 +174,11 @@ static void allot_prefill(struct scheduler *s, struct sequence *q, int *room, in
         s->step.starved = true;
     if (n <= 0 || !make_room(s, q, q->n_cached + n))
         return;
+    if (q->reused < 0) {
+        q->reused = q->n_cached;
+        s->prompt_tokens += (uint64_t)q->n_prompt;
+        s->reused_tokens += (uint64_t)q->reused;
+    }
     q->preempted = false;
     q->n_allotted = n;
     *room -= n;

@@ -154,6 +154,8 @@ int scheduler_init(struct scheduler *s, struct runtime *runtime, const struct sc
     rc = pool_pages(s, o->kv_limit, kv, &pages, err);
     if (!rc)
         rc = kv_pool_init(&s->pool, c, m->n_blocks, pages, kv, err);
+    if (!rc)
+        rc = prefix_init(&s->prefix, &s->pool, o->kv_kept, err);
     if (rc)
         return rc;
     take(s);
@@ -178,6 +180,7 @@ void scheduler_release(struct scheduler *s)
     for (int i = 0; s->arena.base && i < s->max_sequences; i++)
         sequence_release(&s->sequences[i]);
     speculate_release(&s->speculate);
+    prefix_release(&s->prefix);
     kv_pool_release(&s->pool);
     arena_release(&s->arena);
     memset(s, 0, sizeof *s);
@@ -223,7 +226,7 @@ int scheduler_add(struct scheduler *s, const struct engine_request *r, struct er
         return err_set(err, ERR_BUSY, "all %d sequences are in use: try again later", slot);
     if (running >= s->at_once && before_next(s, r->client) >= s->at_once)
         return err_set(err, ERR_BUSY, "%d sequences are running: try again later", running);
-    if (preempted || (running && kv_pages((int)r->n_tokens + 1) > s->pool.n_free))
+    if (preempted || (running && kv_pages((int)r->n_tokens + 1) > s->pool.n_free + s->pool.n_idle))
         return err_set(err, ERR_BUSY, "no memory for its keys and values now: try again later");
     struct sequence *q = &s->sequences[slot];
     int rc =
@@ -238,7 +241,10 @@ int scheduler_add(struct scheduler *s, const struct engine_request *r, struct er
 
 void scheduler_remove(struct scheduler *s, int slot)
 {
-    sequence_end(&s->sequences[slot]);
+    struct sequence *q = &s->sequences[slot];
+    prefix_touch(&s->prefix, &q->kv, q->n_known);
+    sequence_end(q);
+    prefix_trim(&s->prefix);
 }
 
 /* ---- the step ---- */
@@ -257,6 +263,18 @@ void scheduler_each(struct lane *lane, struct scheduler *s, const int *slots, in
         fn(&only, s, &s->sequences[slots[i]], &s->sample_alone[lane->id], i);
 }
 
+/* The pages that a step has filled are there for others. */
+static void remember(struct scheduler *s, struct sequence *q)
+{
+    int settled = q->n_cached;
+    /* Behind an end nothing is moved into place, and heads do not run. */
+    if (q->finish && (q->n_committed || q->heads_kept))
+        settled -= q->n_committed ? q->n_committed : q->n_rows;
+    for (; (q->n_known + 1) * KV_PAGE <= settled; q->n_known++)
+        prefix_add(&s->prefix, &q->kv, q->n_known, q->salt, q->heads_kept,
+                   q->tokens + q->n_known * KV_PAGE);
+}
+
 bool scheduler_step(struct scheduler *s)
 {
     double start = clock_seconds();
@@ -265,6 +283,8 @@ bool scheduler_step(struct scheduler *s)
         return false;
     verify_step(s);
     draft_step(s);
+    for (int i = 0; i < s->step.n_slots; i++)
+        remember(s, &s->sequences[s->step.slots[i]]);
     s->forwards++;
     s->step_seconds += clock_seconds() - start;
     return true;

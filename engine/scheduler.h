@@ -17,6 +17,7 @@
 #define ENGINE_SCHEDULER_H
 
 #include "engine/costs.h"
+#include "engine/prefix.h"
 #include "engine/runtime.h"
 #include "engine/sequence.h"
 #include "engine/speculate.h"
@@ -33,6 +34,7 @@ struct scheduler_options {
     int spare;       /* sequences beside those that run, which wait half-way for their turn */
     const char *kv;  /* type of keys and values; NULL = bf16 */
     size_t kv_limit; /* their bytes; 0 = default */
+    size_t kv_kept;  /* of these those that no sequence needs, for texts that begin alike */
 };
 
 /* The rows of one pass and what it computes. */
@@ -68,6 +70,7 @@ struct scheduler {
     struct runtime *runtime; /* borrowed */
     const struct head_type *heads;
     struct kv_pool pool;
+    struct prefix prefix;
     struct sequence *sequences; /* (max_sequences) */
     struct sequence **by_age;   /* (max_sequences) plan.c's */
     int max_sequences;          /* with those that wait, */
@@ -89,7 +92,8 @@ struct scheduler {
     double heads_used[COST_BATCHES]; /* part of the steps, lately, in which heads drafted for a
                                         sequence that may choose, by how many there were */
     unsigned begun;                  /* such sequences that have begun */
-    uint64_t admitted, preemptions, shared_pages, forwards;
+    uint64_t admitted, preemptions, forwards;
+    uint64_t prompt_tokens, reused_tokens; /* asked for; of them those whose pages were there */
     double step_seconds;
     /* Drafts that stood behind accepted ones, by head, [0]: look-up; and those accepted. */
     struct {
@@ -104,7 +108,7 @@ void scheduler_release(struct scheduler *scheduler);
 
 /* Puts a checked request into a free slot and returns its number; ERR_BUSY when there is no slot,
  * it would not have its turn yet, or there are too few pages for its prompt while others run;
- * ERR_MEMORY. Pages of a running sequence that begins with the same tokens are shared. */
+ * ERR_MEMORY. Pages of texts that begin with the same tokens are shared. */
 int scheduler_add(struct scheduler *scheduler, const struct engine_request *request,
                   struct err *err);
 /* One step over all active, unfinished sequences. False when there are none. */

@@ -47,13 +47,16 @@ int sequence_start(struct sequence *q, const struct engine_request *r, const str
     memcpy(q->tokens, r->tokens, r->n_tokens * sizeof *r->tokens);
     q->n_prompt = q->n_tokens = q->prefill_end = (int)r->n_tokens;
     q->limit = context - q->n_prompt < r->max_tokens ? context : q->n_prompt + r->max_tokens;
-    q->n_cached = q->n_fresh = q->n_rows = q->n_committed = 0;
+    q->n_cached = q->n_known = q->n_fresh = q->n_rows = q->n_committed = 0;
+    q->reused = -1;
+    q->salt = r->prefix_salt;
     q->candidates.heads = 0;
     q->preempted = q->begun = false;
     q->proposal.n = 0;
-    q->speculation = r->speculation;
+    /* The first token follows from the prompt, and a step brings one without drafts. */
+    q->speculation = q->limit - q->n_prompt > 2 ? r->speculation : 0;
     q->drafters = r->drafters;
-    q->heads_kept = r->speculation ? c->n_predict - 1 : 0;
+    q->heads_kept = q->speculation ? c->n_predict - 1 : 0;
     q->used = q->patience = 0;
     q->ignore_eos = r->ignore_eos;
     q->min_tokens = r->min_tokens;
@@ -130,7 +133,7 @@ void sequence_commit(struct sequence *q, const struct tokenizer *tokenizer, int 
 void sequence_preempt(struct sequence *q)
 {
     kv_truncate(&q->kv, 0);
-    q->n_cached = 0;
+    q->n_cached = q->n_known = 0;
     q->proposal.n = 0;
     /* The last token of an answer is a row of its own, whose logits choose the next; behind the
      * last of a prompt that choice is still to be made. */

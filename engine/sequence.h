@@ -44,6 +44,9 @@ struct sequence {
     /* the cache: keys and values of the first n_cached tokens, x_1..x_(t-1) while it decodes */
     struct kv kv;
     int n_cached;
+    int n_known;     /* pages that the prefix cache knows */
+    int reused;      /* prompt tokens that it had already, -1 before the first are read */
+    uint64_t salt;   /* of the texts with which pages may be shared */
     int prefill_end; /* tokens before this one are read in chunks: the prompt, or, after a
                         preemption, all but the last */
     bool begun;      /* the prompt was read, and behind it the first token chosen */

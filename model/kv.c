@@ -49,12 +49,13 @@ int kv_pool_init(struct kv_pool *pool, const struct config *config, int n_blocks
     pool->values = KV_PAGE * (size_t)config->head_dim * element(type);
     pool->free = calloc((size_t)n_pages, sizeof *pool->free);
     pool->refs = calloc((size_t)n_pages, sizeof *pool->refs);
+    pool->kept = calloc((size_t)n_pages, sizeof *pool->kept);
     void *data = size_mul(pool->page_bytes, (size_t)n_pages, &size)
                      ? mmap(NULL, size, PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
                      : MAP_FAILED;
     pool->data = data == MAP_FAILED ? NULL : data;
-    if (!pool->free || !pool->refs || !pool->data) {
+    if (!pool->free || !pool->refs || !pool->kept || !pool->data) {
         kv_pool_release(pool);
         return err_set(err, ERR_MEMORY,
                        "no memory for %d pages of keys and values: use a shorter context, fewer "
@@ -72,6 +73,7 @@ void kv_pool_release(struct kv_pool *pool)
         munmap(pool->data, pool->page_bytes * (size_t)pool->n_pages);
     free(pool->free);
     free(pool->refs);
+    free(pool->kept);
     memset(pool, 0, sizeof *pool);
 }
 
@@ -82,12 +84,39 @@ void kv_pool_trim(struct kv_pool *pool)
                 MADV_DONTNEED);
 }
 
-static void drop(struct kv_pool *pool, const char *page)
+static void hold(struct kv_pool *pool, int number)
 {
-    int number = (int)((size_t)(page - pool->data) / pool->page_bytes);
+    assert(pool->refs[number] > 0);
+    pool->n_idle -= kv_idle(pool, number);
+    pool->refs[number]++;
+}
+
+static void drop(struct kv_pool *pool, int number)
+{
     assert(pool->refs[number] > 0);
     if (--pool->refs[number] == 0)
         pool->free[pool->n_free++] = number;
+    pool->n_idle += kv_idle(pool, number);
+}
+
+void kv_keep(struct kv_pool *pool, int number)
+{
+    assert(!pool->kept[number]);
+    hold(pool, number);
+    pool->kept[number] = true;
+}
+
+void kv_forget(struct kv_pool *pool, int number)
+{
+    assert(pool->kept[number]);
+    pool->n_idle -= kv_idle(pool, number);
+    pool->kept[number] = false;
+    drop(pool, number);
+}
+
+static char *page(const struct kv_pool *pool, int number)
+{
+    return pool->data + (size_t)number * pool->page_bytes;
 }
 
 /* ---- the pages of a sequence ---- */
@@ -117,7 +146,7 @@ bool kv_reserve(struct kv *kv, int slots)
     while (kv->n_pages < wanted) {
         int number = pool->free[--pool->n_free];
         pool->refs[number] = 1;
-        kv->pages[kv->n_pages++] = pool->data + (size_t)number * pool->page_bytes;
+        kv->pages[kv->n_pages++] = page(pool, number);
     }
     return true;
 }
@@ -125,17 +154,21 @@ bool kv_reserve(struct kv *kv, int slots)
 void kv_truncate(struct kv *kv, int slots)
 {
     while (kv->n_pages > kv_pages(slots))
-        drop(kv->pool, kv->pages[--kv->n_pages]);
+        drop(kv->pool, kv_number(kv, --kv->n_pages));
 }
 
-void kv_share(struct kv *kv, const struct kv *from, int n_pages)
+void kv_share(struct kv *kv, int number)
 {
-    assert(kv->n_pages == 0 && n_pages <= from->n_pages && n_pages <= kv->most);
-    for (int i = 0; i < n_pages; i++) {
-        struct kv_pool *pool = kv->pool;
-        pool->refs[(size_t)(from->pages[i] - pool->data) / pool->page_bytes]++;
-        kv->pages[kv->n_pages++] = from->pages[i];
-    }
+    assert(kv->n_pages < kv->most);
+    hold(kv->pool, number);
+    kv->pages[kv->n_pages++] = page(kv->pool, number);
+}
+
+void kv_replace(struct kv *kv, int i, int number)
+{
+    hold(kv->pool, number);
+    drop(kv->pool, kv_number(kv, i));
+    kv->pages[i] = page(kv->pool, number);
 }
 
 /* ---- keys and values ---- */
@@ -207,6 +240,11 @@ void kv_move(const struct kv *kv, int n_blocks, int from, int to)
         for (int g = 0; g < kv->pool->n_kv_heads; g++)
             copy_position(kv->pool, chunk(kv, b, g, from), from % KV_PAGE, chunk(kv, b, g, to),
                           to % KV_PAGE);
+}
+
+void kv_copy_page(const struct kv_pool *pool, int from, int to)
+{
+    memcpy(page(pool, to), page(pool, from), pool->page_bytes);
 }
 
 void kv_copy_chunk(const struct kv *kv, int block, int g, const int *slots, int n, char *to)

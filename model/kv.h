@@ -30,8 +30,10 @@ struct kv_pool {
     enum weight_type type;
     int n_blocks, n_kv_heads, head_dim; /* blocks, G, K */
     int n_pages, n_free;
-    int *free; /* (n_free) page numbers; the last one is taken first */
-    int *refs; /* (n_pages) sequences that hold it */
+    int n_idle; /* pages that are kept, but that no sequence holds */
+    int *free;  /* (n_free) page numbers; the last one is taken first */
+    int *refs;  /* (n_pages) who holds it: sequences, and who keeps it */
+    bool *kept; /* (n_pages) */
 };
 
 struct kv {
@@ -69,9 +71,26 @@ void kv_release(struct kv *kv);
 bool kv_reserve(struct kv *kv, int slots);
 /* Leaves the pages behind the first `slots` slots to others. */
 void kv_truncate(struct kv *kv, int slots);
-/* An empty cache begins with the first n_pages pages of another, which both only read from now on:
- * all their positions are committed. */
-void kv_share(struct kv *kv, const struct kv *from, int n_pages);
+/* Pages that several caches hold are only read: all their positions are committed. kv_share: a
+ * cache goes on with a page that others hold, or that is kept. kv_replace: gives up its page i for
+ * such a one, which holds the same. */
+void kv_share(struct kv *kv, int number);
+void kv_replace(struct kv *kv, int i, int number);
+
+/* The number of page i of a cache in its pool. */
+static inline int kv_number(const struct kv *kv, int i)
+{
+    return (int)((size_t)(kv->pages[i] - kv->pool->data) / kv->pool->page_bytes);
+}
+
+/* A page stays when no sequence holds it, until it is forgotten. */
+void kv_keep(struct kv_pool *pool, int number);
+void kv_forget(struct kv_pool *pool, int number);
+/* Whether it is kept only. */
+static inline bool kv_idle(const struct kv_pool *pool, int number)
+{
+    return pool->kept[number] && pool->refs[number] == 1;
+}
 
 /* Where a page keeps the chunk of head g of a block, in bytes. */
 static inline size_t kv_head(const struct kv_pool *pool, int block, int g)
@@ -85,6 +104,9 @@ void kv_put_value(const struct kv *kv, int block, int g, int slot, const float *
 
 /* Copies the keys and values of a slot to another, in the first n_blocks blocks. */
 void kv_move(const struct kv *kv, int n_blocks, int from, int to);
+
+/* Copies a page to another. */
+void kv_copy_page(const struct kv_pool *pool, int from, int to);
 
 /* Writes a chunk of head g of a block as it would stand if position i of the chunk, 0 <= i < n,
  * were in place: its keys and values come from slot slots[i]. to: head_bytes, of which what belongs

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "server/body.h"
 #include "server/chat.h"
 #include "server/field.h"
@@ -66,6 +67,11 @@ static int parse_form(struct api_request *request, struct response *error)
     if (field_bool(root, "stream", &request->stream, error) ||
         field_bool(root, "return_token_ids", &request->return_token_ids, error))
         return ERR_INVALID;
+    const json_t *salt = field_get(root, "cache_salt");
+    if (salt && !json_is_string(salt))
+        return response_error(error, 400, "cache_salt", NULL, "'cache_salt' must be a string.");
+    if (salt)
+        request->engine.prefix_salt = hash_bytes(json_string_value(salt), json_string_length(salt));
     const json_t *options = field_get(root, "stream_options");
     if (!options)
         return 0;

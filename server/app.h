@@ -31,7 +31,8 @@ struct app {
     size_t max_unread;              /* bytes of a stream that its client has not read */
     double stall;                   /* s without a heartbeat after which /health says 503 */
     time_t started;
-    bool draining; /* no new completions */
+    bool draining;     /* no new completions */
+    bool prefix_apart; /* clients share no pages of keys and values */
 };
 
 #endif

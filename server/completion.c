@@ -107,6 +107,8 @@ static int submit(struct completion *completion, struct choice *choice, struct e
     request.seed += (uint64_t)(choice->index % completion->request.best_of);
     request.user = (uintptr_t)choice;
     request.client = completion->client;
+    if (completion->app->prefix_apart)
+        request.prefix_salt ^= completion->client;
     int rc = engine_submit(completion->app->engine, &request, &choice->id, err);
     if (!rc)
         completion->pending++;
@@ -277,6 +279,8 @@ static void finish(struct choice *choice, const struct engine_event *event)
     struct completion *completion = choice->completion;
     choice->finish_reason = event->finish == FINISH_LENGTH ? "length" : "stop";
     completion->completion_tokens += event->completion_tokens;
+    if (choice->index % completion->request.best_of == 0)
+        completion->cached_tokens += event->cached_tokens;
     completion->forwards += event->forwards;
     if (event->speculation) {
         completion->drafted += event->speculation->drafted;

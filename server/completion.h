@@ -52,6 +52,7 @@ struct completion {
     struct response response; /* when not streamed, once done */
     struct buf metrics;       /* JSON of the `metrics` field, empty = none */
     size_t prompt_tokens, completion_tokens;
+    size_t cached_tokens;                 /* of the prompts', by the first choice of each */
     uint64_t forwards, drafted, accepted; /* of the choices that have ended */
     void (*wake)(void *arg);
     void *wake_arg;

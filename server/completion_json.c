@@ -71,8 +71,9 @@ static void add_usage(const struct completion *completion, struct buf *out)
 {
     size_t in = completion->prompt_tokens, made = completion->completion_tokens;
     buf_printf(out,
-               ",\"usage\":{\"prompt_tokens\":%zu,\"completion_tokens\":%zu,\"total_tokens\":%zu}",
-               in, made, in + made);
+               ",\"usage\":{\"prompt_tokens\":%zu,\"completion_tokens\":%zu,\"total_tokens\":%zu,"
+               "\"prompt_tokens_details\":{\"cached_tokens\":%zu}}",
+               in, made, in + made, completion->cached_tokens);
     if (completion->metrics.len) {
         buf_puts(out, ",\"metrics\":");
         buf_append(out, completion->metrics.data, completion->metrics.len);

@@ -9,6 +9,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
+#include "base/hash.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/completion.h"
@@ -397,10 +398,7 @@ static uint64_t client_of(const struct exchange *exchange)
 {
     const char *key = exchange->headers.authorization;
     const char *who = exchange->http->app->keys.n && key ? key : exchange->client;
-    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a */
-    for (; *who; who++)
-        hash = (hash ^ (unsigned char)*who) * 0x100000001b3u;
-    return hash;
+    return hash_bytes(who, strlen(who));
 }
 
 static enum MHD_Result run(struct exchange *exchange, const char *path)

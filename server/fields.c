@@ -37,6 +37,7 @@ static const struct {
     {"return_token_ids", BOTH, NULL},
     {"speculation", BOTH, NULL},
     {"user", BOTH, NULL},
+    {"cache_salt", BOTH, NULL},
     {"skip_special_tokens", BOTH, NULL},
     {"response_format", BOTH, NULL},
     /* in prompt.c */

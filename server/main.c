@@ -28,8 +28,9 @@ static const char ABOUT[] =
 struct settings {
     struct engine_options engine;
     const char *host, *key_file, *allow_origin, *capture, *log_level, *log_format;
-    int capture_limit, kv_memory, port, max_body, max_bodies, max_unread, max_connections,
-        max_per_address, timeout, stall, drain;
+    bool prefix_apart;
+    int capture_limit, kv_memory, prefix_memory, port, max_body, max_bodies, max_unread,
+        max_connections, max_per_address, timeout, stall, drain;
 };
 
 struct server {
@@ -67,6 +68,10 @@ static int parse_options(struct settings *s, int argc, char **argv, struct err *
         {"kv", OPT_CHOICE, &s->engine.kv, 0, 0, "bf16|f32", "of cached keys and values in memory"},
         {"kv-memory", OPT_INT, &s->kv_memory, 0, 1 << 24, NULL,
          "MiB of cached keys and values, 0 = automatic"},
+        {"prefix-memory", OPT_INT, &s->prefix_memory, 0, 1 << 24, NULL,
+         "MiB of these that ended texts may leave for prompts that begin alike"},
+        {"prefix-apart", OPT_FLAG, &s->prefix_apart, 0, 0, NULL,
+         "different API keys, or addresses where there are none, share nothing of these"},
         {"max-sequences", OPT_INT, &s->engine.max_sequences, 1, 1024, NULL,
          "sequences decoded at the same time"},
         {"max-queue", OPT_INT, &s->engine.max_queue, 1, 100000, NULL,
@@ -200,6 +205,7 @@ static int open_app(struct server *server, const struct settings *s, struct err 
 {
     struct app *app = &server->app;
     app->allow_origin = s->allow_origin;
+    app->prefix_apart = s->prefix_apart;
     app->max_body = (size_t)s->max_body;
     app->max_bodies = (size_t)s->max_bodies << 20;
     app->max_unread = (size_t)s->max_unread;
@@ -332,6 +338,7 @@ int main(int argc, char **argv)
                          .allow_origin = "*",
                          .port = 8080,
                          .capture_limit = 1024,
+                         .prefix_memory = 1024,
                          .max_body = 1 << 20,
                          .max_bodies = 64,
                          .max_unread = 1 << 20,
@@ -346,6 +353,7 @@ int main(int argc, char **argv)
         return 0;
     if (!rc) {
         s.engine.kv_limit = (size_t)s.kv_memory << 20;
+        s.engine.kv_kept = (size_t)s.prefix_memory << 20;
         s.engine.notify = on_notify;
         s.engine.notify_arg = &server.events;
         server.http.timeout = s.timeout;

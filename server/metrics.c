@@ -107,6 +107,13 @@ static void write_kv(struct buf *out, const struct engine_stats *stats)
     gauge(out, "kv_cache_usage_perc", "KV cache usage: fraction of the pages in use, 0 to 1.",
           stats->kv_used);
     gauge_exact(out, "kv_bytes", "KV cache memory in use, in bytes.", stats->kv_bytes);
+    gauge_exact(out, "kv_kept_bytes",
+                "KV cache memory kept for prompts that begin alike, in bytes.",
+                stats->kv_kept_bytes);
+    counter(out, "prefix_cache_queries_total",
+            "Number of prompt tokens looked for in the prefix cache.", stats->prefix_queries);
+    counter(out, "prefix_cache_hits_total", "Number of prompt tokens found in the prefix cache.",
+            stats->prefix_hits);
     gauge_exact(out, "kv_limit_bytes", "KV cache memory allowed, in bytes.", stats->kv_bytes_limit);
     gauge(out, "sequences_preempted", "Number of preempted sequences that wait to be recomputed.",
           stats->preempted);

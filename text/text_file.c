@@ -7,16 +7,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/hash.h"
+
 #define MAGIC "headway-text"
 #define VERSION 1
 enum { HEAD_WORDS = 5, RECORD_WORDS = 4 }; /* of the file; of a record, besides its tokens */
 
-/* FNV-1a, word by word. */
 static uint32_t checksum(const int32_t *words, size_t n)
 {
-    uint64_t sum = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < n; i++)
-        sum = (sum ^ (uint32_t)words[i]) * 0x100000001b3u;
+    uint64_t sum = hash_words(HASH_BEGIN, words, n);
     return (uint32_t)(sum ^ sum >> 32);
 }
 

@@ -191,7 +191,7 @@ static void equal_beginnings_are_shared(void **state)
     step(&s);
     assert_int_equal(s.sequences[slot].n_rows, 200 - 2 * KV_PAGE);
     assert_int_equal(s.pool.n_free, free_before - (kv_pages(200) - 2));
-    assert_int_equal(s.shared_pages, 2);
+    assert_int_equal(s.reused_tokens, 2 * KV_PAGE);
     scheduler_remove(&s, 0); /* whoever was first may go first */
     while (!s.sequences[slot].finish)
         step(&s);
@@ -208,7 +208,7 @@ static void equal_beginnings_are_shared(void **state)
     page.prompt_logprobs = true;
     slot = add(&s, &page);
     step(&s);
-    assert_int_equal(s.shared_pages, 3);
+    assert_int_equal(s.reused_tokens, 3 * KV_PAGE);
     scheduler_release(&s);
 }
 
@@ -236,7 +236,7 @@ static void a_prompt_is_read_once(void **state)
     }
     print_message("%d rows for 6 prompts of 200 tokens\n", rows);
     assert_in_range(rows, 200 + 5 * (200 - 3 * KV_PAGE), 200 + 5 * (200 - 3 * KV_PAGE) + 12);
-    assert_int_equal(s.shared_pages, 5 * 3);
+    assert_int_equal(s.reused_tokens, 5 * 3 * KV_PAGE);
     scheduler_release(&s);
 }
 
