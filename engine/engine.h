@@ -108,6 +108,8 @@ struct engine_request {
                           heads, or of look-up where there are none */
     bool logprobs; /* of tokens wanted; without it theirs are NaN, and the sum over the vocabulary
                       is saved */
+    bool alone;    /* in steps of its own, to be timed: of several such requests the one with the
+                      fewest tokens goes on, in turn with all others together */
 };
 
 /* ---- events ---- */
@@ -120,8 +122,18 @@ enum engine_finish {
     FINISH_ERROR,     /* the event's `error` says why */
 };
 
+/* Who proposed a token. */
+struct engine_origin {
+    int8_t head,
+        rank;      /* the head that drafted it, 1.., as its candidate `rank`, 0 = best; 0: none */
+    bool lookup;   /* look-up drafted it, alone or too */
+    uint16_t rows; /* of the pass that verified it, all requests together */
+    uint32_t pass; /* among the request's passes, from 1 */
+};
+
 struct engine_token {
     int32_t token;
+    struct engine_origin origin;
     float logprob; /* natural log, of the model's own distribution, before temperature and cuts;
                       NaN for the first prompt token, and where nobody asked */
     int n_top;
@@ -154,8 +166,10 @@ struct engine_event {
     enum engine_finish finish;               /* anything but NONE: the last event of this request */
     const char *error;                       /* with FINISH_ERROR */
     size_t prompt_tokens, completion_tokens; /* so far; rejected drafts don't count */
-    size_t cached_tokens; /* of the prompt's those that were read before, for another text */
-    size_t forwards;      /* passes of the trunk that carried its decode rows */
+    size_t cached_tokens;  /* of the prompt's those that were read before, for another text */
+    size_t forwards;       /* passes of the trunk that carried its decode rows */
+    double decode_seconds; /* of the steps behind its first token, */
+    double plain_seconds;  /* and what they would have taken without drafts, by what passes cost */
     const struct engine_speculation *speculation; /* with the last event */
 };
 

@@ -158,9 +158,7 @@ static void take_news(struct job *job)
     job->out.text.len = job->out.tokens.len = 0;
     job->out.finish = FINISH_NONE;
     job->out.prompt_ready = false;
-    job->out.completion_tokens = job->taken.completion_tokens;
-    job->out.forwards = job->taken.forwards;
-    job->out.cached_tokens = job->taken.cached_tokens;
+    job->out.progress = job->taken.progress;
 }
 
 static void hand_over(struct job *job, void (*handle)(void *, const struct engine_event *),
@@ -179,9 +177,11 @@ static void hand_over(struct job *job, void (*handle)(void *, const struct engin
         .finish = n->finish,
         .error = n->finish == FINISH_ERROR ? job->error.text : NULL,
         .prompt_tokens = job->request->n_tokens,
-        .completion_tokens = n->completion_tokens,
-        .cached_tokens = n->cached_tokens,
-        .forwards = n->forwards,
+        .completion_tokens = n->progress.completion_tokens,
+        .cached_tokens = n->progress.cached_tokens,
+        .forwards = n->progress.forwards,
+        .decode_seconds = n->progress.decode_seconds,
+        .plain_seconds = n->progress.plain_seconds,
         .speculation = n->finish ? &job->speculation : NULL,
     };
     handle(arg, &event);
@@ -340,10 +340,9 @@ bool mailbox_deliver(struct mailbox *m, struct job *job, const struct delivery *
 {
     enum engine_finish finish = d->finish;
     pthread_mutex_lock(&m->lock);
-    m->stats.generation_tokens += d->completion_tokens - job->out.completion_tokens;
-    job->out.completion_tokens = d->completion_tokens;
-    job->out.forwards = d->forwards;
-    job->out.cached_tokens = d->cached_tokens;
+    m->stats.generation_tokens +=
+        d->progress.completion_tokens - job->out.progress.completion_tokens;
+    job->out.progress = d->progress;
     buf_append(&job->out.text, d->text, d->text_len);
     buf_append(&job->out.tokens, d->tokens, d->n_tokens * sizeof *d->tokens);
     if (d->prompt) {

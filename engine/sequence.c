@@ -44,6 +44,7 @@ int sequence_start(struct sequence *q, const struct engine_request *r, const str
     }
     q->active = true;
     q->client = r->client;
+    q->alone = r->alone;
     memcpy(q->tokens, r->tokens, r->n_tokens * sizeof *r->tokens);
     q->n_prompt = q->n_tokens = q->prefill_end = (int)r->n_tokens;
     q->limit = context - q->n_prompt < r->max_tokens ? context : q->n_prompt + r->max_tokens;
@@ -65,6 +66,7 @@ int sequence_start(struct sequence *q, const struct engine_request *r, const str
     q->prompt_logprobs = r->prompt_logprobs;
     copy_stops(q, r);
     q->forwards = 0;
+    q->decode_seconds = q->plain_seconds = 0;
     q->prompt_ready = false;
     q->finish = FINISH_NONE;
     memset(&q->figures, 0, sizeof q->figures);
@@ -110,6 +112,7 @@ void sequence_commit(struct sequence *q, const struct tokenizer *tokenizer, int 
     size_t len;
     const char *bytes = tokenizer_bytes(tokenizer, q->tokens[q->n_tokens - 1], token, &len);
     struct engine_token *t = &q->fresh[q->n_fresh++];
+    t->origin = (struct engine_origin){0};
     bool early = q->n_tokens - q->n_prompt < q->min_tokens;
     if (q->logprobs)
         logprobs_describe(logits, vocab, token, q->top_logprobs, t);

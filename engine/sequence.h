@@ -27,6 +27,7 @@ struct sequence {
     uint64_t client;
     int turn;     /* older ones of its client that run */
     bool in_turn; /* it runs in this step */
+    bool alone;   /* in steps of its own */
 
     /* the text: committed tokens x_1..x_t */
     int32_t *tokens; /* (context) prompt, then what was generated */
@@ -65,6 +66,7 @@ struct sequence {
     struct candidates candidates; /* what was drafted last */
     struct engine_speculation figures;
     size_t forwards;
+    double decode_seconds, plain_seconds; /* as in engine_event */
 
     /* this step */
     int32_t chosen[DRAFT_RANKS]; /* by the sampler, for all lanes */
