@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "server/json_text.h"
+
 static bool is_space(char c)
 {
     return c == ' ' || c == '\n' || c == '\t' || c == '\r';
@@ -47,6 +49,8 @@ static void add_text(struct answer *answer, const char *text, size_t len)
     struct answer_part *part = open ? &answer->parts[n - 1] : add_part(answer, false);
     if (!part)
         return;
+    if (answer->forgets && part->given == part->text.len)
+        part->text.len = part->given = 0;
     buf_append(&part->text, text, len);
     answer->failed |= part->text.failed;
 }
@@ -337,6 +341,17 @@ bool answer_next(struct answer *answer, struct answer_piece *piece)
     part->given = part->text.len;
     answer->next += part->whole;
     return true;
+}
+
+void answer_write_text(const struct answer *answer, struct buf *out)
+{
+    struct buf text = {0};
+    for (size_t i = 0; i < answer->n_parts; i++)
+        if (!answer->parts[i].is_call)
+            buf_append(&text, answer->parts[i].text.data, answer->parts[i].text.len);
+    json_write(out, text.len ? text.data : "", text.len);
+    out->failed |= text.failed;
+    buf_release(&text);
 }
 
 void answer_release(struct answer *answer)

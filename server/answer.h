@@ -45,6 +45,7 @@ struct answer {
     struct json_scan scan; /* ... and was read ... */
     size_t scanned;        /* ... up to here; it, or the last whole one, ends here */
     bool failed;           /* memory ran out */
+    bool forgets;          /* text that answer_next has given is not wanted again */
 };
 
 void answer_add(struct answer *answer, const char *text, size_t len);
@@ -59,6 +60,9 @@ struct answer_piece {
     size_t len;
 };
 bool answer_next(struct answer *answer, struct answer_piece *piece);
+
+/* Appends all text, without the calls, as one JSON string. */
+void answer_write_text(const struct answer *answer, struct buf *out);
 
 void answer_release(struct answer *answer);
 

@@ -739,6 +739,15 @@ static void stop_strings_and_min_tokens(void **state)
         assert_memory_equal(text_of(&r), text_of(&whole), shown);
         assert_int_equal(r.completion_tokens, at ? shown + len : 60);
         record_release(&r);
+        /* The one behind it, in the same place, was not ended by that. */
+        struct engine_request next = plain();
+        static const struct engine_bias bias = {END, 100};
+        next.biases = &bias;
+        next.n_biases = 1;
+        run_alone(&desk, next, &r);
+        assert_int_equal(r.finish, FINISH_STOP);
+        assert_int_equal(r.stop, 0);
+        record_release(&r);
     }
     record_release(&whole);
     desk_close(&desk);
