@@ -25,7 +25,8 @@ static bool has(const char *text, size_t len, const char *what)
 
 const struct call_format *call_format_of(const char *template, size_t len)
 {
-    if (!len || has(template, len, "<function=")) /* calls as XML, in the same tags */
+    /* The same markers around XML, and around a name alone. */
+    if (!len || has(template, len, "<function=") || has(template, len, "[ARGS]"))
         return NULL;
     if (has(template, len, "<tool_call>"))
         return &TAGGED;

@@ -5,6 +5,8 @@ from array import array
 
 from tiny_gguf import DIM, SPECIAL, STOP, byte_characters, metadata, vocabulary, write_model
 
+CONTEXT = 100_000  # to be busy for a while
+
 
 class Script:
     """Tokens of the tiny vocabulary and some more, and what follows what."""
@@ -49,5 +51,5 @@ def matrix(name, sizes, script):
 
 
 def write(path, script, template):
-    write_model(path, metadata(script.tokens, script.merges, template, script.control),
-                len(script.tokens), lambda name, sizes: matrix(name, sizes, script))
+    entries = metadata(script.tokens, script.merges, template, script.control, CONTEXT)
+    write_model(path, entries, len(script.tokens), lambda name, sizes: matrix(name, sizes, script))

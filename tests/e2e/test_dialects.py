@@ -5,11 +5,12 @@ installed. BUILD is the build folder."""
 import json
 import os
 import pathlib
+import signal
 import tempfile
 import unittest
 
 import scripted_gguf
-from harness import Server, require_files
+from harness import Server, post_bytes, read_all, require_files
 
 try:
     import anthropic
@@ -518,13 +519,35 @@ class Responses(Scripted):
 
 
 class Together(Scripted):
+    ENDLESS = (("/v1/messages", {"max_tokens": 1 << 20, "messages": user("round")}),
+               ("/v1/responses", {"input": "round"}))
+
+    def test_a_server_that_ends_says_so(self):
+        with Server("--model", os.path.join(self.folder.name, NAME), "--drain-seconds",
+                    0) as server:
+            socks = []
+            for path, fields in self.ENDLESS:
+                socks.append(server.raw(60))
+                socks[-1].sendall(post_bytes({**fields, "stream": True}, path))
+                socks.append(server.raw(60))
+                socks[-1].sendall(post_bytes(fields, path))
+            server.wait_metric("num_requests_running", lambda n: n == len(socks))
+            server.process.send_signal(signal.SIGTERM)
+            stream, whole, stream2, whole2 = (read_all(sock).decode() for sock in socks)
+        self.assertIn('event: error\ndata: {"type":"error","error":{"type":"overloaded_error"',
+                      stream[-400:])
+        self.assertIn('event: response.failed\ndata: {"type":"response.failed"', stream2)
+        self.assertIn('"status":"failed","error":{"code":"shutting_down"', stream2[-900:])
+        self.assertTrue(whole.startswith("HTTP/1.1 503") and whole2.startswith("HTTP/1.1 503"))
+        self.assertIn('{"type":"error","error":{"type":"overloaded_error"', whole)
+        self.assertIn('{"error":{"message"', whole2)
+
     def test_a_client_that_leaves_frees_its_sequence(self):
-        for path, fields in (("/v1/messages", {"max_tokens": 400, "messages": user("round")}),
-                             ("/v1/responses", {"input": "round"})):
+        for path, fields in self.ENDLESS:
             before = self.server.metric("requests_total")
             connection = self.server.connect()
             connection.request("POST", path, json.dumps({
-                **fields, "stream": True, "ignore_eos": True}),
+                **fields, "stream": True}),
                 {"Content-Type": "application/json"})
             connection.getresponse().read(100)
             connection.close()

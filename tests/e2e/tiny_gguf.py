@@ -71,12 +71,12 @@ def entry(key, kind, item, of=None):
     return packed + struct.pack("<IQ", of, len(item)) + b"".join(value(of, x) for x in item)
 
 
-def metadata(tokens, merges, template, control):
+def metadata(tokens, merges, template, control, context=CONTEXT):
     kinds = [3 if i in control else 1 for i in range(len(tokens))]
     entries = [
         entry("general.architecture", STRING, "llama"),
         entry("llama.vocab_size", U32, len(tokens)),
-        entry("llama.context_length", U32, CONTEXT),
+        entry("llama.context_length", U32, context),
         entry("llama.embedding_length", U32, DIM),
         entry("llama.block_count", U32, LAYERS),
         entry("llama.feed_forward_length", U32, HIDDEN),

@@ -133,6 +133,7 @@ static void parts_do_not_depend_on_cuts(void **state)
         {LLAMA, "{\"type\": \"function\", \"name\": \"sub\", \"parameters\": {\"x\":\t1}}",
          "(sub {\"x\":\t1})"},
         {"no tools", "<tool_call>" ADD "</tool_call>", "[<tool_call>" ADD "</tool_call>]"},
+        {"[TOOL_CALLS]x[ARGS]{}", ADD, "[" ADD "]"},
         {"<tool_call><function=x>", ADD, "[" ADD "]"},
     };
     (void)state;
