@@ -149,6 +149,36 @@ static void parts_do_not_depend_on_cuts(void **state)
     }
 }
 
+static void templates_tell_their_format(void **state)
+{
+    static const struct {
+        const char *name, *control, *force; /* NULL: none */
+    } table[] = {
+        {"hermes-tools", "", "<tool_call>\n{\"name\": \""},
+        {"qwen-2.5", "", "<tool_call>\n{\"name\": \""},
+        {"qwen-3", "", "<tool_call>\n{\"name\": \""},
+        {"mistral-v3-tools", "[TOOL_CALLS] ", "[{\"name\": \""},
+        {"llama-3.1-tools", "", "{\"name\": \""},
+        {"mistral-tekken", NULL, NULL},
+        {"smollm2", NULL, NULL},
+        {"chatml", NULL, NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        char path[128], text[16384];
+        snprintf(path, sizeof path, "tests/data/templates/%s.jinja", table[i].name);
+        FILE *file = fopen(path, "re");
+        assert_non_null(file);
+        const struct call_format *format = call_format_of(text, fread(text, 1, sizeof text, file));
+        fclose(file);
+        assert_int_equal(!format, !table[i].force);
+        if (format)
+            assert_string_equal(format->force, table[i].force);
+        if (format)
+            assert_string_equal(format->control, table[i].control);
+    }
+}
+
 /* Pieces of calls in any order: the whole decides, and a stream says the same. */
 static void any_text_in_any_cuts(void **state)
 {
@@ -244,6 +274,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parts_do_not_depend_on_cuts),
+        cmocka_unit_test(templates_tell_their_format),
         cmocka_unit_test(any_text_in_any_cuts),
         cmocka_unit_test(ids),
         cmocka_unit_test(long_answers_are_read_once),
