@@ -744,6 +744,7 @@ static void stop_strings_and_min_tokens(void **state)
         static const struct engine_bias bias = {END, 100};
         next.biases = &bias;
         next.n_biases = 1;
+        next.ignore_eos = false;
         run_alone(&desk, next, &r);
         assert_int_equal(r.finish, FINISH_STOP);
         assert_int_equal(r.stop, 0);
