@@ -69,6 +69,7 @@ static void collect(struct engine *e, int slot)
                                       .decode_seconds = q->decode_seconds,
                                       .plain_seconds = q->plain_seconds},
                          .finish = q->finish,
+                         .stop = q->text.stop,
                          .speculation = &q->figures,
                          .text = q->out.data,
                          .text_len = q->out.len,

@@ -163,7 +163,8 @@ struct engine_event {
     size_t n_tokens;
     const struct engine_token *prompt; /* with prompt_logprobs: once, the prompt's tokens */
     size_t n_prompt;
-    enum engine_finish finish;               /* anything but NONE: the last event of this request */
+    enum engine_finish finish; /* anything but NONE: the last event of this request */
+    int stop; /* with FINISH_STOP: 1 + the place in `stops` of the one that did it, 0 = eos */
     const char *error;                       /* with FINISH_ERROR */
     size_t prompt_tokens, completion_tokens; /* so far; rejected drafts don't count */
     size_t cached_tokens;  /* of the prompt's those that were read before, for another text */

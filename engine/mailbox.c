@@ -175,6 +175,7 @@ static void hand_over(struct job *job, void (*handle)(void *, const struct engin
         .prompt = n->prompt_ready ? job->prompt : NULL,
         .n_prompt = n->prompt_ready ? job->request->n_tokens : 0,
         .finish = n->finish,
+        .stop = n->finish == FINISH_STOP ? n->stop : 0,
         .error = n->finish == FINISH_ERROR ? job->error.text : NULL,
         .prompt_tokens = job->request->n_tokens,
         .completion_tokens = n->progress.completion_tokens,
@@ -343,6 +344,7 @@ bool mailbox_deliver(struct mailbox *m, struct job *job, const struct delivery *
     m->stats.generation_tokens +=
         d->progress.completion_tokens - job->out.progress.completion_tokens;
     job->out.progress = d->progress;
+    job->out.stop = d->stop;
     buf_append(&job->out.text, d->text, d->text_len);
     buf_append(&job->out.tokens, d->tokens, d->n_tokens * sizeof *d->tokens);
     if (d->prompt) {

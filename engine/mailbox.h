@@ -23,6 +23,7 @@ struct news {
     struct buf text;
     struct buf tokens; /* struct engine_token, one after another */
     enum engine_finish finish;
+    int stop; /* as in struct engine_event */
     struct progress progress;
     bool prompt_ready;
 };
@@ -99,6 +100,7 @@ struct delivery {
     struct progress progress;
     struct engine_token *prompt;
     enum engine_finish finish;
+    int stop;
     const struct engine_speculation *speculation;
 };
 /* Adds news to what the job has brought: text and tokens are copied, prompt (or NULL) is taken,

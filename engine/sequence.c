@@ -23,6 +23,7 @@ static void copy_stops(struct sequence *q, const struct engine_request *r)
     q->text.stops = q->stops;
     q->text.stop_lens = q->stop_lens;
     q->text.n_stops = r->n_stops;
+    q->text.stop = 0;
     q->text.held.len = q->out.len = 0;
     q->text.held.failed = q->out.failed = false; /* the one before may have run out of memory */
 }

@@ -28,8 +28,8 @@ static void show(struct text *text, size_t n, bool last, struct buf *out)
 
 /* Where the stop string begins that is complete first, or the held bytes' length; of those complete
  * at the same byte the longest counts. So the end does not depend on how the bytes came in tokens.
- */
-static size_t find_stop(const struct text *text)
+ * text->stop says which it is. */
+static size_t find_stop(struct text *text)
 {
     size_t best = text->held.len, first_end = SIZE_MAX;
     for (int i = 0; i < text->n_stops; i++) {
@@ -41,6 +41,7 @@ static size_t find_stop(const struct text *text)
         if (end < first_end || (end == first_end && start < best)) {
             best = start;
             first_end = end;
+            text->stop = i + 1;
         }
     }
     return best;

@@ -13,6 +13,7 @@ struct text {
     const size_t *stop_lens;
     int n_stops;
     struct buf held; /* bytes not yet shown */
+    int stop;        /* once it has ended the text: 1 + its place in stops; else 0 */
 };
 
 /* Adds a token's bytes and appends what may be shown to `out`. True when a stop string was

@@ -81,6 +81,8 @@ void headers_add(struct headers *headers, const char *name, size_t name_len, con
         headers->content_type = value;
     else if (!strcasecmp(name, "Authorization"))
         headers->authorization = value;
+    else if (!strcasecmp(name, "x-api-key"))
+        headers->api_key = value;
     else if (!strcasecmp(name, "Access-Control-Request-Headers"))
         headers->asked_headers = value;
     else if (!strcasecmp(name, "Expect"))

@@ -17,6 +17,7 @@ struct headers {
     uint64_t length;
     const char *content_type; /* NULL when absent; live as long as the request */
     const char *authorization;
+    const char *api_key;       /* x-api-key, as Anthropic's clients send it */
     const char *asked_headers; /* Access-Control-Request-Headers */
     int hosts;
     const char *next, *end; /* where the next line and the empty line must begin; NULL = unknown */

@@ -18,8 +18,9 @@ struct keys {
 /* Reads the file; empty lines and lines that begin with # don't count. ERR_IO, ERR_INVALID. */
 int keys_read(struct keys *keys, const char *path, struct err *err);
 
-/* Whether "Bearer KEY" holds one of the keys. Takes the same time whichever byte differs and
- * whichever key it is. authorization may be NULL. */
-bool keys_allow(const struct keys *keys, const char *authorization);
+/* Whether "Bearer KEY", or an `api_key` alone, is one of the keys. Takes the same time whichever
+ * byte differs and whichever key it is. Both may be NULL; where both are given, the first counts.
+ */
+bool keys_allow(const struct keys *keys, const char *authorization, const char *api_key);
 
 #endif
