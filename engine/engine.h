@@ -77,6 +77,14 @@ struct engine_bias {
 
 #define SPECULATION_AUTO (-1)
 
+/* Requests in steps of their own, to be timed; all others together get every other step. */
+enum engine_alone {
+    ALONE_NOT,
+    ALONE_ABREAST, /* of several the one with the fewest tokens goes on, so that what disturbs the
+                      machine disturbs all of them at the same places */
+    ALONE_RACING,  /* of several the one that has had the least time */
+};
+
 /* Who may draft, and whether several drafts may stand side by side for the same position. */
 enum { DRAFT_HEADS = 1, DRAFT_LOOKUP = 2, DRAFT_TREE = 4 };
 
@@ -108,8 +116,7 @@ struct engine_request {
                           heads, or of look-up where there are none */
     bool logprobs; /* of tokens wanted; without it theirs are NaN, and the sum over the vocabulary
                       is saved */
-    bool alone;    /* in steps of its own, to be timed: of several such requests the one with the
-                      fewest tokens goes on, in turn with all others together */
+    enum engine_alone alone;
 };
 
 /* ---- events ---- */
@@ -148,6 +155,9 @@ struct engine_speculation {
      * left out. */
     uint64_t steps, drafted, accepted;
     uint64_t accepted_at[ENGINE_DRAFTS_MAX]; /* steps that accepted draft j (0 = first) */
+    /* Of head i at [i], of look-up at [0]: drafts behind accepted ones, and those that were right
+     */
+    uint32_t tried_by[ENGINE_DRAFTS_MAX + 1], accepted_by[ENGINE_DRAFTS_MAX + 1];
     /* histogram[k][j]: steps of k+1 drafts that accepted j */
     uint32_t histogram[ENGINE_DRAFTS_MAX][ENGINE_DRAFTS_MAX + 1];
 };

@@ -227,6 +227,12 @@ static void swap(struct sequence **list, int i, int j)
     list[j] = q;
 }
 
+static bool goes_before(const struct sequence *a, const struct sequence *b)
+{
+    return a->alone == ALONE_RACING ? a->decode_seconds < b->decode_seconds
+                                    : a->n_tokens < b->n_tokens;
+}
+
 /* Of n sequences by age, those that want steps of their own go to the end, but for one at the
  * beginning in every other step. How many may run then. */
 static int take_alone(struct scheduler *s, int n)
@@ -236,7 +242,7 @@ static int take_alone(struct scheduler *s, int n)
     for (int i = 0; i < n; i++) {
         if (!list[i]->alone)
             others++;
-        else if (next < 0 || list[i]->n_tokens < list[next]->n_tokens)
+        else if (next < 0 || goes_before(list[i], list[next]))
             next = i;
     }
     s->alone = next >= 0 && (!others || !s->alone);

@@ -27,7 +27,7 @@ struct sequence {
     uint64_t client;
     int turn;     /* older ones of its client that run */
     bool in_turn; /* it runs in this step */
-    bool alone;   /* in steps of its own */
+    enum engine_alone alone;
 
     /* the text: committed tokens x_1..x_t */
     int32_t *tokens; /* (context) prompt, then what was generated */

@@ -134,15 +134,17 @@ static void settle_prefill(struct sequence *q)
         q->finish = FINISH_LENGTH;
 }
 
-static void count_drafter(struct scheduler *s, int drafter, bool accepted)
+static void count_drafter(struct scheduler *s, struct sequence *q, int drafter, bool accepted)
 {
     s->drafted[drafter].tried++;
     s->drafted[drafter].accepted += accepted;
+    q->figures.tried_by[drafter]++;
+    q->figures.accepted_by[drafter] += accepted;
 }
 
 /* Nodes behind x_t and behind accepted nodes had their chance; a child with the token chosen is on
  * the path. */
-static void count_drafters(struct scheduler *s, const struct sequence *q)
+static void count_drafters(struct scheduler *s, struct sequence *q)
 {
     const struct proposal *d = &q->proposal;
     for (int j = 0; j < d->n; j++) {
@@ -150,9 +152,9 @@ static void count_drafters(struct scheduler *s, const struct sequence *q)
         bool reached = at <= q->accepted && d->parent[j] == (at ? q->path[at - 1] : -1);
         bool accepted = reached && at < q->accepted && q->path[at] == j;
         if (reached && d->head[j])
-            count_drafter(s, d->head[j], accepted);
+            count_drafter(s, q, d->head[j], accepted);
         if (reached && d->lookup[j])
-            count_drafter(s, 0, accepted);
+            count_drafter(s, q, 0, accepted);
     }
 }
 

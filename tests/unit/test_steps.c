@@ -39,7 +39,7 @@ static void scheduler_make(struct scheduler *s)
     assert_ok(scheduler_init(s, &runtime, &o, &err), err);
 }
 
-static int add(struct scheduler *s, int speculation, unsigned drafters, bool alone)
+static int add(struct scheduler *s, int speculation, unsigned drafters, enum engine_alone alone)
 {
     struct engine_request r = {.tokens = prompt,
                                .n_tokens = (size_t)n_prompt,
@@ -72,7 +72,7 @@ static void tokens_know_who_proposed_them(void **state)
     for (int d = 0; d < 4; d++) {
         int heads = 0, lookups = 0, aside = 0, accepted = 0;
         uint32_t pass = 0;
-        struct sequence *q = &s.sequences[add(&s, 4, drafters[d], false)];
+        struct sequence *q = &s.sequences[add(&s, 4, drafters[d], ALONE_NOT)];
         while (!q->finish) {
             scheduler_step(&s);
             for (int i = 0; i < q->n_fresh; i++) {
@@ -100,7 +100,13 @@ static void tokens_know_who_proposed_them(void **state)
                       lookups);
         assert_true(d == 3 || (aside > 0) == (d == 1)); /* trees alone take what is not the best */
         assert_int_equal(q->figures.accepted, accepted);
-        scheduler_remove(&s, add(&s, 0, 0, false)); /* another in its place */
+        assert_int_equal(q->figures.accepted_by[0], lookups);
+        for (int i = 1; i < ENGINE_DRAFTS_MAX; i++) {
+            assert_true(q->figures.accepted_by[i] <= q->figures.tried_by[i]);
+            heads -= (int)q->figures.accepted_by[i];
+        }
+        assert_int_equal(heads, 0);
+        scheduler_remove(&s, add(&s, 0, 0, ALONE_NOT)); /* another in its place */
         scheduler_remove(&s, 0);
     }
     scheduler_release(&s);
@@ -114,7 +120,7 @@ static void some_have_steps_of_their_own(void **state)
     int turns[2] = {0, 0};
     (void)state;
     scheduler_make(&s);
-    int alone = add(&s, 0, 0, false);
+    int alone = add(&s, 0, 0, ALONE_NOT);
     while (!s.sequences[alone].finish) {
         scheduler_step(&s);
         collect(&s);
@@ -122,7 +128,7 @@ static void some_have_steps_of_their_own(void **state)
     memcpy(want, s.sequences[alone].tokens + n_prompt, sizeof want);
     scheduler_remove(&s, alone);
     for (int i = 0; i < 4; i++)
-        add(&s, i % 2 ? SPECULATION_AUTO : 0, 0, i < 2);
+        add(&s, i % 2 ? SPECULATION_AUTO : 0, 0, i < 2 ? ALONE_ABREAST : ALONE_NOT);
     bool before = false;
     for (int left = 4; left;) {
         int rows[4], n = 0;
@@ -152,25 +158,49 @@ static void some_have_steps_of_their_own(void **state)
     scheduler_release(&s);
 }
 
-/* Plain steps are their own estimate; others' is what passes cost. */
-static void plain_decoding_is_estimated(void **state)
+/* In a race both have had the same time, but for a step's, so that drafts get ahead. */
+static void racing_takes_equal_time(void **state)
 {
     struct scheduler s;
     (void)state;
     scheduler_make(&s);
-    struct sequence *plain = &s.sequences[add(&s, 0, 0, true)];
-    struct sequence *fast = &s.sequences[add(&s, 4, DRAFT_HEADS | DRAFT_LOOKUP | DRAFT_TREE, true)];
-    while (scheduler_step(&s))
+    const struct sequence *plain = &s.sequences[add(&s, 0, 0, ALONE_RACING)];
+    const struct sequence *fast = &s.sequences[add(&s, 4, DRAFT_LOOKUP, ALONE_RACING)];
+    double longest = 0;
+    while (!fast->finish) {
+        double before = s.step_seconds;
+        scheduler_step(&s);
+        longest = fmax(longest, s.step_seconds - before);
+        assert_true(fabs(plain->decode_seconds - fast->decode_seconds) <= longest);
         collect(&s);
-    print_message("plain %.2f ms; with drafts %.2f, estimated without %.2f\n",
-                  1e3 * plain->decode_seconds, 1e3 * fast->decode_seconds,
-                  1e3 * fast->plain_seconds);
-    assert_true(plain->decode_seconds > 0);
-    assert_true(fabs(plain->plain_seconds / plain->decode_seconds - 1) < 1e-9);
-    /* Machines are noisy: this finds a wrong count, not a wrong percent. */
-    assert_true(fast->plain_seconds > 0.5 * plain->decode_seconds);
-    assert_true(fast->plain_seconds < 2 * plain->decode_seconds);
+    }
+    print_message("%d tokens beside %d\n", fast->n_tokens, plain->n_tokens);
     scheduler_release(&s);
+}
+
+/* Plain steps are their own estimate; others' is what passes cost. Of a few tries one is near: a
+ * machine may be busy with others in some. */
+static void plain_decoding_is_estimated(void **state)
+{
+    struct scheduler s;
+    double off = INFINITY;
+    (void)state;
+    for (int i = 0; i < 8 && off > 0.2; i++) {
+        scheduler_make(&s);
+        struct sequence *plain = &s.sequences[add(&s, 0, 0, ALONE_ABREAST)];
+        struct sequence *fast =
+            &s.sequences[add(&s, 4, DRAFT_HEADS | DRAFT_LOOKUP | DRAFT_TREE, ALONE_ABREAST)];
+        while (scheduler_step(&s))
+            collect(&s);
+        print_message("plain %.2f ms; with drafts %.2f, estimated without %.2f\n",
+                      1e3 * plain->decode_seconds, 1e3 * fast->decode_seconds,
+                      1e3 * fast->plain_seconds);
+        assert_true(plain->decode_seconds > 0);
+        assert_true(fabs(plain->plain_seconds / plain->decode_seconds - 1) < 1e-9);
+        off = fabs(fast->plain_seconds / plain->decode_seconds - 1);
+        scheduler_release(&s);
+    }
+    assert_true(off <= 0.2);
 }
 
 int main(void)
@@ -178,6 +208,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_know_who_proposed_them),
         cmocka_unit_test(some_have_steps_of_their_own),
+        cmocka_unit_test(racing_takes_equal_time),
         cmocka_unit_test(plain_decoding_is_estimated),
     };
     return cmocka_run_group_tests(tests, open_demo, close_demo);
