@@ -15,6 +15,7 @@
 #include "server/prompt.h"
 #include "server/responses.h"
 #include "server/sampling.h"
+#include "server/speedup.h"
 #include "server/tools.h"
 
 #define COMPLETION_TOKENS 16 /* OpenAI's default */
@@ -181,11 +182,11 @@ static int make_chat(struct api_request *request, struct response *error)
 static int parse(struct api_request *request, const struct api_model *model, const char *body,
                  size_t len, struct response *error)
 {
-    if (body_parse(&request->json, model->id, body, len, error) || fields_check(request, error) ||
-        make_chat(request, error) || fields_check_values(request, error) ||
-        sampling_parse(request, model, error) || parse_length(request, model, error) ||
-        parse_choices(request, error) || parse_form(request, error) ||
-        check_best_of(request, error) || parse_stops(request, error))
+    if (body_parse(&request->json, model->id, body, len, error) || speedup_begin(request, error) ||
+        fields_check(request, error) || make_chat(request, error) ||
+        fields_check_values(request, error) || sampling_parse(request, model, error) ||
+        parse_length(request, model, error) || parse_choices(request, error) ||
+        parse_form(request, error) || check_best_of(request, error) || parse_stops(request, error))
         return ERR_INVALID;
     int rc = api_is_chat(request->kind) ? chat_parse(request, model, error)
                                         : prompts_parse(request, model, error);
@@ -194,7 +195,7 @@ static int parse(struct api_request *request, const struct api_model *model, con
     request->engine.logprobs = request->logprobs >= 0 || request->best_of > request->n;
     request->engine.top_logprobs = request->logprobs > 0 ? request->logprobs : 0;
     request->engine.prompt_logprobs = request->echo && request->logprobs >= 0;
-    return check_amount(request, model, error);
+    return speedup_check(request, error) || check_amount(request, model, error) ? ERR_INVALID : 0;
 }
 
 int api_parse(struct api_request *request, enum api_kind kind, const struct api_model *model,

@@ -34,6 +34,7 @@ enum api_kind {
     API_RESPONSES,  /* in OpenAI's newer shape: `input` is, */
     API_MESSAGES,   /* in Anthropic's shape, */
     API_COUNT,      /* or not answered: their tokens are counted */
+    API_SPEEDUP,    /* either of the first two, which it becomes: see speedup.h */
 };
 
 static inline bool api_is_chat(enum api_kind kind)
@@ -66,6 +67,8 @@ struct api_request {
     int n;        /* choices per prompt, */
     int best_of;  /* and texts that are written for them, at least as many: the best are given */
     int logprobs; /* alternatives per token, -1 = none wanted */
+    int rounds;   /* texts are timed so many times, 0 = they are not */
+    bool trace;   /* each token's origin is wanted */
     bool echo, stream, include_usage, include_obfuscation, return_token_ids;
     struct engine_request engine; /* everything but tokens and user; choice i adds i to the seed */
     const char *stops[ENGINE_STOPS_MAX]; /* owned */

@@ -78,7 +78,7 @@ static void chunk(struct completion *completion, struct choice *choice)
             content_chunk(completion, choice, piece.text, piece.len);
         }
     }
-    if (choice->logprobs.tokens.len || choice->ids.len)
+    if (choice->logprobs.tokens.len || choice->ids.len || choice->trace.len)
         content_chunk(completion, choice, "", 0);
     if (choice->finish_reason)
         finish_chunk(completion, choice);

@@ -11,6 +11,8 @@
 #include "base/log.h"
 #include "server/dialect.h"
 #include "server/speculation_json.h"
+#include "server/speedup.h"
+#include "server/trace.h"
 
 static uint64_t random_bits(void)
 {
@@ -33,6 +35,7 @@ static void unlink_and_free(struct completion *completion)
     for (size_t i = 0; i < completion->n_choices; i++) {
         answer_release(&completion->choices[i].answer);
         buf_release(&completion->choices[i].ids);
+        buf_release(&completion->choices[i].trace);
         buf_release(&completion->choices[i].captured);
         logprobs_release(&completion->choices[i].logprobs);
     }
@@ -80,10 +83,11 @@ static void init_choice(struct completion *completion, size_t i)
     choice->completion = completion;
     choice->prompt = &request->prompts[i / (size_t)request->best_of];
     choice->index = (int)i;
+    choice->last_token = choice->prompt->tokens[choice->prompt->n_tokens - 1];
     choice->answer.tools = &request->tools;
     choice->answer.forgets = request->stream && request->kind != API_RESPONSES;
     logprobs_init(&choice->logprobs, completion->app->info->tokenizer, api_is_chat(request->kind),
-                  request->echo ? -1 : choice->prompt->tokens[choice->prompt->n_tokens - 1]);
+                  request->echo ? -1 : choice->last_token);
 }
 
 static int make_choices(struct completion *completion)
@@ -111,6 +115,8 @@ static int submit(struct completion *completion, struct choice *choice, struct e
     request.client = completion->client;
     if (completion->app->prefix_apart)
         request.prefix_salt ^= completion->client;
+    if (completion->request.rounds)
+        speedup_submit(choice, &request);
     int rc = engine_submit(completion->app->engine, &request, &choice->id, err);
     if (!rc)
         completion->pending++;
@@ -273,6 +279,15 @@ static void add_ids(struct choice *choice, const struct engine_event *event)
         buf_printf(&choice->ids, choice->ids.len ? ",%d" : "%d", event->tokens[i].token);
 }
 
+static void add_trace(struct choice *choice, const struct engine_event *event)
+{
+    const struct tokenizer *tokenizer = choice->completion->app->info->tokenizer;
+    for (size_t i = 0; i < event->n_tokens; i++) {
+        trace_add(&choice->trace, tokenizer, choice->last_token, &event->tokens[i]);
+        choice->last_token = event->tokens[i].token;
+    }
+}
+
 static void capture(struct choice *choice, const struct engine_event *event)
 {
     struct capture *to = &choice->completion->app->capture;
@@ -300,6 +315,8 @@ static void finish(struct choice *choice, const struct engine_event *event)
     }
     if (completion->n_choices == 1 && event->speculation)
         speculation_json_write(&completion->metrics, event);
+    if (completion->request.rounds)
+        speedup_note(choice, event);
 }
 
 /* The first event has come: what the answer begins with, and what is known of its prompt. */
@@ -329,6 +346,8 @@ static void add_event(struct choice *choice, const struct engine_event *event)
         add_logprobs(choice, event);
     if (request->return_token_ids)
         add_ids(choice, event);
+    if (request->trace)
+        add_trace(choice, event);
     for (size_t i = 0; i < event->n_tokens; i++)
         choice->logprob += (double)event->tokens[i].logprob;
     capture(choice, event);
@@ -415,7 +434,10 @@ static void on_event(void *arg, const struct engine_event *event)
     struct choice *choice = (struct choice *)(uintptr_t)event->user;
     struct completion *completion = choice->completion;
     (void)arg;
-    measure(choice, event);
+    if (!completion->request.rounds)
+        measure(choice, event);
+    else
+        choice->n_tokens += event->n_tokens;
     if (event->finish) {
         choice->ended = true;
         completion->pending--;

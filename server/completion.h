@@ -20,6 +20,14 @@ enum completion_state {
     COMPLETION_BROKEN, /* it never will be: close the connection */
 };
 
+/* Of a text that is timed: seconds behind its first token, what plain decoding would have taken by
+ * the engine's estimate, and its drafts, by drafter as in struct engine_speculation. */
+struct speedup_text {
+    double seconds, plain_seconds;
+    size_t forwards;
+    uint32_t tried[ENGINE_DRAFTS_MAX + 1], accepted[ENGINE_DRAFTS_MAX + 1];
+};
+
 struct choice {
     struct completion *completion;
     struct api_prompt *prompt;
@@ -32,7 +40,10 @@ struct choice {
     struct answer answer;      /* what it says, with the prompt where that is echoed */
     size_t n_calls;            /* written to a stream */
     struct buf ids;            /* of tokens not yet written, "1,2,3", when asked for */
-    struct buf captured;       /* int32_t tokens, with --capture */
+    struct buf trace;          /* origins of tokens not yet written, when asked for */
+    int32_t last_token;        /* before the next one */
+    struct speedup_text speedup;
+    struct buf captured; /* int32_t tokens, with --capture */
     struct logprobs logprobs;
     size_t n_tokens;
     double logprob;     /* the sum of its tokens', where there are some */

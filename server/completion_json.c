@@ -8,7 +8,8 @@ static void chunk(struct completion *completion, struct choice *choice)
 {
     struct buf *out = &completion->out;
     struct answer_piece piece = {.text = ""};
-    bool more = choice->logprobs.tokens.len || choice->ids.len || choice->finish_reason;
+    bool more = choice->logprobs.tokens.len || choice->ids.len || choice->trace.len ||
+                choice->finish_reason;
     if (!answer_next(&choice->answer, &piece) && !more)
         return;
     size_t start = openai_chunk_begin(completion);

@@ -36,6 +36,16 @@ static void add_ids(struct choice *choice, struct buf *out)
     choice->ids.len = 0;
 }
 
+/* The origins of the tokens since the last call. */
+static void add_trace(struct choice *choice, struct buf *out)
+{
+    buf_puts(out, ",\"trace\":[");
+    buf_append(out, choice->trace.data, choice->trace.len);
+    buf_puts(out, "]");
+    out->failed |= choice->trace.failed;
+    choice->trace.len = 0;
+}
+
 void openai_add_rest(struct choice *choice, bool logprobs, const char *reason, struct buf *out)
 {
     const struct completion *completion = choice->completion;
@@ -50,6 +60,8 @@ void openai_add_rest(struct choice *choice, bool logprobs, const char *reason, s
         buf_puts(out, ",\"finish_reason\":null");
     if (completion->request.return_token_ids)
         add_ids(choice, out);
+    if (completion->request.trace)
+        add_trace(choice, out);
 }
 
 static void add_usage(const struct completion *completion, struct buf *out)

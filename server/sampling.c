@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "server/field.h"
+#include "server/speculation.h"
 
 static int parse_numbers(const json_t *root, struct engine_request *engine, struct response *error)
 {
@@ -75,29 +76,6 @@ static int parse_biases(const json_t *root, const struct api_model *model,
     return 0;
 }
 
-/* Drafts do not only come from the heads, so their number does not limit k. */
-static int parse_speculation(const json_t *root, struct engine_request *engine,
-                             struct response *error)
-{
-    const json_t *field = field_get(root, "speculation");
-    const char *word = json_string_value(field); /* NULL unless a string */
-    engine->speculation = SPECULATION_AUTO;
-    if (!field || (word && !strcmp(word, "auto")))
-        return 0;
-    if (word && !strcmp(word, "off")) {
-        engine->speculation = 0;
-        return 0;
-    }
-    if (!json_is_integer(field) || json_integer_value(field) < 0 ||
-        json_integer_value(field) > ENGINE_DRAFTS_MAX)
-        return response_error(error, 400, "speculation", NULL,
-                              "'speculation' must be \"auto\", \"off\" or a number of drafts "
-                              "from 0 to %d.",
-                              ENGINE_DRAFTS_MAX);
-    engine->speculation = (int)json_integer_value(field);
-    return 0;
-}
-
 int sampling_parse(struct api_request *request, const struct api_model *model,
                    struct response *error)
 {
@@ -105,5 +83,5 @@ int sampling_parse(struct api_request *request, const struct api_model *model,
     struct engine_request *engine = &request->engine;
     if (parse_numbers(root, engine, error) || parse_biases(root, model, request, error))
         return ERR_INVALID;
-    return parse_speculation(root, engine, error);
+    return speculation_parse(request, error);
 }

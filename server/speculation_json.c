@@ -39,6 +39,17 @@ static void add_by_length(struct buf *out, const struct engine_speculation *spec
     }
 }
 
+static void add_decode(struct buf *out, const struct engine_event *event)
+{
+    double tokens = (double)event->completion_tokens;
+    buf_printf(out, ",\"decode\":{\"tokens_per_forward\":%.4f,\"seconds\":%.6f",
+               event->forwards ? tokens / (double)event->forwards : 1.0, event->decode_seconds);
+    if (event->decode_seconds > 0)
+        buf_printf(out, ",\"estimated_plain_seconds\":%.6f,\"estimated_speedup\":%.4f",
+                   event->plain_seconds, event->plain_seconds / event->decode_seconds);
+    buf_puts(out, "}");
+}
+
 void speculation_json_write(struct buf *out, const struct engine_event *event)
 {
     const struct engine_speculation *s = event->speculation;
@@ -54,6 +65,8 @@ void speculation_json_write(struct buf *out, const struct engine_event *event)
     add_by_length(out, s);
     buf_printf(out,
                "},\"num_spec_steps\":%" PRIu64 ",\"num_accepted_draft_tokens\":%" PRIu64
-               ",\"num_draft_tokens\":%" PRIu64 ",\"num_spec_tokens\":%d},\"forwards\":%zu}",
+               ",\"num_draft_tokens\":%" PRIu64 ",\"num_spec_tokens\":%d},\"forwards\":%zu",
                s->steps, s->accepted, s->drafted, longest, event->forwards);
+    add_decode(out, event);
+    buf_puts(out, "}");
 }

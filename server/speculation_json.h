@@ -1,4 +1,6 @@
-/* The `metrics` field of responses, in vLLM's shape: how many drafts were made and accepted. */
+/* The `metrics` field of responses. `speculative_decoding` is in vLLM's shape: how many drafts were
+ * made and accepted. `decode`: the seconds of the steps behind the first token, and what plain
+ * decoding would have taken by what the engine has learned of the costs of passes. */
 #ifndef SERVER_SPECULATION_JSON_H
 #define SERVER_SPECULATION_JSON_H
 
