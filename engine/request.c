@@ -43,6 +43,11 @@ static int check_lists(const struct engine_request *r, int vocab, struct err *er
         if (r->stop_lens[i] < 1 || r->stop_lens[i] > ENGINE_STOP_BYTES_MAX)
             return err_set(err, ERR_INVALID, "stop string %d has %zu bytes, but must have 1 to %d",
                            i, r->stop_lens[i], ENGINE_STOP_BYTES_MAX);
+    for (int i = 0; i < r->n_stop_tokens; i++)
+        if (r->stop_tokens[i] < 0 || r->stop_tokens[i] >= vocab)
+            return err_set(err, ERR_INVALID,
+                           "stop_token_ids names token %d, but tokens go from 0 to %d",
+                           r->stop_tokens[i], vocab - 1);
     for (int i = 0; i < r->n_biases; i++) {
         if (r->biases[i].token < 0 || r->biases[i].token >= vocab)
             return err_set(err, ERR_INVALID,
@@ -68,6 +73,8 @@ int request_check(const struct engine_request *r, int vocab, int context, struct
         (rc = check_int("logprobs", r->top_logprobs, 0, ENGINE_TOP_LOGPROBS_MAX, err)) ||
         (rc = check_int("speculation", r->speculation, SPECULATION_AUTO, ENGINE_DRAFTS_MAX, err)) ||
         (rc = check_int("the number of stop strings", r->n_stops, 0, ENGINE_STOPS_MAX, err)) ||
+        (rc = check_int("the number of stop_token_ids", r->n_stop_tokens, 0, ENGINE_STOP_TOKENS_MAX,
+                        err)) ||
         (rc = check_int("the size of logit_bias", r->n_biases, 0, ENGINE_BIAS_MAX, err)))
         return rc;
     return check_lists(r, vocab, err);
@@ -76,20 +83,24 @@ int request_check(const struct engine_request *r, int vocab, int context, struct
 struct engine_request *request_copy(const struct engine_request *r)
 {
     size_t tokens = r->n_tokens * sizeof *r->tokens;
+    size_t ends = (size_t)r->n_stop_tokens * sizeof *r->stop_tokens;
     size_t stops = (size_t)r->n_stops * (sizeof(char *) + sizeof(size_t));
     size_t biases = (size_t)r->n_biases * sizeof *r->biases, bytes = 0;
     for (int i = 0; i < r->n_stops; i++)
         bytes += r->stop_lens[i];
-    struct engine_request *copy = malloc(sizeof *copy + stops + tokens + biases + bytes);
+    struct engine_request *copy = malloc(sizeof *copy + stops + tokens + ends + biases + bytes);
     if (!copy)
         return NULL;
     *copy = *r;
     const char **strings = (const char **)(void *)(copy + 1);
     size_t *lens = (size_t *)(void *)(strings + r->n_stops);
     int32_t *ids = (int32_t *)(void *)(lens + r->n_stops);
-    struct engine_bias *bias = (struct engine_bias *)(void *)(ids + r->n_tokens);
+    int32_t *ends_at = ids + r->n_tokens;
+    struct engine_bias *bias = (struct engine_bias *)(void *)(ends_at + r->n_stop_tokens);
     char *text = (char *)(bias + r->n_biases);
     memcpy(ids, r->tokens, tokens);
+    if (ends)
+        memcpy(ends_at, r->stop_tokens, ends);
     if (biases)
         memcpy(bias, r->biases, biases);
     for (int i = 0; i < r->n_stops; i++) {
@@ -98,6 +109,7 @@ struct engine_request *request_copy(const struct engine_request *r)
         text += r->stop_lens[i];
     }
     copy->tokens = ids;
+    copy->stop_tokens = ends_at;
     copy->stops = strings;
     copy->stop_lens = lens;
     copy->biases = bias;

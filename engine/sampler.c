@@ -75,7 +75,7 @@ static int list_prompt(struct sampler *s, const struct engine_request *r, int vo
 int sampler_init(struct sampler *s, const struct engine_request *r, int vocab, const int32_t *ends,
                  int n_ends, struct err *err)
 {
-    assert(n_ends <= SAMPLER_ENDS_MAX);
+    assert(n_ends + r->n_stop_tokens <= SAMPLER_ENDS_MAX);
     *s = (struct sampler){.temperature = r->temperature,
                           .top_p = r->top_p,
                           .min_p = r->min_p,
@@ -92,6 +92,8 @@ int sampler_init(struct sampler *s, const struct engine_request *r, int vocab, c
         memcpy(s->biases, r->biases, (size_t)r->n_biases * sizeof *s->biases);
     if (n_ends)
         memcpy(s->ends, ends, (size_t)n_ends * sizeof *ends);
+    for (int i = 0; i < r->n_stop_tokens; i++)
+        s->ends[s->n_ends++] = r->stop_tokens[i];
     return penalised(s) ? list_prompt(s, r, vocab, err) : 0;
 }
 

@@ -25,7 +25,7 @@
 #include "model/team.h"
 
 #define SAMPLER_RANKS_MAX 8
-#define SAMPLER_ENDS_MAX 32
+#define SAMPLER_ENDS_MAX (32 + ENGINE_STOP_TOKENS_MAX)
 
 struct sampler {
     float temperature, top_p, min_p;
@@ -45,8 +45,8 @@ struct sampler {
 };
 
 /* Takes the settings of a request that engine_submit has checked, and its prompt. `ends`: end
- * tokens, n_ends at most SAMPLER_ENDS_MAX, copied; they are banned until min_tokens were pushed.
- * ERR_MEMORY, only with penalties. */
+ * tokens, n_ends at most 32, copied; they and the request's stop tokens are banned until min_tokens
+ * were pushed. ERR_MEMORY, only with penalties. */
 int sampler_init(struct sampler *sampler, const struct engine_request *request, int vocab,
                  const int32_t *ends, int n_ends, struct err *err);
 void sampler_release(struct sampler *sampler);

@@ -34,6 +34,7 @@ static void unlink_and_free(struct completion *completion)
         buf_release(&completion->choices[i].text);
         buf_release(&completion->choices[i].ids);
         buf_release(&completion->choices[i].captured);
+        buf_release(&completion->choices[i].unshown);
         logprobs_release(&completion->choices[i].logprobs);
     }
     free(completion->choices);
@@ -44,8 +45,23 @@ static void unlink_and_free(struct completion *completion)
     free(completion);
 }
 
+/* A stream whose reader has enough for now rests, and goes on when he has read half of it. */
+static void rest(struct completion *completion, bool paused)
+{
+    struct app *app = completion->app;
+    if (completion->paused == paused)
+        return;
+    completion->paused = paused;
+    app->metrics.pauses += paused;
+    app->paused += paused ? completion->n_choices : -completion->n_choices;
+    for (size_t i = 0; i < completion->n_choices; i++)
+        if (completion->choices[i].id && !completion->choices[i].ended)
+            engine_pause(app->engine, completion->choices[i].id, paused);
+}
+
 static void cancel_requests(struct completion *completion)
 {
+    rest(completion, false);
     for (size_t i = 0; i < completion->n_choices; i++)
         if (completion->choices[i].id && !completion->choices[i].ended)
             engine_cancel(completion->app->engine, completion->choices[i].id);
@@ -61,8 +77,15 @@ void completion_cancel(struct completion *completion)
     cancel_requests(completion);
 }
 
+void completion_probe(struct completion *completion)
+{
+    if (completion->state == COMPLETION_RUNNING && completion->request.stream)
+        buf_puts(&completion->out, ": is anybody there?\n\n");
+}
+
 void completion_drop(struct completion *completion)
 {
+    completion->app->metrics.overflows += completion->paused;
     completion_cancel(completion);
     completion->dropped = true;
     completion->wake = NULL;
@@ -181,6 +204,8 @@ size_t completion_read(struct completion *completion, char *to, size_t max)
     if (n)
         memcpy(to, completion->out.data, n);
     buf_consume(&completion->out, n);
+    if (completion->out.len <= completion->app->max_unread / 2)
+        rest(completion, false);
     return n;
 }
 
@@ -207,6 +232,8 @@ static void measure(struct choice *choice, const struct engine_event *event)
 {
     struct metrics *metrics = &choice->completion->app->metrics;
     double now = clock_seconds(), start = choice->completion->start;
+    if (!choice->begun && choice->completion->state == COMPLETION_RUNNING)
+        histogram_add(&metrics->queue, event->queued, 1);
     if (event->n_tokens && !choice->n_tokens) {
         histogram_add(&metrics->first_token, now - start, 1);
         choice->first = now;
@@ -220,6 +247,8 @@ static void measure(struct choice *choice, const struct engine_event *event)
     if (event->finish != FINISH_STOP && event->finish != FINISH_LENGTH)
         return;
     histogram_add(&metrics->request, now - start, 1);
+    histogram_tokens(&metrics->prompt, event->prompt_tokens);
+    histogram_tokens(&metrics->generation, event->completion_tokens);
     if (choice->n_tokens > 1)
         histogram_add(&metrics->per_token,
                       (choice->last - choice->first) / (double)(choice->n_tokens - 1), 1);
@@ -247,14 +276,34 @@ static void echo_text(struct choice *choice)
     utf8_end(&utf8, &choice->text);
 }
 
+static size_t characters(const char *text, size_t len)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++)
+        n += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return n;
+}
+
+/* Tokens come before their text where that could still become a stop string. They are told of when
+ * the text has reached them, and not at all when it ends before them. */
 static void add_logprobs(struct choice *choice, const struct engine_event *event)
 {
+    struct buf *unshown = &choice->unshown;
     for (size_t i = choice->prompt->bos_added; i < event->n_prompt; i++)
         logprobs_add(&choice->logprobs, &event->prompt[i], true);
-    if (event->n_prompt)
+    if (event->n_prompt) {
         utf8_end(&choice->logprobs.position, NULL);
-    for (size_t i = 0; i < event->n_tokens; i++)
-        logprobs_add(&choice->logprobs, &event->tokens[i], false);
+        choice->shown = choice->logprobs.position.characters;
+    }
+    choice->shown += characters(event->text, event->text_len);
+    buf_append(unshown, event->tokens, event->n_tokens * sizeof *event->tokens);
+    const struct engine_token *tokens = (const struct engine_token *)(const void *)unshown->data;
+    size_t n = 0, have = unshown->len / sizeof *tokens;
+    while (n < have && (logprobs_place(&choice->logprobs, &tokens[n]) < choice->shown ||
+                        (event->finish && !event->cut)))
+        logprobs_add(&choice->logprobs, &tokens[n++], false);
+    buf_consume(unshown, event->finish ? unshown->len : n * sizeof *tokens);
+    choice->text.failed |= unshown->failed;
 }
 
 static void add_ids(struct choice *choice, const struct engine_event *event)
@@ -351,11 +400,17 @@ void completions_end(struct app *app)
 static void check_limits(struct completion *completion)
 {
     bool failed = completion->out.failed || completion->response.body.failed;
-    bool overflow = completion->out.len > completion->app->max_unread + completion->echoed;
+    bool much = completion->out.len > completion->app->max_unread + completion->echoed;
+    bool runs = completion->state == COMPLETION_RUNNING;
+    bool room = completion->app->paused + completion->n_choices <=
+                (size_t)completion->app->info->max_sequences;
+    if (!failed && much && room && runs)
+        rest(completion, true);
+    bool overflow = much && runs && !completion->paused;
     if (!failed && !overflow)
         return;
     log_warn("%s: closed, because %s", completion->id,
-             failed ? "memory ran out" : "the client did not read its stream");
+             failed ? "memory ran out" : "the client and others do not read their streams");
     completion->app->metrics.overflows += overflow;
     completion->state = COMPLETION_BROKEN;
     completion->broken = failed ? "no memory" : "stream unread";
@@ -373,6 +428,7 @@ static bool take_event(struct completion *completion, struct choice *choice,
     } else {
         add_event(choice, event);
         if (!completion->pending) {
+            rest(completion, false);
             completion->state = COMPLETION_DONE;
             if (completion->request.stream)
                 completion_json_end(completion);

@@ -29,6 +29,8 @@ struct choice {
     struct buf ids;            /* of tokens not yet written, "1,2,3", when asked for */
     struct buf captured;       /* int32_t tokens, with --capture */
     struct logprobs logprobs;
+    struct buf unshown; /* struct engine_token, of a text that has not been shown, */
+    size_t shown;       /* and characters of it that have */
     size_t n_tokens;
     double logprob;     /* the sum of its tokens', where there are some */
     double first, last; /* when tokens came, s */
@@ -45,8 +47,8 @@ struct completion {
     struct choice *choices;
     size_t n_choices, pending; /* pending: engine requests that have not ended */
     enum completion_state state;
-    const char *broken; /* why, in two words, for the log */
-    bool dropped;
+    const char *broken;       /* why, in two words, for the log */
+    bool dropped, paused;     /* paused: its reader has enough for now */
     struct buf out;           /* of a stream: not yet read */
     size_t echoed;            /* bytes of its chunks that carried a prompt */
     struct response response; /* when not streamed, once done */
@@ -81,6 +83,10 @@ double completion_first(const struct completion *completion);
 
 /* The client has gone: its requests are cancelled and nothing more will be read. */
 void completion_cancel(struct completion *completion);
+
+/* Its client has half-closed, or gone: which of the two, sending something will show. A comment,
+ * where it is a stream. */
+void completion_probe(struct completion *completion);
 
 /* The exchange is over. Frees the completion, now or when the engine has ended its requests. */
 void completion_drop(struct completion *completion);

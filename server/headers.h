@@ -12,12 +12,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define HEADERS_ID_MAX 64 /* bytes of an X-Request-Id */
+
 struct headers {
     bool has_length, chunked, expects_continue;
     uint64_t length;
     const char *content_type; /* NULL when absent; live as long as the request */
     const char *authorization;
     const char *asked_headers; /* Access-Control-Request-Headers */
+    const char *request_id;    /* X-Request-Id, where it may go into the log and back */
     int hosts;
     const char *next, *end; /* where the next line and the empty line must begin; NULL = unknown */
     const char *fault;      /* a sentence; the connection must be closed. NULL = all is well */

@@ -2,6 +2,7 @@
 #include "server/http.h"
 
 #include <errno.h>
+#include <gnutls/gnutls.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -17,7 +18,6 @@
 #define BACKLOG 256
 /* Bytes of a response that the kernel holds for a client that does not read. */
 #define SEND_BUFFER 65536
-#define CONNECTION_POOL 32768 /* request line and headers must fit in it */
 #define SWEEP_MS 1000
 #define ROOM 32 /* connections beyond the limit, while others are closed for them */
 #define WARN_SECONDS 10
@@ -236,6 +236,17 @@ void http_pump(struct http *http)
         uv_timer_stop(&http->timer);
     if (http->app->draining && !http->n_exchanges && !http->app->completions)
         uv_stop(http->loop);
+}
+
+void http_send_now(struct MHD_Connection *mhd, const char *data, size_t len)
+{
+    const union MHD_ConnectionInfo *tls =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    if (tls && tls->tls_session)
+        gnutls_record_send(tls->tls_session, data, len);
+    else
+        send(MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd, data, len,
+             MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 /* Paths stay as they were sent: "/health%00x" and "/v1%2fmodels" are no routes. */

@@ -24,6 +24,14 @@ static const char *bytes_of(const struct logprobs *logprobs, int32_t token, size
     return *len ? bytes : tokenizer_written(logprobs->tokenizer, token, len);
 }
 
+/* What it adds to this text: of an echoed prompt control tokens are written. */
+static const char *bytes_in_text(const struct logprobs *logprobs, int32_t token, bool echoed,
+                                 size_t *len)
+{
+    return echoed ? bytes_of(logprobs, token, len)
+                  : tokenizer_bytes(logprobs->tokenizer, logprobs->before, token, len);
+}
+
 /* A token as a JSON string; one without bytes by its number. Bytes that are not UTF-8 alone are
  * written as OpenAI does: in completions all of them, "bytes:\xe2\x82", in chats those that are no
  * characters, " \xe2\x82". */
@@ -99,11 +107,8 @@ static void add_columns(struct logprobs *logprobs, const struct engine_token *to
     number(&logprobs->values, token->logprob);
     buf_puts(&logprobs->tops, comma);
     add_top(logprobs, token);
-    const char *bytes =
-        echoed ? bytes_of(logprobs, token->token, &len)
-               : tokenizer_bytes(logprobs->tokenizer, logprobs->before, token->token, &len);
+    const char *bytes = bytes_in_text(logprobs, token->token, echoed, &len);
     buf_printf(&logprobs->offsets, "%s%zu", comma, utf8_place(&logprobs->position, bytes, len));
-    utf8_add(&logprobs->position, bytes, len, NULL);
 }
 
 /* ---- chats ---- */
@@ -139,12 +144,22 @@ static void add_content(struct logprobs *logprobs, const struct engine_token *to
 
 /* ---- both ---- */
 
+size_t logprobs_place(const struct logprobs *logprobs, const struct engine_token *token)
+{
+    size_t len;
+    const char *bytes = bytes_in_text(logprobs, token->token, false, &len);
+    return utf8_place(&logprobs->position, bytes, len);
+}
+
 void logprobs_add(struct logprobs *logprobs, const struct engine_token *token, bool echoed)
 {
+    size_t len;
     if (logprobs->chat)
         add_content(logprobs, token);
     else
         add_columns(logprobs, token, echoed);
+    const char *bytes = bytes_in_text(logprobs, token->token, echoed, &len);
+    utf8_add(&logprobs->position, bytes, len, NULL);
     logprobs->before = token->token;
 }
 

@@ -24,6 +24,9 @@ struct logprobs {
 void logprobs_init(struct logprobs *logprobs, const struct tokenizer *tokenizer, bool chat,
                    int32_t before);
 
+/* The character of the text with which a token, added next, would begin. */
+size_t logprobs_place(const struct logprobs *logprobs, const struct engine_token *token);
+
 /* Adds a token of the text. One of an echoed prompt takes as many characters as it is written
  * with, even if it is a control token. */
 void logprobs_add(struct logprobs *logprobs, const struct engine_token *token, bool echoed);

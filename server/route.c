@@ -36,6 +36,14 @@ const char *route_path(const char *target)
     return path ? path : "/";
 }
 
+const char *route_label(enum route route)
+{
+    for (size_t i = 0; i < sizeof ROUTES / sizeof ROUTES[0]; i++)
+        if (ROUTES[i].route == route)
+            return ROUTES[i].path;
+    return route == ROUTE_MODEL ? MODELS_PREFIX : route == ROUTE_PREFLIGHT ? "preflight" : "none";
+}
+
 static enum route find(const char *path, bool *post)
 {
     for (size_t i = 0; i < sizeof ROUTES / sizeof ROUTES[0]; i++)
@@ -45,6 +53,12 @@ static enum route find(const char *path, bool *post)
         }
     *post = false;
     return strncmp(path, MODELS_PREFIX, strlen(MODELS_PREFIX)) ? ROUTE_NONE : ROUTE_MODEL;
+}
+
+enum route route_of(const char *path)
+{
+    bool post;
+    return find(path, &post);
 }
 
 /* What has no type is refused too: a web page of another origin may send that without asking. */

@@ -14,6 +14,7 @@
 #include "server/json_text.h"
 #include "server/keys.h"
 #include "server/metrics.h"
+#include "server/route.h"
 #include "server/utf8.h"
 
 /* Reads "Name: value" lines, the names up to the first colon. */
@@ -148,7 +149,7 @@ static void test_histogram(void **state)
     (void)state;
     histogram_add(&metrics.inter_token, 0.0015, 4);
     histogram_add(&metrics.inter_token, 1e6, 1);
-    metrics_count_response(&metrics, 200);
+    metrics_count_response(&metrics, ROUTE_HEALTH, 200);
     metrics_write(&metrics, &info, &stats, &capture, &out);
     assert_non_null(strstr(out.data, "inter_token_latency_seconds_bucket{le=\"0.001\"} 0\n"));
     assert_non_null(strstr(out.data, "inter_token_latency_seconds_bucket{le=\"0.002\"} 4\n"));
@@ -156,7 +157,8 @@ static void test_histogram(void **state)
     assert_non_null(strstr(out.data, "inter_token_latency_seconds_bucket{le=\"+Inf\"} 5\n"));
     assert_non_null(strstr(out.data, "inter_token_latency_seconds_count 5\n"));
     assert_non_null(strstr(out.data, "headway_num_requests_running 3\n"));
-    assert_non_null(strstr(out.data, "headway_http_responses_total{code=\"200\"} 1\n"));
+    assert_non_null(
+        strstr(out.data, "headway_http_responses_total{route=\"/health\",code=\"200\"} 1\n"));
     buf_release(&out);
 }
 
