@@ -198,7 +198,7 @@ fuzz: $(FUZZERS)
 
 PACKAGES := gcc libc6-dev libmicrohttpd-dev libgnutls28-dev libjansson-dev libuv1-dev libpcre2-dev \
             libutf8proc-dev libcmocka-dev \
-            $(if $(findstring dnnl,$(SGEMM)),libdnnl-dev,libopenblas-dev) python3 curl \
+            $(if $(findstring dnnl,$(SGEMM)),libdnnl-dev,libopenblas-dev) python3 curl $(if $(filter test deps,$(MAKECMDGOALS)),openssl) \
             clang-format $(if $(filter test deps,$(MAKECMDGOALS)),libopenmpi-dev openmpi-bin pkgconf) \
             $(if $(filter test deps,$(MAKECMDGOALS))$(filter smollm2 qwen-%,$(MODEL)),python3-pip) \
             $(if $(findstring clang,$(CC)),clang libclang-rt-dev)

@@ -29,6 +29,8 @@ static int parse_length(struct api_request *request, const struct api_model *mod
          field_int(root, "max_completion_tokens", 0, INT_MAX, &engine->max_tokens, error)) ||
         field_int(root, "min_tokens", 0, INT_MAX, &engine->min_tokens, error))
         return ERR_INVALID;
+    if (model->max_tokens && engine->max_tokens > model->max_tokens)
+        engine->max_tokens = model->max_tokens;
     if (engine->min_tokens > engine->max_tokens)
         return response_error(error, 400, "min_tokens", NULL,
                               "'min_tokens' is %d, but at most %d tokens are allowed.",

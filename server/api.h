@@ -34,6 +34,7 @@ enum api_kind {
 struct api_model {
     const char *id;
     const struct engine_info *info;
+    int max_tokens;                  /* that a text may ask for, 0 = any */
     const struct template *template; /* NULL: the model cannot chat ... */
     const char *template_fault;      /* ... because of that; NULL: it has no template */
 };

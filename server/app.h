@@ -30,6 +30,7 @@ struct app {
     size_t max_bodies, bodies;      /* and of all that are held, at most and now */
     size_t max_unread;              /* bytes of a stream that its client has not read, */
     size_t paused;                  /* and texts that rest because there are so many */
+    double max_seconds;             /* of a request, 0 = any */
     double stall;                   /* s without a heartbeat after which /health says 503 */
     time_t started;
     bool draining;     /* no new completions */

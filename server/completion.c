@@ -396,6 +396,31 @@ void completions_end(struct app *app)
     }
 }
 
+void completions_expire(struct app *app)
+{
+    double since = clock_seconds() - app->max_seconds;
+    for (struct completion *c = app->completions; c && app->max_seconds; c = c->next)
+        if (c->state == COMPLETION_RUNNING && c->wake && !c->expired && c->start < since) {
+            c->expired = true;
+            cancel_requests(c);
+        }
+}
+
+/* A choice that has had its time. */
+static void expire(struct choice *choice, const struct engine_event *event)
+{
+    struct completion *completion = choice->completion;
+    struct engine_event last = *event;
+    if (completion_tokens(completion)) {
+        last.finish = FINISH_LENGTH;
+        add_event(choice, &last);
+    } else {
+        completion->response.retry_after = 1;
+        end_with(completion, 503, "timed_out",
+                 "The request has waited as long as this server allows and was not begun.");
+    }
+}
+
 /* Prompts that are echoed come all at once: they don't count as unread. */
 static void check_limits(struct completion *completion)
 {
@@ -417,25 +442,30 @@ static void check_limits(struct completion *completion)
     cancel_requests(completion);
 }
 
+static void complete(struct completion *completion)
+{
+    rest(completion, false);
+    completion->state = COMPLETION_DONE;
+    if (completion->request.stream)
+        completion_json_end(completion);
+    else
+        completion_json_whole(completion);
+}
+
 /* Adds one event to its completion. Returns whether the exchange must be woken. */
 static bool take_event(struct completion *completion, struct choice *choice,
                        const struct engine_event *event)
 {
     if (completion->state != COMPLETION_RUNNING)
         return false;
-    if (event->finish == FINISH_ERROR || event->finish == FINISH_CANCELLED) {
+    if (event->finish == FINISH_CANCELLED && completion->expired)
+        expire(choice, event);
+    else if (event->finish == FINISH_ERROR || event->finish == FINISH_CANCELLED)
         fail(completion, event->error);
-    } else {
+    else
         add_event(choice, event);
-        if (!completion->pending) {
-            rest(completion, false);
-            completion->state = COMPLETION_DONE;
-            if (completion->request.stream)
-                completion_json_end(completion);
-            else
-                completion_json_whole(completion);
-        }
-    }
+    if (completion->state == COMPLETION_RUNNING && !completion->pending)
+        complete(completion);
     check_limits(completion);
     return completion->out.len || completion->state != COMPLETION_RUNNING;
 }

@@ -48,7 +48,8 @@ struct completion {
     size_t n_choices, pending; /* pending: engine requests that have not ended */
     enum completion_state state;
     const char *broken;       /* why, in two words, for the log */
-    bool dropped, paused;     /* paused: its reader has enough for now */
+    bool dropped, paused;     /* paused: its reader has enough for now, */
+    bool expired;             /* it has had its time */
     struct buf out;           /* of a stream: not yet read */
     size_t echoed;            /* bytes of its chunks that carried a prompt */
     struct response response; /* when not streamed, once done */
@@ -93,6 +94,10 @@ void completion_drop(struct completion *completion);
 
 /* Ends what still runs with a sentence: the server has no more time. */
 void completions_end(struct app *app);
+
+/* Ends those that have had their time: what they brought is their answer, and its finish reason is
+ * "length"; who has waited all the time is told so. Call it every now and then. */
+void completions_expire(struct app *app);
 
 /* Takes the engine's events and hands each to its completion. */
 void completions_poll(struct app *app);

@@ -207,6 +207,7 @@ static void on_sweep(uv_timer_t *timer)
             c->deadline = 0;
             shutdown(c->fd, SHUT_RDWR);
         }
+    completions_expire(http->app);
     http_pump(http);
 }
 
@@ -258,14 +259,20 @@ static size_t leave_escaped(void *arg, struct MHD_Connection *mhd, char *text)
 
 static int start_daemon(struct http *http, struct err *err)
 {
+    struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, http->tls.cert},
+                                   {MHD_OPTION_HTTPS_MEM_KEY, 0, http->tls.key},
+                                   {MHD_OPTION_HTTPS_PRIORITIES, 0, TLS_PRIORITIES},
+                                   {MHD_OPTION_END, 0, NULL}};
+    bool safe = http->tls.cert != NULL;
     http->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, exchange_handler, http,
-        MHD_OPTION_LISTEN_SOCKET, http->listen_fd, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)(http->max_connections + ROOM), MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)http->timeout, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_POOL,
-        MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http,
-        MHD_OPTION_NOTIFY_COMPLETED, exchange_completed, http, MHD_OPTION_END);
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | (safe ? MHD_USE_TLS : 0), 0, NULL, NULL,
+        exchange_handler, http, MHD_OPTION_LISTEN_SOCKET, http->listen_fd,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)(http->max_connections + ROOM),
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)http->timeout, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)CONNECTION_POOL, MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_NOTIFY_COMPLETED,
+        exchange_completed, http, MHD_OPTION_ARRAY, safe ? tls : tls + 3, MHD_OPTION_END);
     if (!http->daemon)
         return err_set(err, ERR_IO, "libmicrohttpd could not be started: %s", strerror(errno));
     return 0;
@@ -320,6 +327,7 @@ void http_drain(struct http *http)
 
 void http_close(struct http *http)
 {
+    tls_release(&http->tls);
     if (!http->daemon)
         return;
     uv_close((uv_handle_t *)&http->events, NULL);

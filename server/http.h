@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "server/app.h"
+#include "server/tls.h"
 
 struct exchange;
 
@@ -33,7 +34,8 @@ struct http {
     uv_loop_t *loop;
     struct MHD_Daemon *daemon;
     int listen_fd;
-    int timeout; /* s a client may take to send a request, or leave a response unread */
+    struct tls tls; /* the certificate, where HTTPS is served; owned */
+    int timeout;    /* s a client may take to send a request, or leave a response unread */
     struct connection *connections; /* the newest first, */
     int n_connections, max_connections, max_per_address;
     double warned;      /* when the log last told that there were too many */

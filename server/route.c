@@ -5,8 +5,10 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/opts.h" /* the version */
 #include "server/json_text.h"
 #include "server/page.h"
+#include "server/props.h"
 #include "server/text_api.h"
 
 #define MODELS_PREFIX "/v1/models/"
@@ -21,6 +23,9 @@ static const struct {
     {"/ready", ROUTE_READY, false},
     {"/metrics", ROUTE_METRICS, false},
     {"/v1/models", ROUTE_MODELS, false},
+    {"/models", ROUTE_MODELS, false},
+    {"/props", ROUTE_PROPS, false},
+    {"/version", ROUTE_VERSION, false},
     {"/v1/completions", ROUTE_COMPLETIONS, true},
     {"/v1/chat/completions", ROUTE_CHAT, true},
     {"/tokenize", ROUTE_TOKENIZE, true},
@@ -103,6 +108,13 @@ static bool admit_post(const struct app *app, const struct headers *headers,
     return !response->status;
 }
 
+/* What browsers and watchers get without a key. */
+static bool is_open(enum route route)
+{
+    return route == ROUTE_PAGE || route == ROUTE_HEALTH || route == ROUTE_READY ||
+           route == ROUTE_METRICS || route == ROUTE_VERSION;
+}
+
 enum route route_admit(const struct app *app, const char *method, const char *path,
                        const struct headers *headers, struct response *response)
 {
@@ -117,7 +129,7 @@ enum route route_admit(const struct app *app, const char *method, const char *pa
         return ROUTE_PREFLIGHT;
     if (strcmp(method, post ? "POST" : "GET") && (post || strcmp(method, "HEAD")))
         return refuse_method(post, method, path, response);
-    if ((post || !strncmp(path, "/v1/", 4)) && !keys_allow(&app->keys, headers->authorization)) {
+    if (!is_open(route) && !keys_allow(&app->keys, headers->authorization)) {
         response_error(response, 401, NULL, "invalid_api_key",
                        "The API key is missing or wrong: send 'Authorization: Bearer KEY'.");
         return ROUTE_NONE;
@@ -232,6 +244,13 @@ void route_respond(struct app *app, enum route route, const char *path, const st
         break;
     case ROUTE_MODEL:
         respond_model(app, path, response);
+        break;
+    case ROUTE_PROPS:
+        props_write(app, response_begin(response, 200, "application/json"));
+        break;
+    case ROUTE_VERSION:
+        buf_puts(response_begin(response, 200, "application/json"),
+                 "{\"version\":\"" HEADWAY_VERSION "\"}\n");
         break;
     case ROUTE_TOKENIZE:
         text_api_tokenize(&app->model, body->data, body->len, response);

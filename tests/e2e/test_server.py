@@ -717,7 +717,7 @@ class Clients(unittest.TestCase):
         with tempfile.NamedTemporaryFile("w") as keys:
             keys.write("# ours\nsecret-1\nsecret-2\n")
             keys.flush()
-            with Server("--api-key", keys.name, "--allow-origin", "") as server:
+            with Server("--api-key-file", keys.name, "--allow-origin", "") as server:
                 for header, status in ((None, 401), ("Bearer secret", 401), ("secret-1", 401),
                                        ("Bearer secret-11", 401), ("Bearer ", 401),
                                        ("Bearer secret-1", 200), ("bearer secret-2", 200)):
@@ -744,7 +744,7 @@ class Life(unittest.TestCase):
         self.assertIn("--max-sequences", self.run_program("--help").stdout)
         self.assertIn("headway", self.run_program("--version").stdout)
         for options in (("--nonsense",), ("--port", "70000"), ("--kv-memory", "-1"), ("--model", "/nowhere"),
-                        ("--host", "no.such.host.invalid"), ("--api-key", "/nowhere")):
+                        ("--host", "no.such.host.invalid"), ("--api-key-file", "/nowhere")):
             done = self.run_program(*options)
             self.assertEqual(done.returncode, 1, options)
             self.assertTrue(done.stderr.startswith("headway-server: "), done.stderr)

@@ -76,7 +76,7 @@ static void test_keys(void **state)
     int fd = mkstemp(path);
     dprintf(fd, "# comment\nalpha\r\n\nbeta");
     close(fd);
-    assert_int_equal(keys_read(&keys, path, &err), 0);
+    assert_int_equal(keys_read(&keys, NULL, path, &err), 0);
     unlink(path);
     assert_int_equal(keys.n, 2);
     assert_true(keys_allow(&keys, "Bearer alpha"));
@@ -87,7 +87,7 @@ static void test_keys(void **state)
     assert_false(keys_allow(&keys, "alpha"));
     assert_false(keys_allow(&keys, NULL));
     assert_true(keys_allow(&none, NULL));
-    assert_int_equal(keys_read(&keys, "/nowhere", &err), ERR_IO);
+    assert_int_equal(keys_read(&keys, NULL, "/nowhere", &err), ERR_IO);
 }
 
 /* The pieces' size must not matter. */
