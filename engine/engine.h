@@ -17,6 +17,8 @@
 #define ENGINE_STOPS_MAX 16       /* stop strings of a request */
 #define ENGINE_STOP_BYTES_MAX 256 /* of one stop string */
 #define ENGINE_STOP_TOKENS_MAX 16
+#define ENGINE_BAD_WORDS_MAX 128
+#define ENGINE_BAD_WORD_TOKENS_MAX 16
 #define ENGINE_TOP_LOGPROBS_MAX 20
 #define ENGINE_BIAS_MAX 300  /* logit_bias entries */
 #define ENGINE_DRAFTS_MAX 31 /* drafts of a step: prediction heads less one */
@@ -103,6 +105,11 @@ struct engine_request {
     bool include_stop;          /* a stop string is part of the text that it ends */
     const int32_t *stop_tokens; /* copied; they end the text as eos does, even with ignore_eos */
     int n_stop_tokens;
+    const int32_t *allowed; /* copied; no others are chosen, 0 of them = all may be */
+    size_t n_allowed;
+    const int32_t *bad_tokens; /* copied; sequences that are not written, one after another, */
+    const int *bad_lens;       /* each of so many tokens */
+    int n_bad;
     const struct engine_bias *biases; /* copied */
     int n_biases;
     uint64_t user;        /* returned in every event */

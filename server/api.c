@@ -13,6 +13,7 @@
 #include "server/fields.h"
 #include "server/prompt.h"
 #include "server/sampling.h"
+#include "server/token_fields.h"
 
 #define COMPLETION_TOKENS 16 /* OpenAI's default */
 
@@ -110,6 +111,9 @@ static int add_stop(struct api_request *request, const json_t *stop, struct resp
 static int parse_stops(struct api_request *request, struct response *error)
 {
     const json_t *stop = field_get(request->json, "stop");
+    if (field_bool(request->json, "include_stop_str_in_output", &request->engine.include_stop,
+                   error))
+        return ERR_INVALID;
     request->engine.stops = request->stops;
     request->engine.stop_lens = request->stop_lens;
     if (!stop)
@@ -159,9 +163,9 @@ static int parse(struct api_request *request, const struct api_model *model, con
                  size_t len, struct response *error)
 {
     if (body_parse(&request->json, model->id, body, len, error) || fields_check(request, error) ||
-        sampling_parse(request, model, error) || parse_length(request, model, error) ||
-        parse_choices(request, error) || parse_form(request, error) ||
-        check_best_of(request, error) || parse_stops(request, error))
+        sampling_parse(request, model, error) || token_fields_parse(request, model, error) ||
+        parse_length(request, model, error) || parse_choices(request, error) ||
+        parse_form(request, error) || check_best_of(request, error) || parse_stops(request, error))
         return ERR_INVALID;
     int rc = request->kind == API_CHAT ? chat_parse(request, model, error)
                                        : prompts_parse(request, model, error);
@@ -189,6 +193,7 @@ int api_parse(struct api_request *request, enum api_kind kind, const struct api_
 void api_release(struct api_request *request)
 {
     prompts_release(request);
+    token_fields_release(request);
     for (int i = 0; i < request->engine.n_stops; i++)
         free((char *)request->stops[i]);
     request->engine.n_stops = 0;
