@@ -330,7 +330,6 @@ class Errors(Shared):
             ({"stop": ["a"] * 17}, "stop", None),
             ({"stop": ["a", 1]}, "stop", None),
             ({"stop": "x" * 300}, "stop", None),
-            ({"stop_token_ids": [1]}, "stop_token_ids", None),
             ({"stream": "yes"}, "stream", None),
             ({"echo": 1}, "echo", None),
             ({"stream_options": {}}, "stream_options", None),
