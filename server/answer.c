@@ -8,44 +8,47 @@
 
 #define STREAM_BLOCK 16384
 
-static void add_header(struct MHD_Response *message, const char *name, const char *value)
+/* An answer without one of its headers is another answer: it is not sent. */
+static void add_header(struct exchange *exchange, struct MHD_Response *message, const char *name,
+                       const char *value)
 {
-    if (value && *value)
-        MHD_add_response_header(message, name, value);
+    if (value && *value && MHD_add_response_header(message, name, value) == MHD_NO)
+        exchange->headless = true;
 }
 
-static void add_cors(const struct exchange *exchange, struct MHD_Response *message)
+static void add_cors(struct exchange *exchange, struct MHD_Response *message)
 {
     const char *origin = exchange->http->app->allow_origin;
     if (!*origin)
         return;
-    add_header(message, "Access-Control-Allow-Origin", origin);
-    add_header(message, "Access-Control-Expose-Headers", "x-request-id, retry-after");
+    add_header(exchange, message, "Access-Control-Allow-Origin", origin);
+    add_header(exchange, message, "Access-Control-Expose-Headers", "x-request-id, retry-after");
     if (exchange->route != ROUTE_PREFLIGHT)
         return;
-    add_header(message, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
-    add_header(message, "Access-Control-Max-Age", "86400");
+    add_header(exchange, message, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
+    add_header(exchange, message, "Access-Control-Max-Age", "86400");
     /* The clients' own X-Stainless-* are many: allow what was asked for. */
-    add_header(message, "Access-Control-Allow-Headers",
+    add_header(exchange, message, "Access-Control-Allow-Headers",
                exchange->headers.asked_headers
                    ? exchange->headers.asked_headers
                    : "Authorization, Content-Type, OpenAI-Organization, OpenAI-Project");
-    add_header(message, "Vary", "Access-Control-Request-Headers");
+    add_header(exchange, message, "Vary", "Access-Control-Request-Headers");
 }
 
 static enum MHD_Result queue(struct exchange *exchange, int status, struct MHD_Response *message)
 {
     if (!message)
         return MHD_NO;
-    add_header(message, "x-request-id", exchange->id);
+    add_header(exchange, message, "x-request-id", exchange->id);
     if (status >= 400 && !response_may_retry(status))
-        add_header(message, "x-should-retry", "false");
+        add_header(exchange, message, "x-should-retry", "false");
     if (exchange->close || exchange->http->app->draining)
-        add_header(message, "Connection", "close");
+        add_header(exchange, message, "Connection", "close");
     add_cors(exchange, message);
     metrics_count_response(&exchange->http->app->metrics, exchange->asked, status);
     exchange->status = status;
-    enum MHD_Result result = refusal_queue(exchange->mhd, (unsigned)status, message);
+    enum MHD_Result result =
+        exchange->headless ? MHD_NO : refusal_queue(exchange->mhd, (unsigned)status, message);
     MHD_destroy_response(message);
     return result;
 }
@@ -61,15 +64,15 @@ enum MHD_Result answer_send(struct exchange *exchange, struct response *response
     if (!message)
         return MHD_NO;
     memset(&response->body, 0, sizeof response->body); /* message owns it now */
-    add_header(message, "Content-Type", response->type);
-    add_header(message, "Allow", response->allow);
+    add_header(exchange, message, "Content-Type", response->type);
+    add_header(exchange, message, "Allow", response->allow);
     if (exchange->route == ROUTE_PAGE)
-        add_header(message, "Content-Security-Policy",
+        add_header(exchange, message, "Content-Security-Policy",
                    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
                    "connect-src 'self'; frame-ancestors 'none'");
     snprintf(seconds, sizeof seconds, "%d", response->retry_after);
     if (response->retry_after)
-        add_header(message, "Retry-After", seconds);
+        add_header(exchange, message, "Retry-After", seconds);
     return queue(exchange, response->status, message);
 }
 
@@ -94,9 +97,9 @@ enum MHD_Result answer_stream(struct exchange *exchange)
     struct MHD_Response *message = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK,
                                                                      read_stream, exchange, NULL);
     if (message) {
-        add_header(message, "Content-Type", "text/event-stream; charset=utf-8");
-        add_header(message, "Cache-Control", "no-cache");
-        add_header(message, "X-Accel-Buffering", "no");
+        add_header(exchange, message, "Content-Type", "text/event-stream; charset=utf-8");
+        add_header(exchange, message, "Cache-Control", "no-cache");
+        add_header(exchange, message, "X-Accel-Buffering", "no");
     }
     return queue(exchange, 200, message);
 }

@@ -31,6 +31,7 @@ struct exchange {
     bool gone;                  /* libmicrohttpd has forgotten the request meanwhile */
     bool suspended;             /* as libmicrohttpd sees the connection */
     bool close;                 /* after this response */
+    bool headless;              /* no memory for its headers */
     bool old;                   /* HTTP/1.0 */
     int status;                 /* of the response, 0: none was sent */
     double start;               /* s */

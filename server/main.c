@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "base/opts.h" /* the version */
+#include "server/body.h"
 #include "server/completion.h"
 #include "server/http.h"
 #include "server/notify.h"
@@ -168,9 +169,11 @@ static int open_app(struct server *server, const struct settings *s, struct err 
 static int open_loop(struct server *server, struct err *err)
 {
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error, no end */
     signal(SIGBUS, on_bus_error);
     setenv("UV_THREADPOOL_SIZE", "1", 1); /* large bodies are read one at a time */
-    json_object_seed(0);                  /* and not seeded by two threads */
+    body_open();
+    json_object_seed(0); /* and not seeded by two threads */
     if (uv_loop_init(&server->loop))
         return err_set(err, ERR_IO, "the event loop could not be started");
     server->loop_ready = true;

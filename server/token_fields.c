@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "server/field.h"
+#include "server/prompt.h"
 #include "server/token_list.h"
 
 /* A list of ids; *tokens is owned by the caller. */
@@ -24,22 +25,23 @@ static int parse_ids(const json_t *root, const char *name, size_t most, int voca
 
 /* ---- bad words ---- */
 
-static int add_bad(struct api_request *request, const struct tokens *tokens, struct response *error)
+static int add_bad(struct api_request *request, const struct api_prompt *word,
+                   struct response *error)
 {
     struct engine_request *engine = &request->engine;
     size_t have = 0;
     for (int i = 0; i < engine->n_bad; i++)
         have += (size_t)request->bad_lens[i];
-    if (tokens->n > ENGINE_BAD_WORD_TOKENS_MAX)
+    if (word->n_tokens > ENGINE_BAD_WORD_TOKENS_MAX)
         return response_error(error, 400, "bad_words", NULL,
                               "A word in 'bad_words' has %zu tokens, but at most %d are allowed.",
-                              tokens->n, ENGINE_BAD_WORD_TOKENS_MAX);
-    int32_t *more = realloc(request->bad_tokens, (have + tokens->n) * sizeof *more);
+                              word->n_tokens, ENGINE_BAD_WORD_TOKENS_MAX);
+    int32_t *more = realloc(request->bad_tokens, (have + word->n_tokens) * sizeof *more);
     if (!more)
         return response_error(error, 500, NULL, NULL, "The server has no memory left.");
-    memcpy(more + have, tokens->ids, tokens->n * sizeof *more);
+    memcpy(more + have, word->tokens, word->n_tokens * sizeof *more);
     engine->bad_tokens = request->bad_tokens = more;
-    request->bad_lens[engine->n_bad++] = (int)tokens->n;
+    request->bad_lens[engine->n_bad++] = (int)word->n_tokens;
     return 0;
 }
 
@@ -58,17 +60,12 @@ static int add_word(struct api_request *request, const struct api_model *model, 
     memcpy(text + 1, word, len);
     int rc = 0;
     for (int spaced = 0; spaced < 2 && !rc; spaced++) {
-        struct tokens tokens = {0};
-        struct err err;
-        rc = tokenizer_encode(model->info->tokenizer, text + !spaced, len + (size_t)spaced, &plain,
-                              &tokens, &err);
-        if (rc)
-            rc =
-                response_error(error, 400, "bad_words", NULL,
-                               "A word in 'bad_words' cannot be turned into tokens: %s.", err.text);
-        else if (tokens.n)
+        struct api_prompt tokens = {0};
+        rc = prompt_encode(&tokens, model, text + !spaced, len + (size_t)spaced, &plain,
+                           "bad_words", error);
+        if (!rc && tokens.n_tokens)
             rc = add_bad(request, &tokens, error);
-        free(tokens.ids);
+        free(tokens.tokens);
     }
     return rc;
 }
