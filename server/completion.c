@@ -34,7 +34,6 @@ static void unlink_and_free(struct completion *completion)
         buf_release(&completion->choices[i].text);
         buf_release(&completion->choices[i].ids);
         buf_release(&completion->choices[i].captured);
-        buf_release(&completion->choices[i].unshown);
         logprobs_release(&completion->choices[i].logprobs);
     }
     free(completion->choices);
@@ -276,36 +275,6 @@ static void echo_text(struct choice *choice)
     utf8_end(&utf8, &choice->text);
 }
 
-static size_t characters(const char *text, size_t len)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < len; i++)
-        n += ((unsigned char)text[i] & 0xc0) != 0x80;
-    return n;
-}
-
-/* Tokens come before their text where that could still become a stop string. They are told of when
- * the text has reached them, and not at all when it ends before them. */
-static void add_logprobs(struct choice *choice, const struct engine_event *event)
-{
-    struct buf *unshown = &choice->unshown;
-    for (size_t i = choice->prompt->bos_added; i < event->n_prompt; i++)
-        logprobs_add(&choice->logprobs, &event->prompt[i], true);
-    if (event->n_prompt) {
-        utf8_end(&choice->logprobs.position, NULL);
-        choice->shown = choice->logprobs.position.characters;
-    }
-    choice->shown += characters(event->text, event->text_len);
-    buf_append(unshown, event->tokens, event->n_tokens * sizeof *event->tokens);
-    const struct engine_token *tokens = (const struct engine_token *)(const void *)unshown->data;
-    size_t n = 0, have = unshown->len / sizeof *tokens;
-    while (n < have && (logprobs_place(&choice->logprobs, &tokens[n]) < choice->shown ||
-                        (event->finish && !event->cut)))
-        logprobs_add(&choice->logprobs, &tokens[n++], false);
-    buf_consume(unshown, event->finish ? unshown->len : n * sizeof *tokens);
-    choice->text.failed |= unshown->failed;
-}
-
 static void add_ids(struct choice *choice, const struct engine_event *event)
 {
     for (size_t i = 0; i < event->n_tokens; i++)
@@ -350,7 +319,7 @@ static void add_event(struct choice *choice, const struct engine_event *event)
     choice->begun = true;
     buf_append(&choice->text, event->text, event->text_len);
     if (request->logprobs >= 0)
-        add_logprobs(choice, event);
+        logprobs_take(&choice->logprobs, event, choice->prompt->bos_added);
     if (request->return_token_ids)
         add_ids(choice, event);
     for (size_t i = 0; i < event->n_tokens; i++)

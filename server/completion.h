@@ -29,8 +29,6 @@ struct choice {
     struct buf ids;            /* of tokens not yet written, "1,2,3", when asked for */
     struct buf captured;       /* int32_t tokens, with --capture */
     struct logprobs logprobs;
-    struct buf unshown; /* struct engine_token, of a text that has not been shown, */
-    size_t shown;       /* and characters of it that have */
     size_t n_tokens;
     double logprob;     /* the sum of its tokens', where there are some */
     double first, last; /* when tokens came, s */

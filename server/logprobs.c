@@ -144,7 +144,8 @@ static void add_content(struct logprobs *logprobs, const struct engine_token *to
 
 /* ---- both ---- */
 
-size_t logprobs_place(const struct logprobs *logprobs, const struct engine_token *token)
+/* The character of the text with which a token, added next, would begin. */
+static size_t place(const struct logprobs *logprobs, const struct engine_token *token)
 {
     size_t len;
     const char *bytes = bytes_in_text(logprobs, token->token, false, &len);
@@ -161,6 +162,34 @@ void logprobs_add(struct logprobs *logprobs, const struct engine_token *token, b
     const char *bytes = bytes_in_text(logprobs, token->token, echoed, &len);
     utf8_add(&logprobs->position, bytes, len, NULL);
     logprobs->before = token->token;
+}
+
+static size_t characters(const char *text, size_t len)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++)
+        n += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return n;
+}
+
+void logprobs_take(struct logprobs *logprobs, const struct engine_event *event, size_t skip)
+{
+    struct buf *unshown = &logprobs->unshown;
+    for (size_t i = skip; i < event->n_prompt; i++)
+        logprobs_add(logprobs, &event->prompt[i], true);
+    if (event->n_prompt) {
+        utf8_end(&logprobs->position, NULL);
+        logprobs->shown = logprobs->position.characters;
+    }
+    logprobs->shown += characters(event->text, event->text_len);
+    buf_append(unshown, event->tokens, event->n_tokens * sizeof *event->tokens);
+    const struct engine_token *tokens = (const struct engine_token *)(const void *)unshown->data;
+    size_t n = 0, have = unshown->len / sizeof *tokens;
+    bool all = event->finish && !event->cut;
+    while (n < have && (all || place(logprobs, &tokens[n]) < logprobs->shown))
+        logprobs_add(logprobs, &tokens[n++], false);
+    buf_consume(unshown, event->finish ? unshown->len : n * sizeof *tokens);
+    logprobs->tokens.failed |= unshown->failed;
 }
 
 static void write_list(struct buf *list, const char *key, struct buf *out)
@@ -191,4 +220,5 @@ void logprobs_release(struct logprobs *logprobs)
     buf_release(&logprobs->values);
     buf_release(&logprobs->tops);
     buf_release(&logprobs->offsets);
+    buf_release(&logprobs->unshown);
 }
