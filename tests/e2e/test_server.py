@@ -551,7 +551,7 @@ class Clients(unittest.TestCase):
 
     def test_half_closed_clients_get_their_answer(self):
         fields = {"prompt": PROMPT, "max_tokens": 200, "ignore_eos": True, "temperature": 0}
-        with Server("--max-sequences", 1) as server:
+        with Server("--max-sequences", 1, "--context", 400000) as server:
             wanted = server.complete(**fields)["choices"][0]["text"]
             for stream in (False, True):
                 for early in (False, True):
@@ -574,7 +574,7 @@ class Clients(unittest.TestCase):
             server.wait_metric("num_requests_running", lambda n: n == 0)
 
     def test_who_left_before_the_first_word_is_noticed(self):
-        with Server("--max-sequences", 1) as server:
+        with Server("--max-sequences", 1, "--context", 400000) as server:
             plug = server.open_stream(**{**ENDLESS, "n": 1})
             server.wait_metric("num_requests_running", lambda n: n == 1)
             for stream, version in ((False, b"1.1"), (True, b"1.1"), (False, b"1.0")):
@@ -583,6 +583,7 @@ class Clients(unittest.TestCase):
                 server.wait_metric("num_requests_waiting", lambda n: n == 1)
                 sock.close()
                 server.wait_metric("num_requests_waiting", lambda n: n == 0, 5)
+            self.assertEqual(server.metric("requests_cancelled_total"), 3)
             plug.close()
 
     def test_disconnect_while_waiting(self):
