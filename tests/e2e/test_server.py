@@ -571,6 +571,15 @@ class Clients(unittest.TestCase):
                     else:
                         self.assertEqual(data.count(b"HTTP/1.1 200 "), 1)
                         self.assertEqual(json.loads(data.rsplit(b"\r\n\r\n", 1)[1])["choices"][0]["text"], wanted)
+            # HTTP/1.0 has no interim answers: there it counts as gone.
+            plug = server.open_stream(**{**ENDLESS, "n": 1})
+            server.wait_metric("num_requests_running", lambda n: n == 1)
+            sock = server.raw(60)
+            sock.sendall(post_bytes(fields).replace(b"HTTP/1.1", b"HTTP/1.0"))
+            server.wait_metric("num_requests_waiting", lambda n: n == 1)
+            sock.shutdown(socket.SHUT_WR)
+            self.assertEqual(read_all(sock), b"")
+            plug.close()
             server.wait_metric("num_requests_running", lambda n: n == 0)
 
     def test_who_left_before_the_first_word_is_noticed(self):
