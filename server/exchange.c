@@ -10,7 +10,7 @@
 
 #include "base/hash.h"
 #include "base/clock.h"
-#include "server/answer.h"
+#include "server/reply.h"
 #include "server/completion.h"
 #include "server/request_log.h"
 
@@ -150,7 +150,7 @@ static enum MHD_Result begin(struct exchange *exchange, const char *method, cons
     exchange->close = headers->chunked || headers->fault;
     if (headers->fault) {
         response_error(&exchange->response, 400, NULL, "bad_request", "%s", headers->fault);
-        return answer_send(exchange, &exchange->response);
+        return reply_send(exchange, &exchange->response);
     }
     const struct app *app = exchange->http->app;
     exchange->asked = route_of(path);
@@ -158,7 +158,7 @@ static enum MHD_Result begin(struct exchange *exchange, const char *method, cons
     exchange->route = route_admit(app, method, path, headers, &exchange->response);
     if (exchange->response.status && (headers->expects_continue || endless)) {
         exchange->close = true;
-        return answer_send(exchange, &exchange->response);
+        return reply_send(exchange, &exchange->response);
     }
     return MHD_YES;
 }
@@ -311,15 +311,15 @@ static enum MHD_Result respond(struct exchange *exchange, const char *path)
         return MHD_YES;
     }
     if (exchange->response.status)
-        return answer_send(exchange, &exchange->response);
+        return reply_send(exchange, &exchange->response);
     if (exchange->completion->response.status >= 400)
-        return answer_send(exchange, &exchange->completion->response);
+        return reply_send(exchange, &exchange->completion->response);
     if (exchange->completion->request.stream)
-        return answer_stream(exchange);
+        return reply_stream(exchange);
     if (exchange->completion->state == COMPLETION_BROKEN)
         return MHD_NO;
     if (exchange->completion->state == COMPLETION_DONE)
-        return answer_send(exchange, &exchange->completion->response);
+        return reply_send(exchange, &exchange->completion->response);
     exchange_sleep(exchange);
     return MHD_YES;
 }

@@ -1,5 +1,5 @@
 /* One request and its response on a connection: headers, body, route. Owns struct exchange,
- * suspends and resumes its connection. libmicrohttpd calls in, through http.c. answer.c sends its
+ * suspends and resumes its connection. libmicrohttpd calls in, through http.c. reply.c sends its
  * response, request_log.c and refusal.c tell of it. Loop thread. */
 #ifndef SERVER_EXCHANGE_H
 #define SERVER_EXCHANGE_H

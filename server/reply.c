@@ -1,5 +1,5 @@
-/* Responses on their way: see answer.h. */
-#include "server/answer.h"
+/* Responses on their way: see reply.h. */
+#include "server/reply.h"
 
 #include <string.h>
 
@@ -53,7 +53,7 @@ static enum MHD_Result queue(struct exchange *exchange, int status, struct MHD_R
     return result;
 }
 
-enum MHD_Result answer_send(struct exchange *exchange, struct response *response)
+enum MHD_Result reply_send(struct exchange *exchange, struct response *response)
 {
     char seconds[16];
     if (response->body.failed)
@@ -92,7 +92,7 @@ static ssize_t read_stream(void *arg, uint64_t position, char *to, size_t max)
     return 0;
 }
 
-enum MHD_Result answer_stream(struct exchange *exchange)
+enum MHD_Result reply_stream(struct exchange *exchange)
 {
     struct MHD_Response *message = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK,
                                                                      read_stream, exchange, NULL);
