@@ -88,9 +88,9 @@ static void wish(struct sequence *q, struct wish *w)
 static struct company company(const struct scheduler *s)
 {
     struct company c = {.most_rows = STEP_DRAFTS};
-    for (int i = 0; i < s->max_sequences; i++) {
+    for (int i = 0; i < s->max_sequences && !s->alone; i++) {
         const struct sequence *q = &s->sequences[i];
-        int left = q->active && !q->finish ? q->prefill_end - q->n_cached : 0;
+        int left = q->active && !q->finish && !q->alone ? q->prefill_end - q->n_cached : 0;
         left = left < s->prompt_chunk - c.rows ? left : s->prompt_chunk - c.rows;
         if (left <= 0)
             continue;
@@ -323,13 +323,15 @@ void draft_step(struct scheduler *s)
     for (int i = 0; i < p->n_slots; i++)
         learn_rates(s, &s->sequences[p->slots[i]]);
     plan_drafts(s);
+    p->draft_seconds = 0;
     if (p->n_committed) {
         double start = clock_seconds();
         gather_committed(s);
         double size = costs_draft(&s->costs, p->heads_choose, p->n_drafting, false);
         team_run_sized(&s->runtime->team, size / s->costs.level, draft_lane, s);
+        p->draft_seconds = clock_seconds() - start;
         if (p->n_drafting)
-            costs_note_draft(&s->costs, p->heads_choose, p->n_drafting, clock_seconds() - start);
+            costs_note_draft(&s->costs, p->heads_choose, p->n_drafting, p->draft_seconds);
     }
     for (int i = 0; i < p->n_drafting; i++) {
         struct sequence *q = &s->sequences[p->draft_slot[i]];

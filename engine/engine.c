@@ -63,22 +63,23 @@ static void collect(struct engine *e, int slot)
 {
     struct job *job = e->running[slot];
     struct sequence *q = &e->scheduler.sequences[slot];
-    struct delivery d = {.completion_tokens = (size_t)(q->n_tokens - q->n_prompt),
-                         .cached_tokens = q->reused > 0 ? (size_t)q->reused : 0,
-                         .forwards = q->forwards,
+    struct delivery d = {.progress = {.completion_tokens = (size_t)(q->n_tokens - q->n_prompt),
+                                      .cached_tokens = q->reused > 0 ? (size_t)q->reused : 0,
+                                      .forwards = q->forwards,
+                                      .decode_seconds = q->decode_seconds,
+                                      .plain_seconds = q->plain_seconds},
                          .finish = q->finish,
+                         .stop = q->text.stop,
                          .speculation = &q->figures,
                          .text = q->out.data,
                          .text_len = q->out.len,
                          .tokens = q->fresh,
-                         .n_tokens = (size_t)q->n_fresh,
-                         .cut = q->cut};
+                         .n_tokens = (size_t)q->n_fresh};
     bool cancelled = mailbox_cancelled(&e->mailbox, job, &q->paused);
     if (cancelled) {
-        d = (struct delivery){.completion_tokens = d.completion_tokens - d.n_tokens,
-                              .forwards = d.forwards,
-                              .finish = FINISH_CANCELLED,
-                              .speculation = d.speculation};
+        d.progress.completion_tokens -= d.n_tokens;
+        d = (struct delivery){
+            .progress = d.progress, .finish = FINISH_CANCELLED, .speculation = d.speculation};
     } else if (q->prompt_ready) {
         d.prompt = q->prompt;
         q->prompt = NULL;

@@ -80,6 +80,14 @@ struct engine_bias {
 
 #define SPECULATION_AUTO (-1)
 
+/* Requests in steps of their own, to be timed; all others together get every other step. */
+enum engine_alone {
+    ALONE_NOT,
+    ALONE_ABREAST, /* of several the one with the fewest tokens goes on, so that what disturbs the
+                      machine disturbs all of them at the same places */
+    ALONE_RACING,  /* of several the one that has had the least time */
+};
+
 /* Who may draft, and whether several drafts may stand side by side for the same position. */
 enum { DRAFT_HEADS = 1, DRAFT_LOOKUP = 2, DRAFT_TREE = 4 };
 
@@ -119,6 +127,7 @@ struct engine_request {
                           heads, or of look-up where there are none */
     bool logprobs; /* of tokens wanted; without it theirs are NaN, and the sum over the vocabulary
                       is saved */
+    enum engine_alone alone;
 };
 
 /* ---- events ---- */
@@ -131,8 +140,18 @@ enum engine_finish {
     FINISH_ERROR,     /* the event's `error` says why */
 };
 
+/* Who proposed a token. */
+struct engine_origin {
+    int8_t head,
+        rank;      /* the head that drafted it, 1.., as its candidate `rank`, 0 = best; 0: none */
+    bool lookup;   /* look-up drafted it, alone or too */
+    uint16_t rows; /* of the pass that verified it, all requests together */
+    uint32_t pass; /* among the request's passes, from 1 */
+};
+
 struct engine_token {
     int32_t token;
+    struct engine_origin origin;
     float logprob; /* natural log, of the model's own distribution, before temperature and cuts;
                       NaN for the first prompt token, and where nobody asked */
     int n_top;
@@ -147,6 +166,9 @@ struct engine_speculation {
      * left out. */
     uint64_t steps, drafted, accepted;
     uint64_t accepted_at[ENGINE_DRAFTS_MAX]; /* steps that accepted draft j (0 = first) */
+    /* Of head i at [i], of look-up at [0]: drafts behind accepted ones, and those that were right
+     */
+    uint32_t tried_by[ENGINE_DRAFTS_MAX + 1], accepted_by[ENGINE_DRAFTS_MAX + 1];
     /* histogram[k][j]: steps of k+1 drafts that accepted j */
     uint32_t histogram[ENGINE_DRAFTS_MAX][ENGINE_DRAFTS_MAX + 1];
 };
@@ -162,13 +184,15 @@ struct engine_event {
     size_t n_tokens;
     const struct engine_token *prompt; /* with prompt_logprobs: once, the prompt's tokens */
     size_t n_prompt;
-    enum engine_finish finish;               /* anything but NONE: the last event of this request */
+    enum engine_finish finish; /* anything but NONE: the last event of this request */
+    int stop; /* with FINISH_STOP: 1 + the place in `stops` of the one that did it, 0 = a token */
     const char *error;                       /* with FINISH_ERROR */
     size_t prompt_tokens, completion_tokens; /* so far; rejected drafts don't count */
-    size_t cached_tokens; /* of the prompt's those that were read before, for another text */
-    bool cut;        /* with FINISH_STOP: tokens of a stop string stand behind the text's end */
-    double queued;   /* s that it waited for a place among those that run */
-    size_t forwards; /* passes of the trunk that carried its decode rows */
+    size_t cached_tokens;  /* of the prompt's those that were read before, for another text */
+    double queued;         /* s that it waited for a place among those that run */
+    size_t forwards;       /* passes of the trunk that carried its decode rows */
+    double decode_seconds; /* of the steps behind its first token, */
+    double plain_seconds;  /* and what they would have taken without drafts, by what passes cost */
     const struct engine_speculation *speculation; /* with the last event */
 };
 

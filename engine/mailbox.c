@@ -182,9 +182,7 @@ static void take_news(struct job *job)
     job->out.text.len = job->out.tokens.len = 0;
     job->out.finish = FINISH_NONE;
     job->out.prompt_ready = false;
-    job->out.completion_tokens = job->taken.completion_tokens;
-    job->out.forwards = job->taken.forwards;
-    job->out.cached_tokens = job->taken.cached_tokens;
+    job->out.progress = job->taken.progress;
 }
 
 static void hand_over(struct job *job, void (*handle)(void *, const struct engine_event *),
@@ -201,12 +199,14 @@ static void hand_over(struct job *job, void (*handle)(void *, const struct engin
         .prompt = n->prompt_ready ? job->prompt : NULL,
         .n_prompt = n->prompt_ready ? job->request->n_tokens : 0,
         .finish = n->finish,
+        .stop = n->finish == FINISH_STOP ? n->stop : 0,
         .error = n->finish == FINISH_ERROR ? job->error.text : NULL,
         .prompt_tokens = job->request->n_tokens,
-        .completion_tokens = n->completion_tokens,
-        .cached_tokens = n->cached_tokens,
-        .forwards = n->forwards,
-        .cut = n->cut,
+        .completion_tokens = n->progress.completion_tokens,
+        .cached_tokens = n->progress.cached_tokens,
+        .forwards = n->progress.forwards,
+        .decode_seconds = n->progress.decode_seconds,
+        .plain_seconds = n->progress.plain_seconds,
         .queued = job->queued,
         .speculation = n->finish ? &job->speculation : NULL,
     };
@@ -368,10 +368,10 @@ bool mailbox_deliver(struct mailbox *m, struct job *job, const struct delivery *
 {
     enum engine_finish finish = d->finish;
     pthread_mutex_lock(&m->lock);
-    m->stats.generation_tokens += d->completion_tokens - job->out.completion_tokens;
-    job->out.completion_tokens = d->completion_tokens;
-    job->out.forwards = d->forwards;
-    job->out.cached_tokens = d->cached_tokens;
+    m->stats.generation_tokens +=
+        d->progress.completion_tokens - job->out.progress.completion_tokens;
+    job->out.progress = d->progress;
+    job->out.stop = d->stop;
     buf_append(&job->out.text, d->text, d->text_len);
     buf_append(&job->out.tokens, d->tokens, d->n_tokens * sizeof *d->tokens);
     if (d->prompt) {
@@ -384,7 +384,6 @@ bool mailbox_deliver(struct mailbox *m, struct job *job, const struct delivery *
     }
     if (d->n_tokens || d->text_len || d->prompt)
         mark_dirty(m, job);
-    job->out.cut = d->cut;
     if (finish) {
         if (d->speculation) {
             job->speculation = *d->speculation;

@@ -12,13 +12,20 @@
 #include "base/err.h"
 #include "engine/engine.h"
 
+/* How far a request is: see struct engine_event. */
+struct progress {
+    size_t completion_tokens, forwards, cached_tokens;
+    double decode_seconds, plain_seconds;
+};
+
 /* What one request has brought and nobody has taken yet. */
 struct news {
     struct buf text;
     struct buf tokens; /* struct engine_token, one after another */
     enum engine_finish finish;
-    size_t completion_tokens, forwards, cached_tokens;
-    bool prompt_ready, cut;
+    int stop; /* as in struct engine_event */
+    struct progress progress;
+    bool prompt_ready;
 };
 
 /* Whoever has requests here. */
@@ -93,10 +100,11 @@ struct delivery {
     const char *text;
     size_t text_len;
     const struct engine_token *tokens;
-    size_t n_tokens, completion_tokens, forwards, cached_tokens;
+    size_t n_tokens;
+    struct progress progress;
     struct engine_token *prompt;
     enum engine_finish finish;
-    bool cut;
+    int stop;
     const struct engine_speculation *speculation;
 };
 /* Adds news to what the job has brought: text and tokens are copied, prompt (or NULL) is taken,

@@ -220,10 +220,49 @@ static bool allot(struct scheduler *s, struct sequence *q, int *room, int *draft
     return q->n_allotted > 0;
 }
 
+static void swap(struct sequence **list, int i, int j)
+{
+    struct sequence *q = list[i];
+    list[i] = list[j];
+    list[j] = q;
+}
+
+static bool goes_before(const struct sequence *a, const struct sequence *b)
+{
+    return a->alone == ALONE_RACING ? a->decode_seconds < b->decode_seconds
+                                    : a->n_tokens < b->n_tokens;
+}
+
+/* Of n sequences by age, those that want steps of their own go to the end, but for one at the
+ * beginning in every other step. How many may run then. */
+static int take_alone(struct scheduler *s, int n)
+{
+    struct sequence **list = s->by_age;
+    int others = 0, next = -1;
+    for (int i = 0; i < n; i++) {
+        if (!list[i]->alone)
+            others++;
+        else if (next < 0 || goes_before(list[i], list[next]))
+            next = i;
+    }
+    s->alone = next >= 0 && (!others || !s->alone);
+    if (s->alone) {
+        swap(list, 0, next);
+        return 1;
+    }
+    for (int i = 0, kept = 0; i < n; i++)
+        if (!list[i]->alone)
+            swap(list, i, kept++);
+    return others;
+}
+
 /* Of n sequences by age, those that run in this step come first: see scheduler.h. */
 static int take_turns(struct scheduler *s, int n)
 {
     struct sequence **list = s->by_age;
+    for (int i = 0; i < n; i++)
+        list[i]->in_turn = false;
+    n = take_alone(s, n);
     for (int i = 0; i < n; i++)
         list[i]->in_turn = true;
     if (n <= s->at_once)

@@ -306,6 +306,41 @@ static void count_batch(struct scheduler *s, int n)
     s->batched += (uint64_t)n;
 }
 
+/* What the step would have taken without drafts, for each token that a sequence got: as much
+ * besides pass and drafts, and of these the part that is expected of a pass with so many rows
+ * fewer: whatever disturbs the machine just now would disturb it too. */
+static double plain_step(const struct scheduler *s, double seconds)
+{
+    const struct step *p = &s->step;
+    const struct costs *c = &s->costs;
+    double took = p->pass_seconds + p->draft_seconds, attended = p->attended;
+    int drafts = 0;
+    for (int i = 0; i < p->n_slots; i++) {
+        const struct sequence *q = &s->sequences[p->slots[i]];
+        if (!q->n_committed)
+            continue;
+        drafts += q->n_rows - 1;
+        attended -= (double)(q->n_rows - 1) * q->n_before;
+    }
+    double pass = costs_pass(c, p->n_rows, p->attended, false);
+    double draft =
+        p->n_drafting ? costs_draft(c, p->heads_choose, p->n_drafting, false) : p->draft_seconds;
+    double plain = drafts ? costs_pass(c, p->n_rows - drafts, attended, false) : pass;
+    return seconds - took + took * plain / (pass + draft);
+}
+
+static void note_times(struct scheduler *s, double seconds)
+{
+    double plain = plain_step(s, seconds);
+    for (int i = 0; i < s->step.n_slots; i++) {
+        struct sequence *q = &s->sequences[s->step.slots[i]];
+        if (!q->n_committed)
+            continue;
+        q->decode_seconds += seconds;
+        q->plain_seconds += plain * (q->n_tokens - q->n_before);
+    }
+}
+
 bool scheduler_step(struct scheduler *s)
 {
     double start = clock_seconds();
@@ -318,6 +353,8 @@ bool scheduler_step(struct scheduler *s)
         remember(s, &s->sequences[s->step.slots[i]]);
     s->forwards++;
     count_batch(s, s->step.n_slots);
-    s->step_seconds += clock_seconds() - start;
+    double seconds = clock_seconds() - start;
+    s->step_seconds += seconds;
+    note_times(s, seconds);
     return true;
 }

@@ -10,6 +10,8 @@
  * of each, then the second of each, and so on. So one client's many requests give way to the first
  * of another, which is admitted at once, and go on when it has ended.
  *
+ * Sequences that want steps of their own (engine_request: alone) get every other step.
+ *
  * When pages run out, drafts go first; then the youngest sequences give their pages to older ones,
  * and are read again, to the same bits, when there is room. The oldest always moves on: the pool
  * has room for one sequence of the whole context. */
@@ -47,6 +49,7 @@ struct step {
     bool drafting;        /* some sequence of this step may draft */
     bool starved;         /* one got fewer rows than it could have, for want of pages */
     double attended;      /* positions that its rows attend to, for the costs */
+    double pass_seconds, draft_seconds;
 
     /* drafting: the rows whose tokens are settled, and the sequences that want drafts */
     struct row *committed;
@@ -73,6 +76,7 @@ struct scheduler {
     struct prefix prefix;
     struct sequence *sequences; /* (max_sequences) */
     struct sequence **by_age;   /* (max_sequences) plan.c's */
+    bool alone;                 /* the step is one sequence's that wants steps of its own */
     int max_sequences;          /* with those that wait, */
     int at_once;                /* and that run in a step */
     int context, prompt_chunk, max_rows;

@@ -24,6 +24,7 @@ static void copy_stops(struct sequence *q, const struct engine_request *r)
     q->text.stop_lens = q->stop_lens;
     q->text.n_stops = r->n_stops;
     q->text.include_stop = r->include_stop;
+    q->text.stop = 0;
     q->text.held.len = q->out.len = 0;
     q->text.held.failed = q->out.failed = false; /* the one before may have run out of memory */
 }
@@ -45,6 +46,7 @@ int sequence_start(struct sequence *q, const struct engine_request *r, const str
     }
     q->active = true;
     q->client = r->client;
+    q->alone = r->alone;
     memcpy(q->tokens, r->tokens, r->n_tokens * sizeof *r->tokens);
     q->n_prompt = q->n_tokens = q->prefill_end = (int)r->n_tokens;
     q->limit = context - q->n_prompt < r->max_tokens ? context : q->n_prompt + r->max_tokens;
@@ -52,7 +54,7 @@ int sequence_start(struct sequence *q, const struct engine_request *r, const str
     q->reused = -1;
     q->salt = r->prefix_salt;
     q->candidates.heads = 0;
-    q->preempted = q->begun = q->paused = q->cut = false;
+    q->preempted = q->begun = q->paused = false;
     q->proposal.n = 0;
     /* The first token follows from the prompt, and a step brings one without drafts. */
     q->speculation = q->limit - q->n_prompt > 2 ? r->speculation : 0;
@@ -69,6 +71,7 @@ int sequence_start(struct sequence *q, const struct engine_request *r, const str
     if (r->n_stop_tokens)
         memcpy(q->stop_tokens, r->stop_tokens, (size_t)r->n_stop_tokens * sizeof *r->stop_tokens);
     q->forwards = 0;
+    q->decode_seconds = q->plain_seconds = 0;
     q->prompt_ready = false;
     q->finish = FINISH_NONE;
     memset(&q->figures, 0, sizeof q->figures);
@@ -120,6 +123,7 @@ void sequence_commit(struct sequence *q, const struct tokenizer *tokenizer, int 
     size_t len;
     const char *bytes = tokenizer_bytes(tokenizer, q->tokens[q->n_tokens - 1], token, &len);
     struct engine_token *t = &q->fresh[q->n_fresh++];
+    t->origin = (struct engine_origin){0};
     bool early = q->n_tokens - q->n_prompt < q->min_tokens;
     if (q->logprobs)
         logprobs_describe(logits, vocab, token, q->top_logprobs, t);
@@ -134,7 +138,6 @@ void sequence_commit(struct sequence *q, const struct tokenizer *tokenizer, int 
         text_end(&q->text, &q->out);
     } else if (text_add(&q->text, bytes, len, q->n_tokens - q->n_prompt < q->min_tokens, &q->out)) {
         q->finish = FINISH_STOP;
-        q->cut = !q->text.include_stop;
     } else if (q->n_tokens >= q->limit) {
         q->finish = FINISH_LENGTH;
         text_end(&q->text, &q->out);

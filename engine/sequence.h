@@ -27,6 +27,7 @@ struct sequence {
     uint64_t client;
     int turn;     /* older ones of its client that run */
     bool in_turn; /* it runs in this step */
+    enum engine_alone alone;
 
     /* the text: committed tokens x_1..x_t */
     int32_t *tokens; /* (context) prompt, then what was generated */
@@ -40,7 +41,6 @@ struct sequence {
     int32_t stop_tokens[ENGINE_STOP_TOKENS_MAX];
     int n_stop_tokens;
     bool ignore_eos, logprobs, prompt_logprobs;
-    bool cut; /* it ended before a stop string */
     int min_tokens, top_logprobs;
     enum engine_finish finish;
 
@@ -69,6 +69,7 @@ struct sequence {
     struct candidates candidates; /* what was drafted last */
     struct engine_speculation figures;
     size_t forwards;
+    double decode_seconds, plain_seconds; /* as in engine_event */
 
     /* this step */
     int32_t chosen[DRAFT_RANKS]; /* by the sampler, for all lanes */

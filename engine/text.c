@@ -28,9 +28,8 @@ static void show(struct text *text, size_t n, bool last, struct buf *out)
 
 /* Where the stop string that is complete first begins and ends; of those complete at the same byte
  * the longest counts. False: there is none. So the end does not depend on how the bytes came in
- * tokens.
- */
-static bool find_stop(const struct text *text, size_t *begin, size_t *end_of)
+ * tokens. text->stop says which it is. */
+static bool find_stop(struct text *text, size_t *begin, size_t *end_of)
 {
     size_t best = text->held.len, first_end = SIZE_MAX;
     for (int i = 0; i < text->n_stops; i++) {
@@ -42,6 +41,7 @@ static bool find_stop(const struct text *text, size_t *begin, size_t *end_of)
         if (end < first_end || (end == first_end && start < best)) {
             best = start;
             first_end = end;
+            text->stop = i + 1;
         }
     }
     *begin = best;

@@ -14,6 +14,7 @@ struct text {
     int n_stops;
     bool include_stop; /* the text ends behind a stop string, not before it */
     struct buf held;   /* bytes not yet shown */
+    int stop;          /* once it has ended the text: 1 + its place in stops; else 0 */
 };
 
 /* Adds a token's bytes and appends what may be shown to `out`. True when a stop string was

@@ -26,6 +26,20 @@ static int32_t sample(struct lane *lane, struct scheduler *s, struct sequence *q
     return token;
 }
 
+/* Of the token committed last, which is draft `node`, or none. */
+static void note_origin(const struct scheduler *s, struct sequence *q, int node)
+{
+    const struct proposal *d = &q->proposal;
+    struct engine_origin *o = &q->fresh[q->n_fresh - 1].origin;
+    o->pass = (uint32_t)q->forwards + 1;
+    o->rows = (uint16_t)s->step.n_rows;
+    if (node < 0)
+        return;
+    o->head = d->head[node];
+    o->rank = d->rank[node];
+    o->lookup = d->lookup[node];
+}
+
 /* The path that the sampler takes through the proposal. */
 static void walk(struct lane *lane, struct scheduler *s, struct sequence *q,
                  struct sampler_work *work)
@@ -34,6 +48,8 @@ static void walk(struct lane *lane, struct scheduler *s, struct sequence *q,
     do {
         int32_t token = sample(lane, s, q, logits_of(s, q->first_out + 1 + node), work);
         node = proposal_child(&q->proposal, node, token);
+        if (lane->id == 0)
+            note_origin(s, q, node);
         if (node >= 0 && lane->id == 0)
             q->path[n] = node;
         n += node >= 0;
@@ -54,8 +70,11 @@ static void end_prefill(struct lane *lane, struct scheduler *s, struct sequence 
         if (pos + 1 < q->n_prompt && lane->id == 0)
             logprobs_describe(logits_of(s, out), vocab, q->tokens[pos + 1], q->top_logprobs,
                               &q->prompt[pos + 1]);
-    if (last && q->limit > q->n_prompt)
-        sample(lane, s, q, logits_of(s, q->prompt_logprobs ? out - 1 : out), work);
+    if (!last || q->limit == q->n_prompt)
+        return;
+    sample(lane, s, q, logits_of(s, q->prompt_logprobs ? out - 1 : out), work);
+    if (lane->id == 0)
+        note_origin(s, q, -1);
 }
 
 static void choose(struct lane *lane, struct scheduler *s, struct sequence *q,
@@ -115,15 +134,17 @@ static void settle_prefill(struct sequence *q)
         q->finish = FINISH_LENGTH;
 }
 
-static void count_drafter(struct scheduler *s, int drafter, bool accepted)
+static void count_drafter(struct scheduler *s, struct sequence *q, int drafter, bool accepted)
 {
     s->drafted[drafter].tried++;
     s->drafted[drafter].accepted += accepted;
+    q->figures.tried_by[drafter]++;
+    q->figures.accepted_by[drafter] += accepted;
 }
 
 /* Nodes behind x_t and behind accepted nodes had their chance; a child with the token chosen is on
  * the path. */
-static void count_drafters(struct scheduler *s, const struct sequence *q)
+static void count_drafters(struct scheduler *s, struct sequence *q)
 {
     const struct proposal *d = &q->proposal;
     for (int j = 0; j < d->n; j++) {
@@ -131,9 +152,9 @@ static void count_drafters(struct scheduler *s, const struct sequence *q)
         bool reached = at <= q->accepted && d->parent[j] == (at ? q->path[at - 1] : -1);
         bool accepted = reached && at < q->accepted && q->path[at] == j;
         if (reached && d->head[j])
-            count_drafter(s, d->head[j], accepted);
+            count_drafter(s, q, d->head[j], accepted);
         if (reached && d->lookup[j])
-            count_drafter(s, 0, accepted);
+            count_drafter(s, q, 0, accepted);
     }
 }
 
@@ -164,7 +185,8 @@ void verify_step(struct scheduler *s)
     double start = clock_seconds();
     double size = costs_pass(&s->costs, p->n_rows, p->attended, false) / s->costs.level;
     team_run_sized(&s->runtime->team, size, verify_lane, s);
-    costs_note_pass(&s->costs, p->n_rows, p->attended, clock_seconds() - start);
+    p->pass_seconds = clock_seconds() - start;
+    costs_note_pass(&s->costs, p->n_rows, p->attended, p->pass_seconds);
     for (int i = 0; i < p->n_slots; i++) {
         struct sequence *q = &s->sequences[p->slots[i]];
         if (sequence_prefills(q)) {

@@ -7,13 +7,16 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "server/anthropic.h"
 #include "server/body.h"
 #include "server/chat.h"
 #include "server/field.h"
 #include "server/fields.h"
 #include "server/prompt.h"
+#include "server/responses.h"
 #include "server/sampling.h"
 #include "server/token_fields.h"
+#include "server/tools.h"
 
 #define COMPLETION_TOKENS 16 /* OpenAI's default */
 
@@ -23,7 +26,7 @@ static int parse_length(struct api_request *request, const struct api_model *mod
 {
     const json_t *root = request->json;
     struct engine_request *engine = &request->engine;
-    bool chat = request->kind == API_CHAT;
+    bool chat = api_is_chat(request->kind);
     engine->max_tokens = chat ? model->info->context : COMPLETION_TOKENS;
     if (field_int(root, "max_tokens", 0, INT_MAX, &engine->max_tokens, error) ||
         (chat &&
@@ -90,15 +93,21 @@ static int parse_form(struct api_request *request, struct response *error)
     return 0;
 }
 
+static const char *stop_field(const struct api_request *request)
+{
+    return request->kind == API_MESSAGES ? "stop_sequences" : "stop";
+}
+
 static int add_stop(struct api_request *request, const json_t *stop, struct response *error)
 {
+    const char *name = stop_field(request);
     if (!json_is_string(stop))
-        return response_error(error, 400, "stop", NULL,
-                              "'stop' must be a string or a list of strings.");
+        return response_error(error, 400, name, NULL, "'%s' must be a string or a list of strings.",
+                              name);
     size_t len = json_string_length(stop);
     if (!len || len > ENGINE_STOP_BYTES_MAX)
-        return response_error(error, 400, "stop", NULL,
-                              "A string in 'stop' has %zu bytes, but must have 1 to %d.", len,
+        return response_error(error, 400, name, NULL,
+                              "A string in '%s' has %zu bytes, but must have 1 to %d.", name, len,
                               ENGINE_STOP_BYTES_MAX);
     char *copy = malloc(len + 1);
     if (!copy)
@@ -121,9 +130,9 @@ static int parse_stops(struct api_request *request, struct response *error)
     if (!json_is_array(stop))
         return add_stop(request, stop, error);
     if (json_array_size(stop) > ENGINE_STOPS_MAX)
-        return response_error(error, 400, "stop", NULL,
-                              "'stop' has %zu strings, but %d are allowed.", json_array_size(stop),
-                              ENGINE_STOPS_MAX);
+        return response_error(error, 400, stop_field(request), NULL,
+                              "'%s' has %zu strings, but %d are allowed.", stop_field(request),
+                              json_array_size(stop), ENGINE_STOPS_MAX);
     for (size_t i = 0; i < json_array_size(stop); i++)
         if (add_stop(request, json_array_get(stop, i), error))
             return ERR_INVALID;
@@ -159,16 +168,33 @@ static int check_amount(const struct api_request *request, const struct api_mode
     return 0;
 }
 
+/* Other dialects are read as chats from here on. */
+static int make_chat(struct api_request *request, struct response *error)
+{
+    json_t *chat = NULL;
+    int rc = 0;
+    if (request->kind == API_RESPONSES)
+        rc = responses_to_chat(request->json, &chat, &request->shown, error);
+    else if (request->kind == API_MESSAGES || request->kind == API_COUNT)
+        rc = anthropic_to_chat(request->json, request->kind == API_COUNT, &chat, error);
+    if (chat) {
+        json_decref(request->json);
+        request->json = chat;
+    }
+    return rc;
+}
+
 static int parse(struct api_request *request, const struct api_model *model, const char *body,
                  size_t len, struct response *error)
 {
     if (body_parse(&request->json, model->id, body, len, error) || fields_check(request, error) ||
+        make_chat(request, error) || fields_check_values(request, error) ||
         sampling_parse(request, model, error) || token_fields_parse(request, model, error) ||
         parse_length(request, model, error) || parse_choices(request, error) ||
         parse_form(request, error) || check_best_of(request, error) || parse_stops(request, error))
         return ERR_INVALID;
-    int rc = request->kind == API_CHAT ? chat_parse(request, model, error)
-                                       : prompts_parse(request, model, error);
+    int rc = api_is_chat(request->kind) ? chat_parse(request, model, error)
+                                        : prompts_parse(request, model, error);
     if (rc)
         return rc;
     request->engine.logprobs = request->logprobs >= 0 || request->best_of > request->n;
@@ -194,6 +220,9 @@ void api_release(struct api_request *request)
 {
     prompts_release(request);
     token_fields_release(request);
+    tools_release(&request->tools);
+    buf_release(&request->begun);
+    buf_release(&request->shown);
     for (int i = 0; i < request->engine.n_stops; i++)
         free((char *)request->stops[i]);
     request->engine.n_stops = 0;

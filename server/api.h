@@ -1,6 +1,7 @@
-/* The body of POST /v1/completions or /v1/chat/completions, checked by name and turned into engine
- * requests. Knows neither HTTP nor the engine's inside: what it needs of the model is in struct
- * api_model. Called by completion.c, on any thread, and by tests.
+/* The body of a POST that a text answers, checked by name and turned into engine requests. What has
+ * messages is turned into the body of a chat first (responses.h, anthropic.h). Knows neither HTTP
+ * nor the engine's inside: what it needs of the model is in struct api_model. Called by
+ * completion.c, on any thread, and by tests.
  *
  * Fields: https://github.com/openai/openai-openapi (createCompletion, createChatCompletion), those
  * that vLLM adds (top_k, min_p, repetition_penalty, ignore_eos, min_tokens, return_token_ids,
@@ -18,6 +19,7 @@
 #include <stdint.h>
 
 #include "engine/engine.h"
+#include "server/answer.h"
 #include "server/response.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
@@ -29,8 +31,16 @@
 
 enum api_kind {
     API_COMPLETION, /* `prompt` is continued */
-    API_CHAT,       /* `messages` are answered */
+    API_CHAT,       /* `messages` are answered, */
+    API_RESPONSES,  /* in OpenAI's newer shape: `input` is, */
+    API_MESSAGES,   /* in Anthropic's shape, */
+    API_COUNT,      /* or not answered: their tokens are counted */
 };
+
+static inline bool api_is_chat(enum api_kind kind)
+{
+    return kind != API_COMPLETION;
+}
 
 struct api_model {
     const char *id;
@@ -38,6 +48,7 @@ struct api_model {
     int max_tokens;                  /* that a text may ask for, 0 = any */
     const struct template *template; /* NULL: the model cannot chat ... */
     const char *template_fault;      /* ... because of that; NULL: it has no template */
+    const struct call_format *calls; /* how it calls tools; NULL: in no way that we know */
 };
 
 struct api_prompt {
@@ -64,6 +75,9 @@ struct api_request {
     struct engine_bias biases[ENGINE_BIAS_MAX];
     int32_t *stop_tokens, *allowed, *bad_tokens; /* owned, token_fields.c's */
     int bad_lens[ENGINE_BAD_WORDS_MAX];
+    struct answer_tools tools; /* of chats; its names are owned */
+    struct buf begun;          /* what the prompt has the answer begin with: a call */
+    struct buf shown;          /* fields that a Responses' answer repeats, as JSON members */
 };
 
 /* Reads a body. Returns 0, or ERR_INVALID with the error in `error`. Release it in both cases.

@@ -8,6 +8,7 @@
 #include "server/field.h"
 #include "server/messages.h"
 #include "server/prompt.h"
+#include "server/tools.h"
 
 /* A token as the vocabulary writes it; NULL for none. Templates take it as a C string, and one with
  * a NUL in it is none that they could have meant. */
@@ -37,41 +38,9 @@ static int refuse_model(const struct api_model *model, struct response *error)
 
 /* ---- fields ---- */
 
-static int check_tool(const json_t *tool, size_t i, struct response *error)
-{
-    const char *type = json_string_value(field_get(tool, "type"));
-    const json_t *function = field_get(tool, "function");
-    if (!type || strcmp(type, "function") || !json_is_string(field_get(function, "name")))
-        return response_error(error, 400, "tools", NULL,
-                              "'tools[%zu]' must be an object like {\"type\": \"function\", "
-                              "\"function\": {\"name\": \"...\"}}.",
-                              i);
-    return 0;
-}
-
-/* *tools becomes what the template is to see: NULL for none. */
-static int parse_tools(const json_t *root, const json_t **tools, struct response *error)
-{
-    const json_t *list = field_get(root, "tools"), *choice = field_get(root, "tool_choice");
-    const char *word = json_string_value(choice);
-    *tools = NULL;
-    if (list && !json_is_array(list))
-        return response_error(error, 400, "tools", NULL, "'tools' must be a list.");
-    for (size_t i = 0; i < json_array_size(list); i++)
-        if (check_tool(json_array_get(list, i), i, error))
-            return ERR_INVALID;
-    bool none = word && !strcmp(word, "none");
-    if (choice && !none && !(word && !strcmp(word, "auto")))
-        return response_error(error, 400, "tool_choice", NULL,
-                              "'tool_choice' must be \"none\" or \"auto\": this server cannot make "
-                              "a model call a tool.");
-    if (json_array_size(list) && !none)
-        *tools = list;
-    return 0;
-}
-
 struct chat_fields {
     struct template_input input;
+    struct tools tools;
     bool continue_final;
     char bos[256], eos[256]; /* what input's point to */
 };
@@ -87,7 +56,7 @@ static int parse_fields(const json_t *root, const struct api_model *model,
     if (input->extra && !json_is_object(input->extra))
         return response_error(error, 400, "chat_template_kwargs", NULL,
                               "'chat_template_kwargs' must be an object.");
-    if (parse_tools(root, &input->tools, error) ||
+    if (tools_parse(root, model, &fields->tools, error) ||
         field_bool(root, "add_generation_prompt", &add_generation, error) ||
         field_bool(root, "continue_final_message", &fields->continue_final, error))
         return ERR_INVALID;
@@ -95,6 +64,11 @@ static int parse_fields(const json_t *root, const struct api_model *model,
         return response_error(error, 400, "continue_final_message", NULL,
                               "'continue_final_message' and 'add_generation_prompt' cannot both be "
                               "true.");
+    if (fields->tools.must_call && (!add_generation || fields->continue_final))
+        return response_error(error, 400, "tool_choice", NULL,
+                              "'tool_choice' asks for a call, which an answer must begin with: "
+                              "'add_generation_prompt' must be true.");
+    input->tools = fields->tools.list;
     input->add_generation_prompt = add_generation && !fields->continue_final;
     input->bos_token =
         written(tokenizer, tokenizer_bos(tokenizer), fields->bos, sizeof fields->bos);
@@ -182,8 +156,8 @@ static int cut_behind_final(const json_t *messages, struct rendered *rendered,
     return 0;
 }
 
-int chat_render(const json_t *root, const struct api_model *model, struct rendered *rendered,
-                struct response *error)
+static int render(const json_t *root, const struct api_model *model, struct rendered *rendered,
+                  struct api_request *request, struct response *error)
 {
     struct chat_fields fields = {0};
     json_t *messages = NULL;
@@ -202,8 +176,19 @@ int chat_render(const json_t *root, const struct api_model *model, struct render
                             "The chat template does not take these messages: %.500s.", err.text);
     if (!rc && fields.continue_final)
         rc = cut_behind_final(messages, rendered, error);
+    if (!rc)
+        rc = tools_begin(&fields.tools, model->calls, rendered, request ? &request->begun : NULL,
+                         error);
+    if (!rc && request)
+        rc = tools_for_answer(&fields.tools, model, &request->tools, error);
     json_decref(messages);
     return rc;
+}
+
+int chat_render(const json_t *root, const struct api_model *model, struct rendered *rendered,
+                struct response *error)
+{
+    return render(root, model, rendered, NULL, error);
 }
 
 /* ---- the prompt ---- */
@@ -254,7 +239,7 @@ static int parse_logprobs(struct api_request *request, struct response *error)
 int chat_parse(struct api_request *request, const struct api_model *model, struct response *error)
 {
     struct rendered rendered;
-    int rc = chat_render(request->json, model, &rendered, error);
+    int rc = render(request->json, model, &rendered, request, error);
     if (!rc)
         rc = parse_logprobs(request, error);
     if (!rc)

@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "server/completion_json.h"
+#include "server/dialect.h"
 #include "server/speculation_json.h"
 
 static uint64_t random_bits(void)
@@ -31,7 +31,7 @@ static void unlink_and_free(struct completion *completion)
     if (completion->next)
         completion->next->prev = completion->prev;
     for (size_t i = 0; i < completion->n_choices; i++) {
-        buf_release(&completion->choices[i].text);
+        answer_release(&completion->choices[i].answer);
         buf_release(&completion->choices[i].ids);
         buf_release(&completion->choices[i].captured);
         logprobs_release(&completion->choices[i].logprobs);
@@ -102,7 +102,9 @@ static void init_choice(struct completion *completion, size_t i)
     choice->completion = completion;
     choice->prompt = &request->prompts[i / (size_t)request->best_of];
     choice->index = (int)i;
-    logprobs_init(&choice->logprobs, completion->app->info->tokenizer, request->kind == API_CHAT,
+    choice->answer.tools = &request->tools;
+    choice->answer.forgets = request->stream && request->kind != API_RESPONSES;
+    logprobs_init(&choice->logprobs, completion->app->info->tokenizer, api_is_chat(request->kind),
                   request->echo ? -1 : choice->prompt->tokens[choice->prompt->n_tokens - 1]);
 }
 
@@ -158,7 +160,8 @@ static int submit_all(struct completion *completion, struct response *error)
     return rc ? refuse(rc, &err, error) : 0;
 }
 
-struct completion *completion_new(struct app *app, enum api_kind kind, uint64_t client)
+struct completion *completion_new(struct app *app, enum api_kind kind, uint64_t client,
+                                  const char *request_id)
 {
     struct completion *completion = calloc(1, sizeof *completion);
     if (!completion)
@@ -171,16 +174,19 @@ struct completion *completion_new(struct app *app, enum api_kind kind, uint64_t 
     app->completions = completion;
     completion->start = clock_seconds();
     completion->created = time(NULL);
-    snprintf(completion->id, sizeof completion->id, "%s-%016" PRIx64,
-             kind == API_CHAT ? "chatcmpl" : "cmpl", random_bits());
+    completion->dialect = dialect_of(kind);
+    completion->request.kind = kind;
+    completion->response.anthropic = kind == API_MESSAGES;
+    completion->response.request_id = request_id;
+    snprintf(completion->id, sizeof completion->id, "%s%016" PRIx64, completion->dialect->id,
+             random_bits());
     return completion;
 }
 
-void completion_parse(struct completion *completion, enum api_kind kind, const char *body,
-                      size_t len)
+void completion_parse(struct completion *completion, const char *body, size_t len)
 {
-    api_parse(&completion->request, kind, &completion->app->model, body, len, random_bits(),
-              &completion->response);
+    api_parse(&completion->request, completion->request.kind, &completion->app->model, body, len,
+              random_bits(), &completion->response);
 }
 
 bool completion_start(struct completion *completion, void (*wake)(void *arg), void *arg)
@@ -260,8 +266,9 @@ static void echo_text(struct choice *choice)
     const struct api_prompt *prompt = choice->prompt;
     const struct tokenizer *tokenizer = choice->completion->app->info->tokenizer;
     struct utf8 utf8 = {0};
+    struct buf text = {0};
     if (prompt->text) {
-        buf_append(&choice->text, prompt->text, prompt->text_len);
+        answer_add(&choice->answer, prompt->text, prompt->text_len);
         return;
     }
     for (size_t i = 0; i < prompt->n_tokens; i++) {
@@ -270,9 +277,12 @@ static void echo_text(struct choice *choice)
             tokenizer_bytes(tokenizer, i ? prompt->tokens[i - 1] : -1, prompt->tokens[i], &len);
         if (!len)
             bytes = tokenizer_written(tokenizer, prompt->tokens[i], &len);
-        utf8_add(&utf8, bytes, len, &choice->text);
+        utf8_add(&utf8, bytes, len, &text);
     }
-    utf8_end(&utf8, &choice->text);
+    utf8_end(&utf8, &text);
+    answer_add(&choice->answer, text.data, text.len);
+    choice->answer.failed |= text.failed;
+    buf_release(&text);
 }
 
 static void add_ids(struct choice *choice, const struct engine_event *event)
@@ -295,10 +305,12 @@ static void capture(struct choice *choice, const struct engine_event *event)
 static void finish(struct choice *choice, const struct engine_event *event)
 {
     struct completion *completion = choice->completion;
-    choice->finish_reason = event->finish == FINISH_LENGTH ? "length" : "stop";
+    answer_end(&choice->answer);
+    choice->stop = event->stop;
+    choice->finish_reason = event->finish == FINISH_LENGTH ? "length"
+                            : choice->answer.n_calls       ? "tool_calls"
+                                                           : "stop";
     completion->completion_tokens += event->completion_tokens;
-    if (choice->index % completion->request.best_of == 0)
-        completion->cached_tokens += event->cached_tokens;
     completion->forwards += event->forwards;
     if (event->speculation) {
         completion->drafted += event->speculation->drafted;
@@ -308,18 +320,32 @@ static void finish(struct choice *choice, const struct engine_event *event)
         speculation_json_write(&completion->metrics, event);
 }
 
+/* The first event has come: what the answer begins with, and what is known of its prompt. */
+static void begin(struct choice *choice, const struct engine_event *event)
+{
+    const struct api_request *request = &choice->completion->request;
+    choice->begun = true;
+    if (choice->index % request->best_of == 0)
+        choice->completion->cached_tokens += event->cached_tokens;
+    if (request->echo)
+        echo_text(choice);
+    if (request->begun.len)
+        answer_add(&choice->answer, request->begun.data, request->begun.len);
+}
+
 static void add_event(struct choice *choice, const struct engine_event *event)
 {
     struct completion *completion = choice->completion;
     const struct api_request *request = &completion->request;
     size_t unread = completion->out.len;
     bool has_prompt = !choice->opened && (request->echo || request->return_token_ids);
-    if (!choice->begun && request->echo)
-        echo_text(choice);
-    choice->begun = true;
-    buf_append(&choice->text, event->text, event->text_len);
+    if (!choice->begun)
+        begin(choice, event);
+    if (event->text_len)
+        answer_add(&choice->answer, event->text, event->text_len);
     if (request->logprobs >= 0)
-        logprobs_take(&choice->logprobs, event, choice->prompt->bos_added);
+        logprobs_take(&choice->logprobs, event, choice->prompt->bos_added,
+                      event->stop && !request->engine.include_stop);
     if (request->return_token_ids)
         add_ids(choice, event);
     for (size_t i = 0; i < event->n_tokens; i++)
@@ -328,7 +354,8 @@ static void add_event(struct choice *choice, const struct engine_event *event)
     if (event->finish)
         finish(choice, event);
     if (request->stream)
-        completion_json_chunk(completion, choice);
+        completion->dialect->chunk(completion, choice);
+    completion->out.failed |= choice->answer.failed;
     if (has_prompt)
         completion->echoed += completion->out.len - unread;
 }
@@ -340,7 +367,7 @@ static void end_with(struct completion *completion, int status, const char *code
     cancel_requests(completion);
     completion->state = COMPLETION_DONE;
     if (completion->request.stream)
-        completion_json_error(completion, status, code, message);
+        completion->dialect->error(completion, status, code, message);
     else
         response_error(&completion->response, status, NULL, code, "%s", message);
 }
@@ -416,9 +443,9 @@ static void complete(struct completion *completion)
     rest(completion, false);
     completion->state = COMPLETION_DONE;
     if (completion->request.stream)
-        completion_json_end(completion);
+        completion->dialect->end(completion);
     else
-        completion_json_whole(completion);
+        completion->dialect->whole(completion);
 }
 
 /* Adds one event to its completion. Returns whether the exchange must be woken. */

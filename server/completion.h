@@ -7,9 +7,12 @@
 #ifndef SERVER_COMPLETION_H
 #define SERVER_COMPLETION_H
 
+#include "server/answer.h"
 #include "server/app.h"
 #include "server/logprobs.h"
 #include "server/response.h"
+
+struct dialect; /* dialect.h */
 
 enum completion_state {
     COMPLETION_RUNNING,
@@ -25,7 +28,9 @@ struct choice {
     bool begun, ended;         /* by the engine */
     bool opened;               /* a chunk has been written */
     const char *finish_reason; /* NULL while it runs */
-    struct buf text;           /* streamed: what the next chunk will carry; else all of it */
+    int stop;                  /* 1 + the place in request.stops of what ended it, else 0 */
+    struct answer answer;      /* what it says, with the prompt where that is echoed */
+    size_t n_calls;            /* written to a stream */
     struct buf ids;            /* of tokens not yet written, "1,2,3", when asked for */
     struct buf captured;       /* int32_t tokens, with --capture */
     struct logprobs logprobs;
@@ -38,7 +43,8 @@ struct completion {
     struct app *app;
     struct completion *prev, *next; /* in app->completions */
     struct api_request request;
-    char id[32];     /* cmpl-... or chatcmpl-... */
+    const struct dialect *dialect;
+    char id[32];     /* cmpl-..., resp_... */
     uint64_t client; /* as in struct engine_request */
     time_t created;
     double start; /* s */
@@ -49,6 +55,7 @@ struct completion {
     bool dropped, paused;     /* paused: its reader has enough for now, */
     bool expired;             /* it has had its time */
     struct buf out;           /* of a stream: not yet read */
+    size_t n_events;          /* written to it, where the dialect numbers them */
     size_t echoed;            /* bytes of its chunks that carried a prompt */
     struct response response; /* when not streamed, once done */
     struct buf metrics;       /* JSON of the `metrics` field, empty = none */
@@ -59,13 +66,14 @@ struct completion {
     void *wake_arg;
 };
 
-/* A completion in app->completions whose body has still to be read, or NULL when memory ran out. */
-struct completion *completion_new(struct app *app, enum api_kind kind, uint64_t client);
+/* A completion in app->completions whose body has still to be read, or NULL when memory ran out.
+ * request_id is borrowed until it is dropped. */
+struct completion *completion_new(struct app *app, enum api_kind kind, uint64_t client,
+                                  const char *request_id);
 
 /* Reads a body. What is wrong with it is in completion->response, whose status is 0 otherwise. Any
  * thread, while no other uses the completion. */
-void completion_parse(struct completion *completion, enum api_kind kind, const char *body,
-                      size_t len);
+void completion_parse(struct completion *completion, const char *body, size_t len);
 
 /* Submits a request for each choice of what was parsed to the engine. wake(arg) will be called,
  * from completions_poll only, when there are bytes to read or the state has changed. False when the

@@ -8,10 +8,10 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
-#include "base/hash.h"
 #include "base/clock.h"
-#include "server/reply.h"
+#include "base/hash.h"
 #include "server/completion.h"
+#include "server/reply.h"
 #include "server/request_log.h"
 
 /* A refused request's body is read to its end, so that the client gets to see why; when it is
@@ -137,6 +137,7 @@ static struct exchange *exchange_new(struct http *http, struct MHD_Connection *m
     exchange->connection->exchange = exchange;
     exchange->connection->deadline = exchange->start + http->timeout;
     http->n_exchanges++;
+    exchange->response.request_id = exchange->id;
     return exchange;
 }
 
@@ -215,17 +216,12 @@ static enum MHD_Result take_body(struct exchange *exchange, const char *data, si
     return exchange->body.failed ? MHD_NO : MHD_YES;
 }
 
-static enum api_kind kind_of(const struct exchange *exchange)
-{
-    return exchange->route == ROUTE_CHAT ? API_CHAT : API_COMPLETION;
-}
-
 /* Loop thread, or the one that reads large bodies. */
 static void read_body(struct exchange *exchange)
 {
     const struct buf *body = &exchange->body;
     if (exchange->completion)
-        completion_parse(exchange->completion, kind_of(exchange), body->data, body->len);
+        completion_parse(exchange->completion, body->data, body->len);
     else
         route_respond(exchange->http->app, exchange->route, "", body, &exchange->response);
     if (body->len > BODY_SMALL)
@@ -273,7 +269,8 @@ static void on_worked(uv_work_t *work, int status)
 /* Who gets a share: the holder of a key, or else an address. */
 static uint64_t client_of(const struct exchange *exchange)
 {
-    const char *key = exchange->headers.authorization;
+    const struct headers *headers = &exchange->headers;
+    const char *key = headers->authorization ? headers->authorization : headers->api_key;
     const char *who = exchange->http->app->keys.n && key ? key : exchange->client;
     return hash_bytes(who, strlen(who));
 }
@@ -282,13 +279,14 @@ static enum MHD_Result run(struct exchange *exchange, const char *path)
 {
     struct app *app = exchange->http->app;
     exchange->connection->deadline = 0;
-    bool completes = exchange->route == ROUTE_COMPLETIONS || exchange->route == ROUTE_CHAT;
+    enum api_kind kind;
+    bool completes = route_completes(exchange->route, &kind);
     if (!route_wants_body(exchange->route)) {
         route_respond(app, exchange->route, path, &exchange->body, &exchange->response);
         return MHD_YES;
     }
     if (completes &&
-        !(exchange->completion = completion_new(app, kind_of(exchange), client_of(exchange))))
+        !(exchange->completion = completion_new(app, kind, client_of(exchange), exchange->id)))
         return MHD_NO;
     exchange->work.data = exchange;
     exchange->working = exchange->body.len > BODY_SMALL &&

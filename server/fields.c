@@ -5,7 +5,15 @@
 
 #include "server/field.h"
 
-enum { COMPLETION = 1 << API_COMPLETION, CHAT = 1 << API_CHAT, BOTH = COMPLETION | CHAT };
+enum {
+    COMPLETION = 1 << API_COMPLETION,
+    CHAT = 1 << API_CHAT,
+    RESPONSES = 1 << API_RESPONSES,
+    MESSAGES = 1 << API_MESSAGES | 1 << API_COUNT, /* Anthropic's, answered or counted */
+    BOTH = COMPLETION | CHAT,
+    OTHERS = RESPONSES | MESSAGES,
+    ALL = BOTH | OTHERS,
+};
 
 #define IGNORED "" /* accepted, as OpenAI's clients and those of other servers send it */
 
@@ -15,33 +23,33 @@ static const struct {
     const char *why; /* it is refused; NULL: it is read */
 } FIELDS[] = {
     /* read here, in api.c, sampling.c and speculation */
-    {"model", BOTH, NULL},
+    {"model", ALL, NULL},
     {"n", BOTH, NULL},
     {"best_of", BOTH, NULL},
     {"max_tokens", BOTH, NULL},
-    {"min_tokens", BOTH, NULL},
-    {"ignore_eos", BOTH, NULL},
-    {"temperature", BOTH, NULL},
-    {"top_p", BOTH, NULL},
-    {"top_k", BOTH, NULL},
-    {"min_p", BOTH, NULL},
-    {"frequency_penalty", BOTH, NULL},
-    {"presence_penalty", BOTH, NULL},
-    {"repetition_penalty", BOTH, NULL},
-    {"logit_bias", BOTH, NULL},
+    {"min_tokens", ALL, NULL},
+    {"ignore_eos", ALL, NULL},
+    {"temperature", ALL, NULL},
+    {"top_p", ALL, NULL},
+    {"top_k", ALL, NULL},
+    {"min_p", ALL, NULL},
+    {"frequency_penalty", ALL, NULL},
+    {"presence_penalty", ALL, NULL},
+    {"repetition_penalty", ALL, NULL},
+    {"logit_bias", ALL, NULL},
     {"logprobs", BOTH, NULL},
-    {"seed", BOTH, NULL},
+    {"seed", ALL, NULL},
     {"stop", BOTH, NULL},
     {"include_stop_str_in_output", BOTH, NULL},
     {"stop_token_ids", BOTH, NULL},
     {"allowed_token_ids", BOTH, NULL},
     {"bad_words", BOTH, NULL},
-    {"stream", BOTH, NULL},
+    {"stream", ALL, NULL},
     {"stream_options", BOTH, NULL},
     {"return_token_ids", BOTH, NULL},
-    {"speculation", BOTH, NULL},
+    {"speculation", ALL, NULL},
     {"user", BOTH, NULL},
-    {"cache_salt", BOTH, NULL},
+    {"cache_salt", ALL, NULL},
     {"skip_special_tokens", BOTH, NULL},
     {"response_format", BOTH, NULL},
     /* in prompt.c */
@@ -57,25 +65,53 @@ static const struct {
     {"top_logprobs", CHAT, NULL},
     {"tools", CHAT, NULL},
     {"tool_choice", CHAT, NULL},
+    {"parallel_tool_calls", CHAT, NULL},
     {"modalities", CHAT, NULL},
     {"add_generation_prompt", CHAT, NULL},
     {"continue_final_message", CHAT, NULL},
-    {"chat_template_kwargs", CHAT, NULL},
+    {"chat_template_kwargs", CHAT | OTHERS, NULL},
+    /* in responses.c */
+    {"input", RESPONSES, NULL},
+    {"instructions", RESPONSES, NULL},
+    {"max_output_tokens", RESPONSES, NULL},
+    {"parallel_tool_calls", RESPONSES, NULL},
+    {"stream_options", RESPONSES, NULL},
+    {"text", RESPONSES, NULL},
+    {"truncation", RESPONSES, NULL},
+    {"background", RESPONSES, NULL},
+    {"include", RESPONSES, NULL},
+    {"user", RESPONSES, NULL},
+    /* in anthropic.c */
+    {"messages", MESSAGES, NULL},
+    {"system", MESSAGES, NULL},
+    {"max_tokens", MESSAGES, NULL},
+    {"stop_sequences", MESSAGES, NULL},
+    {"thinking", MESSAGES, NULL},
+    /* in both */
+    {"tools", OTHERS, NULL},
+    {"tool_choice", OTHERS, NULL},
     /* nothing depends on them */
     {"store", BOTH, IGNORED},
-    {"metadata", BOTH, IGNORED},
-    {"service_tier", BOTH, IGNORED},
+    {"metadata", ALL, IGNORED},
+    {"service_tier", ALL, IGNORED},
     {"safety_identifier", BOTH, IGNORED},
     {"prompt_cache_key", BOTH, IGNORED},
     {"prompt_cache_retention", BOTH, IGNORED},
     {"verbosity", CHAT, IGNORED},
     {"reasoning_effort", CHAT, IGNORED},
-    {"parallel_tool_calls", CHAT, IGNORED},
     {"prediction", CHAT, IGNORED}, /* a draft of the answer: the text is the same without it */
     {"spaces_between_special_tokens", BOTH, IGNORED},
     {"cache_prompt", BOTH, IGNORED},
     {"priority", BOTH, IGNORED},
     {"request_id", BOTH, IGNORED},
+    {"store", RESPONSES, IGNORED},
+    {"reasoning", RESPONSES, IGNORED},
+    {"safety_identifier", RESPONSES, IGNORED},
+    {"prompt_cache_key", RESPONSES, IGNORED},
+    {"prompt_cache_retention", RESPONSES, IGNORED},
+    {"max_tool_calls", RESPONSES, IGNORED}, /* of tools that a server runs */
+    {"cache_control", MESSAGES, IGNORED},
+    {"inference_geo", MESSAGES, IGNORED},
     /* they would change the text */
     {"suffix", CHAT, "/v1/completions fills in the middle"},
     {"use_beam_search", BOTH, "texts are sampled"},
@@ -119,6 +155,22 @@ static const struct {
     {"web_search_options", CHAT, "this server does not search"},
     {"chat_template", CHAT, "the model's own is used"},
     {"documents", CHAT, "put them into the messages"},
+    {"previous_response_id", RESPONSES, "nothing is stored; send the conversation as 'input'"},
+    {"conversation", RESPONSES, "nothing is stored; send the conversation as 'input'"},
+    {"prompt", RESPONSES, "nothing is stored; use 'instructions' and 'input'"},
+    {"messages", RESPONSES, "use 'input'"},
+    {"max_tokens", RESPONSES, "use 'max_output_tokens'"},
+    {"max_completion_tokens", RESPONSES, "use 'max_output_tokens'"},
+    {"response_format", RESPONSES, "use 'text'"},
+    {"stop", RESPONSES, "/v1/chat/completions has stop strings"},
+    {"top_logprobs", RESPONSES, "/v1/chat/completions gives log-probabilities"},
+    {"stop", MESSAGES, "use 'stop_sequences'"},
+    {"max_completion_tokens", MESSAGES, "use 'max_tokens'"},
+    {"mcp_servers", MESSAGES, "this server calls no others"},
+    {"container", MESSAGES, "this server runs no tools"},
+    {"context_management", MESSAGES, "shorten the messages before you send them"},
+    {"output_config", MESSAGES, "there are no grammars yet"},
+    {"output_format", MESSAGES, "there are no grammars yet"},
 };
 
 #define N_FIELDS (sizeof FIELDS / sizeof FIELDS[0])
@@ -233,6 +285,12 @@ int fields_check(const struct api_request *request, struct response *error)
     const char *name;
     json_object_foreach(root, name,
                         value) if (check_field(name, value, kind, error)) return ERR_INVALID;
+    return 0;
+}
+
+int fields_check_values(const struct api_request *request, struct response *error)
+{
+    const json_t *root = request->json;
     bool skip_special = true;
     if (field_bool(root, "skip_special_tokens", &skip_special, error))
         return ERR_INVALID;
@@ -242,5 +300,5 @@ int fields_check(const struct api_request *request, struct response *error)
                               "'return_token_ids' shows them.");
     if (refuse_format(root, error))
         return ERR_INVALID;
-    return request->kind == API_CHAT ? refuse_modalities(root, error) : 0;
+    return refuse_modalities(root, error);
 }

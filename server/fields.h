@@ -7,7 +7,10 @@
 
 #include "server/api.h"
 
-/* Returns 0, or ERR_INVALID with the error in `error`. */
+/* Names, of the body that came. Returns 0, or ERR_INVALID with the error in `error`. */
 int fields_check(const struct api_request *request, struct response *error);
+
+/* Values of fields that are known and can only have one, of the body as it is read. The same. */
+int fields_check_values(const struct api_request *request, struct response *error);
 
 #endif

@@ -58,17 +58,18 @@ int keys_read(struct keys *keys, const char *key, const char *path, struct err *
     return rc;
 }
 
-bool keys_allow(const struct keys *keys, const char *authorization)
+bool keys_allow(const struct keys *keys, const char *authorization, const char *api_key)
 {
     char given[KEY_BYTES_MAX] = {0};
     if (!keys->n)
         return true;
-    if (!authorization || strncasecmp(authorization, "Bearer ", 7))
+    if (authorization && strncasecmp(authorization, "Bearer ", 7))
         return false;
-    size_t len = strlen(authorization + 7);
+    const char *key = authorization ? authorization + 7 : api_key ? api_key : "";
+    size_t len = strlen(key);
     if (!len || len >= sizeof given)
         return false;
-    memcpy(given, authorization + 7, len);
+    memcpy(given, key, len);
     unsigned found = 0;
     for (int i = 0; i < keys->n; i++) {
         unsigned differ = 0;

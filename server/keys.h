@@ -19,8 +19,9 @@ struct keys {
  * don't count, nor do spaces at a line's ends. ERR_IO, ERR_INVALID: then keys are as before. */
 int keys_read(struct keys *keys, const char *key, const char *path, struct err *err);
 
-/* Whether "Bearer KEY" holds one of the keys. Takes the same time whichever byte differs and
- * whichever key it is. authorization may be NULL. */
-bool keys_allow(const struct keys *keys, const char *authorization);
+/* Whether "Bearer KEY", or an `api_key` alone, is one of the keys. Takes the same time whichever
+ * byte differs and whichever key it is. Both may be NULL; where both are given, the first counts.
+ */
+bool keys_allow(const struct keys *keys, const char *authorization, const char *api_key);
 
 #endif

@@ -172,7 +172,8 @@ static size_t characters(const char *text, size_t len)
     return n;
 }
 
-void logprobs_take(struct logprobs *logprobs, const struct engine_event *event, size_t skip)
+void logprobs_take(struct logprobs *logprobs, const struct engine_event *event, size_t skip,
+                   bool cut)
 {
     struct buf *unshown = &logprobs->unshown;
     for (size_t i = skip; i < event->n_prompt; i++)
@@ -185,7 +186,7 @@ void logprobs_take(struct logprobs *logprobs, const struct engine_event *event, 
     buf_append(unshown, event->tokens, event->n_tokens * sizeof *event->tokens);
     const struct engine_token *tokens = (const struct engine_token *)(const void *)unshown->data;
     size_t n = 0, have = unshown->len / sizeof *tokens;
-    bool all = event->finish && !event->cut;
+    bool all = event->finish && !cut;
     while (n < have && (all || place(logprobs, &tokens[n]) < logprobs->shown))
         logprobs_add(logprobs, &tokens[n++], false);
     buf_consume(unshown, event->finish ? unshown->len : n * sizeof *tokens);

@@ -32,8 +32,10 @@ void logprobs_add(struct logprobs *logprobs, const struct engine_token *token, b
 
 /* Adds what an event has brought. Its tokens come before its text where that could still become a
  * stop string: they are added when the text has reached them, and not at all when it ends before
- * them. `skip`: tokens that the prompt begins with and that are not echoed. */
-void logprobs_take(struct logprobs *logprobs, const struct engine_event *event, size_t skip);
+ * them. `skip`: tokens that the prompt begins with and that are not echoed. `cut`: a stop string
+ * that is not part of the text has ended it. */
+void logprobs_take(struct logprobs *logprobs, const struct engine_event *event, size_t skip,
+                   bool cut);
 
 /* Appends the object with what came since the last call, and forgets it; the position stays. */
 void logprobs_write(struct logprobs *logprobs, struct buf *out);

@@ -142,6 +142,8 @@ static void open_template(struct server *server)
                  model->template_fault);
     }
     model->template = server->template;
+    if (model->template)
+        model->calls = call_format_of(info->chat_template, info->chat_template_len);
 }
 
 static int open_app(struct server *server, const struct settings *s, struct err *err)

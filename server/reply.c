@@ -40,6 +40,8 @@ static enum MHD_Result queue(struct exchange *exchange, int status, struct MHD_R
     if (!message)
         return MHD_NO;
     add_header(exchange, message, "x-request-id", exchange->id);
+    if (exchange->response.anthropic)
+        add_header(exchange, message, "request-id", exchange->id);
     if (status >= 400 && !response_may_retry(status))
         add_header(exchange, message, "x-should-retry", "false");
     if (exchange->close || exchange->http->app->draining)

@@ -45,6 +45,31 @@ void response_error_object(struct buf *out, int status, const char *param, const
     buf_puts(out, "}}");
 }
 
+static const char *anthropic_type(int status)
+{
+    static const struct {
+        int status;
+        const char *type;
+    } types[] = {{401, "authentication_error"}, {403, "permission_error"},
+                 {404, "not_found_error"},      {413, "request_too_large"},
+                 {429, "rate_limit_error"},     {503, "overloaded_error"}};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        if (types[i].status == status)
+            return types[i].type;
+    return status >= 500 ? "api_error" : "invalid_request_error";
+}
+
+void response_error_anthropic(struct buf *out, int status, const char *message,
+                              const char *request_id)
+{
+    buf_printf(
+        out, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",\"message\":", anthropic_type(status));
+    json_write(out, message, strlen(message));
+    buf_puts(out, "}");
+    optional_text(out, "request_id", request_id);
+    buf_puts(out, "}");
+}
+
 int response_error(struct response *response, int status, const char *param, const char *code,
                    const char *format, ...)
 {
@@ -54,7 +79,10 @@ int response_error(struct response *response, int status, const char *param, con
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
     struct buf *body = response_begin(response, status, "application/json");
-    response_error_object(body, status, param, code, message);
+    if (response->anthropic)
+        response_error_anthropic(body, status, message, response->request_id);
+    else
+        response_error_object(body, status, param, code, message);
     buf_puts(body, "\n");
     return ERR_INVALID;
 }

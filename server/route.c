@@ -28,6 +28,9 @@ static const struct {
     {"/version", ROUTE_VERSION, false},
     {"/v1/completions", ROUTE_COMPLETIONS, true},
     {"/v1/chat/completions", ROUTE_CHAT, true},
+    {"/v1/responses", ROUTE_RESPONSES, true},
+    {"/v1/messages", ROUTE_MESSAGES, true},
+    {"/v1/messages/count_tokens", ROUTE_COUNT_TOKENS, true},
     {"/tokenize", ROUTE_TOKENIZE, true},
     {"/detokenize", ROUTE_DETOKENIZE, true},
     {"/apply-template", ROUTE_APPLY_TEMPLATE, true},
@@ -125,11 +128,12 @@ enum route route_admit(const struct app *app, const char *method, const char *pa
                        method, path);
         return ROUTE_NONE;
     }
+    response->anthropic = route == ROUTE_MESSAGES || route == ROUTE_COUNT_TOKENS;
     if (!strcmp(method, "OPTIONS"))
         return ROUTE_PREFLIGHT;
     if (strcmp(method, post ? "POST" : "GET") && (post || strcmp(method, "HEAD")))
         return refuse_method(post, method, path, response);
-    if (!is_open(route) && !keys_allow(&app->keys, headers->authorization)) {
+    if (!is_open(route) && !keys_allow(&app->keys, headers->authorization, headers->api_key)) {
         response_error(response, 401, NULL, "invalid_api_key",
                        "The API key is missing or wrong: send 'Authorization: Bearer KEY'.");
         return ROUTE_NONE;
@@ -137,10 +141,20 @@ enum route route_admit(const struct app *app, const char *method, const char *pa
     return post && !admit_post(app, headers, response) ? ROUTE_NONE : route;
 }
 
+bool route_completes(enum route route, enum api_kind *kind)
+{
+    *kind = route == ROUTE_CHAT        ? API_CHAT
+            : route == ROUTE_RESPONSES ? API_RESPONSES
+            : route == ROUTE_MESSAGES  ? API_MESSAGES
+                                       : API_COMPLETION;
+    return *kind != API_COMPLETION || route == ROUTE_COMPLETIONS;
+}
+
 bool route_wants_body(enum route route)
 {
-    return route == ROUTE_COMPLETIONS || route == ROUTE_CHAT || route == ROUTE_TOKENIZE ||
-           route == ROUTE_DETOKENIZE || route == ROUTE_APPLY_TEMPLATE;
+    enum api_kind kind;
+    return route_completes(route, &kind) || route == ROUTE_COUNT_TOKENS ||
+           route == ROUTE_TOKENIZE || route == ROUTE_DETOKENIZE || route == ROUTE_APPLY_TEMPLATE;
 }
 
 /* ---- responses ---- */
@@ -257,6 +271,9 @@ void route_respond(struct app *app, enum route route, const char *path, const st
         break;
     case ROUTE_DETOKENIZE:
         text_api_detokenize(&app->model, body->data, body->len, response);
+        break;
+    case ROUTE_COUNT_TOKENS:
+        text_api_count_tokens(&app->model, body->data, body->len, response);
         break;
     case ROUTE_APPLY_TEMPLATE:
         text_api_apply_template(&app->model, body->data, body->len, response);

@@ -21,6 +21,9 @@ enum route {
     ROUTE_VERSION,
     ROUTE_COMPLETIONS,
     ROUTE_CHAT,
+    ROUTE_RESPONSES,
+    ROUTE_MESSAGES,
+    ROUTE_COUNT_TOKENS,
     ROUTE_TOKENIZE,
     ROUTE_DETOKENIZE,
     ROUTE_APPLY_TEMPLATE,
@@ -42,11 +45,13 @@ const char *route_label(enum route route);
 /* The path of a request's target, which may be a whole URL (as proxies send it). */
 const char *route_path(const char *target);
 
+/* Whether a completion answers the route, of the kind that *kind receives. */
+bool route_completes(enum route route, enum api_kind *kind);
+
 /* Whether the route reads the request's body. */
 bool route_wants_body(enum route route);
 
-/* Makes the response of every route but ROUTE_COMPLETIONS and ROUTE_CHAT, which completion.h
- * starts. */
+/* Makes the response of every route that is not answered by a completion. */
 void route_respond(struct app *app, enum route route, const char *path, const struct buf *body,
                    struct response *response);
 

@@ -151,3 +151,13 @@ void text_api_apply_template(const struct api_model *model, const char *body, si
 {
     with_body(apply_template, model, body, len, response);
 }
+
+void text_api_count_tokens(const struct api_model *model, const char *body, size_t len,
+                           struct response *response)
+{
+    struct api_request request;
+    if (!api_parse(&request, API_COUNT, model, body, len, 0, response))
+        buf_printf(response_begin(response, 200, "application/json"), "{\"input_tokens\":%zu}\n",
+                   request.prompts[0].n_tokens);
+    api_release(&request);
+}

@@ -148,9 +148,10 @@ class Cache(unittest.TestCase):
         with Server("--max-sequences", 4) as server:
             context = json.loads(server.get("/v1/models")[1])["data"][0]["max_model_len"]
             self.assertEqual(server.metric("kv_cache_usage_perc"), 0)
-            # Without drafts, of which one text may get more than another and end before it.
+            # Without drafts, of which one text may get more than another and end before it; equal
+            # texts would share their pages.
             thread = threading.Thread(target=lambda: server.complete(
-                prompt=PROMPT, max_tokens=tokens, ignore_eos=True, temperature=0, n=texts,
+                prompt=PROMPT, max_tokens=tokens, ignore_eos=True, temperature=1, n=texts,
                 speculation="off"))
             thread.start()
             found = self.usage_until_done(server, thread)

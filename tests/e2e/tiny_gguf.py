@@ -71,12 +71,12 @@ def entry(key, kind, item, of=None):
     return packed + struct.pack("<IQ", of, len(item)) + b"".join(value(of, x) for x in item)
 
 
-def metadata(tokens, merges, template):
-    kinds = [3] * len(SPECIAL) + [1] * (len(tokens) - len(SPECIAL))
+def metadata(tokens, merges, template, control, context=CONTEXT):
+    kinds = [3 if i in control else 1 for i in range(len(tokens))]
     entries = [
         entry("general.architecture", STRING, "llama"),
         entry("llama.vocab_size", U32, len(tokens)),
-        entry("llama.context_length", U32, CONTEXT),
+        entry("llama.context_length", U32, context),
         entry("llama.embedding_length", U32, DIM),
         entry("llama.block_count", U32, LAYERS),
         entry("llama.feed_forward_length", U32, HIDDEN),
@@ -124,12 +124,17 @@ def write(path, template=TEMPLATE):
     """A file at `path`; `template` None leaves the template out."""
     rng = random.Random(1)
     tokens, merges = vocabulary()
-    entries = metadata(tokens, merges, template)
+    write_model(path, metadata(tokens, merges, template, range(len(SPECIAL))), len(tokens),
+                lambda name, sizes: numbers(sizes, rng))
+
+
+def write_model(path, entries, vocab, fill):
+    """The file of those entries, and of tensors that fill(name, sizes) makes."""
     directory, data, count = b"", b"", 0
-    for name, sizes in tensors(len(tokens)):
+    for name, sizes in tensors(vocab):
         directory += string(name) + struct.pack(f"<I{len(sizes)}Q", len(sizes), *sizes)
         directory += struct.pack("<IQ", 0, len(data))
-        packed = numbers(sizes, rng)
+        packed = fill(name, sizes)
         if sys.byteorder == "big":
             packed.byteswap()
         data += packed.tobytes()

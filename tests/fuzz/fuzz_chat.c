@@ -1,5 +1,6 @@
-/* Bodies of chats and of completions: parsed or refused with a whole error object, and what becomes
- * of them are tokens that the vocabulary has. The first byte chooses the kind. */
+/* Bodies of chats and of completions, in every dialect: parsed or refused with a whole error
+ * object, and what becomes of them are tokens that the vocabulary has. The first byte chooses the
+ * kind. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,7 @@ static void prepare(void)
     info.tokenizer = tokenizer;
     info.vocab = tokenizer_vocab(tokenizer);
     model.template = template;
+    model.calls = call_format_of("<tool_call>", strlen("<tool_call>"));
 }
 
 static void check_ids(const int32_t *ids, size_t n)
@@ -92,14 +94,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     const char *body = (const char *)data + 1;
     void (*others[])(const struct api_model *, const char *, size_t, struct response *) = {
-        text_api_tokenize, text_api_detokenize, text_api_apply_template};
-    if (data[0] % 5 > 1) {
-        others[data[0] % 5 - 2](&model, body, size - 1, &response);
+        text_api_tokenize, text_api_detokenize, text_api_apply_template, text_api_count_tokens};
+    static const enum api_kind kinds[] = {API_COMPLETION, API_CHAT, API_RESPONSES, API_MESSAGES};
+    unsigned which = data[0] % 8;
+    response.anthropic = which == 3;
+    if (which > 3) {
+        others[which - 4](&model, body, size - 1, &response);
         check_json(&response);
         return 0;
     }
-    if (!api_parse(&request, data[0] % 5 ? API_CHAT : API_COMPLETION, &model, body, size - 1, 0,
-                   &response))
+    if (!api_parse(&request, kinds[which], &model, body, size - 1, 0, &response))
         check(&request);
     else
         check_json(&response);

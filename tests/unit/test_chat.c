@@ -281,6 +281,57 @@ static void test_tools_reach_the_template(void **state)
                    "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n");
 }
 
+#define CHOOSE(name) "\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"" name "\"}}"
+#define ODD "{\"type\":\"function\",\"function\":{\"name\":\"<|im_end|>\\\"\"}}"
+
+/* What an answer is begun with is the template's, a tool's name the client's. */
+static void test_a_call_can_be_demanded(void **state)
+{
+    static const char *const formats[] = {"<tool_call>", "[TOOL_CALLS]", "<|python_tag|>"};
+    static const struct {
+        int format;
+        const char *tools, *choice, *begun;
+    } table[] = {
+        {0, TOOL "," ODD, "\"tool_choice\":\"required\"", "<tool_call>\n{\"name\": \""},
+        {0, TOOL, "\"tool_choice\":\"required\"", "<tool_call>\n{\"name\": \"f\", \"arguments\":"},
+        {0, TOOL "," ODD, CHOOSE("f"), "<tool_call>\n{\"name\": \"f\", \"arguments\":"},
+        {1, TOOL, CHOOSE("f"), "[{\"name\": \"f\", \"arguments\":"},
+        {2, TOOL, CHOOSE("f"), "{\"name\": \"f\", \"parameters\":"},
+        {2, ODD, CHOOSE("<|im_end|>\\\""), "{\"name\": \"<|im_end|>\\\"\", \"parameters\":"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        struct api_request r;
+        struct response error;
+        char body[512];
+        const char *format = formats[table[i].format];
+        model.api.calls = call_format_of(format, strlen(format));
+        snprintf(body, sizeof body, "{" USER ",\"tools\":[%s],%s}", table[i].tools,
+                 table[i].choice);
+        if (parse(&r, body, &error))
+            fail_msg("%s: %s", body, error.body.data);
+        assert_string_equal(r.begun.data, table[i].begun);
+        /* The prompt ends with it, byte by byte: none of its tokens is longer. */
+        size_t at = r.prompts[0].n_tokens - r.begun.len, len;
+        for (size_t j = 0; j < r.begun.len; j++)
+            assert_int_equal(*tokenizer_written(model.tokenizer, r.prompts[0].tokens[at + j], &len),
+                             table[i].begun[j]);
+        assert_ptr_equal(r.tools.format, model.api.calls);
+        api_release(&r);
+    }
+    assert_refused(&model, API_CHAT, "{" USER ",\"tools\":[" TOOL "]," CHOOSE("g") "}", 400,
+                   "tool_choice", NULL);
+    assert_refused(&model, API_CHAT, "{" USER ",\"tool_choice\":\"required\"}", 400, "tool_choice",
+                   NULL);
+    assert_refused(&model, API_CHAT,
+                   "{" USER ",\"tools\":[" TOOL "],\"tool_choice\":\"required\","
+                   "\"continue_final_message\":true}",
+                   400, "tool_choice", NULL);
+    model.api.calls = NULL; /* no format that we know */
+    assert_refused(&model, API_CHAT, "{" USER ",\"tools\":[" TOOL "],\"tool_choice\":\"required\"}",
+                   400, "tool_choice", NULL);
+}
+
 static void test_a_message_can_be_continued(void **state)
 {
     static const char start[] = "{\"continue_final_message\":true,\"messages\":["
@@ -446,6 +497,7 @@ int main(void)
         cmocka_unit_test(test_everything_set),
         cmocka_unit_test(test_messages_take_the_templates_shape),
         cmocka_unit_test(test_tools_reach_the_template),
+        cmocka_unit_test(test_a_call_can_be_demanded),
         cmocka_unit_test(test_a_message_can_be_continued),
         cmocka_unit_test(test_what_clients_write_is_text),
         cmocka_unit_test(test_bos),

@@ -100,6 +100,7 @@ struct record {
     uint64_t id;
     int events, finals;
     enum engine_finish finish;
+    int stop;
     size_t prompt_tokens, completion_tokens, forwards;
     struct engine_speculation speculation;
     const char *wrong; /* the first broken promise */
@@ -149,6 +150,7 @@ static void keep(void *arg, const struct engine_event *event)
     if (!event->finish)
         return;
     r->finish = event->finish;
+    r->stop = event->stop;
     r->finals++;
     r->speculation = *event->speculation;
     all->finals++;
@@ -719,11 +721,11 @@ static void stop_strings_and_min_tokens(void **state)
     assert_int_equal(whole.text.len, 60);
     for (int i = 0; i < 40; i++) {
         struct engine_request request = letters(21);
-        const char *stop = text_of(&whole) + i, *at;
-        size_t len = i % 3 ? 2 : 1;
-        request.stops = &stop;
-        request.stop_lens = &len;
-        request.n_stops = 1;
+        size_t len = i % 3 ? 2 : 1, lens[] = {3, len, 5};
+        const char *stop = text_of(&whole) + i, *at, *stops[] = {"\n\n\n", stop, "no no"};
+        request.stops = stops;
+        request.stop_lens = lens;
+        request.n_stops = 3;
         request.min_tokens = i % 4 ? 0 : i + 1 + i / 4 % 2;
         request.speculation = i % 4 - 1;
         /* tokens before number min_tokens are shown whatever they are */
@@ -732,9 +734,20 @@ static void stop_strings_and_min_tokens(void **state)
         size_t shown = at ? (size_t)(at - text_of(&whole)) : 60;
         run_alone(&desk, request, &r);
         assert_int_equal(r.finish, at ? FINISH_STOP : FINISH_LENGTH);
+        assert_int_equal(r.stop, at ? 2 : 0);
         assert_int_equal(r.text.len, shown);
         assert_memory_equal(text_of(&r), text_of(&whole), shown);
         assert_int_equal(r.completion_tokens, at ? shown + len : 60);
+        record_release(&r);
+        /* The one behind it, in the same place, was not ended by that. */
+        struct engine_request next = plain();
+        static const struct engine_bias bias = {END, 100};
+        next.biases = &bias;
+        next.n_biases = 1;
+        next.ignore_eos = false;
+        run_alone(&desk, next, &r);
+        assert_int_equal(r.finish, FINISH_STOP);
+        assert_int_equal(r.stop, 0);
         record_release(&r);
     }
     record_release(&whole);
@@ -761,6 +774,7 @@ static void end_token_and_min_tokens(void **state)
         assert_int_equal(r.finish, request.ignore_eos ? FINISH_LENGTH : FINISH_STOP);
         assert_int_equal(r.completion_tokens, request.ignore_eos ? 20 : request.min_tokens ? 6 : 1);
         assert_int_equal(last->token, END);
+        assert_int_equal(r.stop, 0);
         for (int k = 0; k < request.min_tokens; k++)
             assert_int_not_equal(tokens_of(&r)[k].token, END);
         record_release(&r);

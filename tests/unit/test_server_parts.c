@@ -79,14 +79,18 @@ static void test_keys(void **state)
     assert_int_equal(keys_read(&keys, NULL, path, &err), 0);
     unlink(path);
     assert_int_equal(keys.n, 2);
-    assert_true(keys_allow(&keys, "Bearer alpha"));
-    assert_true(keys_allow(&keys, "bearer beta"));
-    assert_false(keys_allow(&keys, "Bearer alph"));
-    assert_false(keys_allow(&keys, "Bearer alphaa"));
-    assert_false(keys_allow(&keys, "Bearer "));
-    assert_false(keys_allow(&keys, "alpha"));
-    assert_false(keys_allow(&keys, NULL));
-    assert_true(keys_allow(&none, NULL));
+    assert_true(keys_allow(&keys, "Bearer alpha", NULL));
+    assert_true(keys_allow(&keys, "bearer beta", NULL));
+    assert_false(keys_allow(&keys, "Bearer alph", NULL));
+    assert_false(keys_allow(&keys, "Bearer alphaa", NULL));
+    assert_false(keys_allow(&keys, "Bearer ", NULL));
+    assert_false(keys_allow(&keys, "alpha", NULL));
+    assert_false(keys_allow(&keys, NULL, NULL));
+    assert_true(keys_allow(&none, NULL, NULL));
+    assert_true(keys_allow(&keys, NULL, "alpha"));
+    assert_false(keys_allow(&keys, NULL, "alph"));
+    assert_false(keys_allow(&keys, NULL, ""));
+    assert_false(keys_allow(&keys, "Bearer alph", "alpha"));
     assert_int_equal(keys_read(&keys, NULL, "/nowhere", &err), ERR_IO);
 }
 
