@@ -111,12 +111,13 @@ $(BUILD)/server/page.o: server/web/page.html
 
 SGEMM := $(if $(filter x86_64,$(shell uname -m)),-ldnnl -lgomp,-lopenblas)
 
+HTTP_LIBS := -lmicrohttpd -lgnutls
 TEXT_LIBS := -ljansson -lpcre2-8 -lutf8proc
 
 link = $(CC) $(LDFLAGS) $(filter %.o %.a,$^) -o $@
 
 $(BUILD)/headway-server: $(BUILD)/server/main.o $(SERVER) $(SERVING)
-	$(link) -lmicrohttpd $(TEXT_LIBS) -luv -lm -lpthread
+	$(link) $(HTTP_LIBS) $(TEXT_LIBS) -luv -lm -lpthread
 $(BUILD)/headway-train: $(BUILD)/train/main.o $(TRAIN) $(BASE) $(TEXT) $(WEIGHTS) $(TRUNK) $(HEADS) $(GRAD)
 	$(link) $(SGEMM) $(TEXT_LIBS) $(MPI_LIBS) -lm -lpthread
 $(BUILD)/headway-write: $(BUILD)/train/write.o $(WRITE) $(SERVING)
@@ -131,7 +132,7 @@ $(BUILD)/every.a: $(EVERY)
 	@rm -f $@
 	ar rcs $@ $^
 
-TEST_LIBS := -lmicrohttpd $(SGEMM) $(TEXT_LIBS) $(MPI_LIBS) -luv -lm -lpthread
+TEST_LIBS := $(HTTP_LIBS) $(SGEMM) $(TEXT_LIBS) $(MPI_LIBS) -luv -lm -lpthread
 $(TESTS): %: %.o $(BUILD)/every.a
 	$(link) -lcmocka $(TEST_LIBS)
 # What tests/parity/compare_tokenizers.py asks; no test by itself.
@@ -195,9 +196,9 @@ fuzz: $(FUZZERS)
 	        -print_final_stats=1 -artifact_prefix=$$f- $$f.corpus $$seeds || exit 1; \
 	done
 
-PACKAGES := gcc libc6-dev libmicrohttpd-dev libjansson-dev libuv1-dev libpcre2-dev \
+PACKAGES := gcc libc6-dev libmicrohttpd-dev libgnutls28-dev libjansson-dev libuv1-dev libpcre2-dev \
             libutf8proc-dev libcmocka-dev \
-            $(if $(findstring dnnl,$(SGEMM)),libdnnl-dev,libopenblas-dev) python3 curl \
+            $(if $(findstring dnnl,$(SGEMM)),libdnnl-dev,libopenblas-dev) python3 curl $(if $(filter test deps,$(MAKECMDGOALS)),openssl) \
             clang-format $(if $(filter test deps,$(MAKECMDGOALS)),libopenmpi-dev openmpi-bin pkgconf) \
             $(if $(filter test deps,$(MAKECMDGOALS))$(filter smollm2 qwen-%,$(MODEL)),python3-pip) \
             $(if $(findstring clang,$(CC)),clang libclang-rt-dev)

@@ -75,7 +75,8 @@ static void collect(struct engine *e, int slot)
                          .text_len = q->out.len,
                          .tokens = q->fresh,
                          .n_tokens = (size_t)q->n_fresh};
-    if (mailbox_cancelled(&e->mailbox, job)) {
+    bool cancelled = mailbox_cancelled(&e->mailbox, job, &q->paused);
+    if (cancelled) {
         d.progress.completion_tokens -= d.n_tokens;
         d = (struct delivery){
             .progress = d.progress, .finish = FINISH_CANCELLED, .speculation = d.speculation};
@@ -103,6 +104,7 @@ static void publish(struct engine *e)
     struct engine_stats stats = {
         .forwards = s->forwards,
         .step_seconds_sum = s->step_seconds,
+        .batched = s->batched,
         .kv_used = (double)(used - kept) / pool->n_pages,
         .kv_bytes = used * pool->page_bytes,
         .kv_bytes_limit = (size_t)pool->n_pages * pool->page_bytes,
@@ -114,6 +116,7 @@ static void publish(struct engine *e)
         .lookup_accepted = s->drafted[0].accepted,
     };
     int dead = rates_dead_head(&s->rates);
+    memcpy(stats.batches, s->batches, sizeof stats.batches);
     stats.running = scheduler_running(s, &stats.preempted);
     for (int i = 1; i < e->info.n_predict; i++) {
         stats.heads[i - 1].tried = s->drafted[i].tried;
@@ -144,14 +147,15 @@ static void *decode_thread(void *arg)
         if (idle == IDLE_WAITS)
             kv_pool_trim(&e->scheduler.pool);
         atomic_store(&e->heartbeat, clock_seconds());
-        if (e->n_running)
-            scheduler_step(&e->scheduler);
+        bool rests = e->n_running && !scheduler_step(&e->scheduler); /* all are paused */
         for (int i = 0; i < e->scheduler.max_sequences; i++)
             if (e->running[i])
                 collect(e, i);
         publish(e);
         if (mailbox_news(&e->mailbox) && e->options.notify)
             e->options.notify(e->options.notify_arg);
+        if (rests)
+            open = mailbox_wait(&e->mailbox);
     }
     return NULL;
 }
@@ -264,6 +268,11 @@ int engine_submit(struct engine *e, const struct engine_request *request, uint64
 void engine_cancel(struct engine *e, uint64_t id)
 {
     mailbox_cancel(&e->mailbox, id);
+}
+
+void engine_pause(struct engine *e, uint64_t id, bool paused)
+{
+    mailbox_pause(&e->mailbox, id, paused);
 }
 
 size_t engine_poll(struct engine *e, void (*handle)(void *arg, const struct engine_event *),

@@ -16,6 +16,9 @@
 
 #define ENGINE_STOPS_MAX 16       /* stop strings of a request */
 #define ENGINE_STOP_BYTES_MAX 256 /* of one stop string */
+#define ENGINE_STOP_TOKENS_MAX 16
+#define ENGINE_BAD_WORDS_MAX 128
+#define ENGINE_BAD_WORD_TOKENS_MAX 16
 #define ENGINE_TOP_LOGPROBS_MAX 20
 #define ENGINE_BIAS_MAX 300  /* logit_bias entries */
 #define ENGINE_DRAFTS_MAX 31 /* drafts of a step: prediction heads less one */
@@ -107,6 +110,14 @@ struct engine_request {
     const char *const *stops; /* n_stops strings, copied; matched on bytes, not in the output */
     const size_t *stop_lens;
     int n_stops;
+    bool include_stop;          /* a stop string is part of the text that it ends */
+    const int32_t *stop_tokens; /* copied; they end the text as eos does, even with ignore_eos */
+    int n_stop_tokens;
+    const int32_t *allowed; /* copied; no others are chosen, 0 of them = all may be */
+    size_t n_allowed;
+    const int32_t *bad_tokens; /* copied; sequences that are not written, one after another, */
+    const int *bad_lens;       /* each of so many tokens */
+    int n_bad;
     const struct engine_bias *biases; /* copied */
     int n_biases;
     uint64_t user;        /* returned in every event */
@@ -123,7 +134,7 @@ struct engine_request {
 
 enum engine_finish {
     FINISH_NONE,      /* more is to come */
-    FINISH_STOP,      /* eos or a stop string */
+    FINISH_STOP,      /* eos, a stop token or a stop string */
     FINISH_LENGTH,    /* max_tokens, or the context is full */
     FINISH_CANCELLED, /* engine_cancel */
     FINISH_ERROR,     /* the event's `error` says why */
@@ -174,10 +185,11 @@ struct engine_event {
     const struct engine_token *prompt; /* with prompt_logprobs: once, the prompt's tokens */
     size_t n_prompt;
     enum engine_finish finish; /* anything but NONE: the last event of this request */
-    int stop; /* with FINISH_STOP: 1 + the place in `stops` of the one that did it, 0 = eos */
+    int stop; /* with FINISH_STOP: 1 + the place in `stops` of the one that did it, 0 = a token */
     const char *error;                       /* with FINISH_ERROR */
     size_t prompt_tokens, completion_tokens; /* so far; rejected drafts don't count */
     size_t cached_tokens;  /* of the prompt's those that were read before, for another text */
+    double queued;         /* s that it waited for a place among those that run */
     size_t forwards;       /* passes of the trunk that carried its decode rows */
     double decode_seconds; /* of the steps behind its first token, */
     double plain_seconds;  /* and what they would have taken without drafts, by what passes cost */
@@ -201,6 +213,11 @@ int engine_submit(struct engine *engine, const struct engine_request *request, u
  * event with FINISH_CANCELLED still comes. Unknown ids are ignored. */
 void engine_cancel(struct engine *engine, uint64_t id);
 
+/* Whether it rests, running or waiting, because its reader has enough for now: no more is decoded
+ * for it after the step that runs now, and it gives its keys and values to others if they need the
+ * room. What it brings is the same. Unknown ids are ignored. */
+void engine_pause(struct engine *engine, uint64_t id, bool paused);
+
 /* Hands every event that waits at the call to `handle`, one per request, without holding the lock;
  * the event and what it points to are valid until handle returns. What comes meanwhile waits for
  * the next call, which notify asks for. Call it from one thread. Returns the number of events. */
@@ -209,14 +226,18 @@ size_t engine_poll(struct engine *engine, void (*handle)(void *arg, const struct
 
 /* ---- health and figures ---- */
 
+#define ENGINE_BATCHES 11
+
 struct engine_stats {
     double heartbeat_age; /* seconds since the decode thread last showed life */
     int running, waiting; /* sequences decoded, at the end of the last step; requests queued */
     uint64_t requests, finished, cancelled, errors; /* requests: taken; of those, how they ended */
     uint64_t prompt_tokens, generation_tokens;
-    uint64_t forwards;       /* trunk passes */
-    double step_seconds_sum; /* time in them */
-    double kv_used;          /* fraction of the pages of keys and values that texts hold */
+    uint64_t forwards;                /* trunk passes */
+    double step_seconds_sum;          /* time in them */
+    uint64_t batches[ENGINE_BATCHES]; /* passes of 1, 2, to 4, to 8, ... sequences; */
+    uint64_t batched;                 /* sequences of all passes together */
+    double kv_used;                   /* fraction of the pages of keys and values that texts hold */
     struct engine_speculation speculation;
     int preempted;        /* sequences that wait to be recomputed, because pages of keys and values
                              ran out */

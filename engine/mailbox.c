@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "engine/request.h"
 
 #define QUEUE 256 /* waiting requests, when nobody says */
@@ -110,6 +111,7 @@ int mailbox_submit(struct mailbox *m, const struct engine_request *request, uint
                      m->stats.waiting);
     } else {
         *id = job->id = m->next_id++;
+        job->came = clock_seconds();
         *m->waiting_end = job;
         m->waiting_end = &job->next;
         job->client->waiting++;
@@ -127,13 +129,35 @@ int mailbox_submit(struct mailbox *m, const struct engine_request *request, uint
     return rc;
 }
 
+/* Under the lock. NULL: it has ended, or never was. */
+static struct job *find_job(struct mailbox *m, uint64_t id)
+{
+    for (struct job *job = m->waiting; job; job = job->next)
+        if (job->id == id)
+            return job;
+    for (struct job *job = m->running; job; job = job->next_running)
+        if (job->id == id)
+            return job;
+    return NULL;
+}
+
 void mailbox_cancel(struct mailbox *m, uint64_t id)
 {
     pthread_mutex_lock(&m->lock);
-    for (struct job *job = m->waiting; job; job = job->next)
-        job->cancelled |= job->id == id;
-    for (struct job *job = m->running; job; job = job->next_running)
-        job->cancelled |= job->id == id;
+    struct job *job = find_job(m, id);
+    if (job)
+        job->cancelled = true;
+    m->attention = true;
+    pthread_cond_signal(&m->wake);
+    pthread_mutex_unlock(&m->lock);
+}
+
+void mailbox_pause(struct mailbox *m, uint64_t id, bool paused)
+{
+    pthread_mutex_lock(&m->lock);
+    struct job *job = find_job(m, id);
+    if (job)
+        job->paused = paused;
     m->attention = true;
     pthread_cond_signal(&m->wake);
     pthread_mutex_unlock(&m->lock);
@@ -183,6 +207,7 @@ static void hand_over(struct job *job, void (*handle)(void *, const struct engin
         .forwards = n->progress.forwards,
         .decode_seconds = n->progress.decode_seconds,
         .plain_seconds = n->progress.plain_seconds,
+        .queued = job->queued,
         .speculation = n->finish ? &job->speculation : NULL,
     };
     handle(arg, &event);
@@ -280,6 +305,7 @@ static struct job *leave_queue(struct mailbox *m, struct job **link)
     m->stats.waiting--;
     job->client->waiting--;
     job->client->running++;
+    job->queued = clock_seconds() - job->came;
     job->next_running = m->running;
     m->running = job;
     return job;
@@ -317,10 +343,11 @@ void mailbox_return(struct mailbox *m, struct job *job)
     pthread_mutex_unlock(&m->lock);
 }
 
-bool mailbox_cancelled(struct mailbox *m, const struct job *job)
+bool mailbox_cancelled(struct mailbox *m, const struct job *job, bool *paused)
 {
     pthread_mutex_lock(&m->lock);
     bool cancelled = job->cancelled || m->closing;
+    *paused = job->paused;
     pthread_mutex_unlock(&m->lock);
     return cancelled;
 }

@@ -41,10 +41,11 @@ struct job {
     struct engine_request *request; /* a copy, owned */
     struct client *client;          /* of the mailbox's */
     uint64_t id;
-    bool cancelled, dirty;       /* under the lock */
-    struct news out;             /* under the lock; filled by the decode thread */
-    struct news taken;           /* handed to mailbox_poll's handler, that thread's alone */
-    struct engine_token *prompt; /* owned; taken from the sequence when it is ready */
+    bool cancelled, paused, dirty; /* under the lock */
+    double came, queued;           /* s: when it was queued, and how long it was */
+    struct news out;               /* under the lock; filled by the decode thread */
+    struct news taken;             /* handed to mailbox_poll's handler, that thread's alone */
+    struct engine_token *prompt;   /* owned; taken from the sequence when it is ready */
     struct engine_speculation speculation;
     struct err error;
 };
@@ -75,6 +76,8 @@ int mailbox_submit(struct mailbox *mailbox, const struct engine_request *request
                    struct err *err);
 /* Marks it; unknown ids are ignored. */
 void mailbox_cancel(struct mailbox *mailbox, uint64_t id);
+/* As engine_pause. */
+void mailbox_pause(struct mailbox *mailbox, uint64_t id, bool paused);
 /* As engine_poll. One thread. */
 size_t mailbox_poll(struct mailbox *mailbox, void (*handle)(void *arg, const struct engine_event *),
                     void *arg);
@@ -91,7 +94,8 @@ bool mailbox_wait(struct mailbox *mailbox);
 struct job *mailbox_take(struct mailbox *mailbox);
 /* Puts it back in front: there was no room. */
 void mailbox_return(struct mailbox *mailbox, struct job *job);
-bool mailbox_cancelled(struct mailbox *mailbox, const struct job *job);
+/* Whether it was; *paused says whether it is to rest. */
+bool mailbox_cancelled(struct mailbox *mailbox, const struct job *job, bool *paused);
 struct delivery {
     const char *text;
     size_t text_len;

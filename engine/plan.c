@@ -5,7 +5,7 @@
 
 static bool runs(const struct sequence *q)
 {
-    return q->active && !q->finish;
+    return q->active && !q->finish && !q->paused;
 }
 
 /* ---- pages ---- */
@@ -24,7 +24,7 @@ static struct sequence *youngest(struct scheduler *s, const struct sequence *q)
     return found;
 }
 
-static void give_up_pages(struct scheduler *s, struct sequence *q)
+void plan_give_up(struct scheduler *s, struct sequence *q)
 {
     sequence_preempt(q);
     s->preemptions++;
@@ -40,7 +40,7 @@ static bool make_room(struct scheduler *s, struct sequence *q, int slots)
         struct sequence *victim = youngest(s, q);
         if (!victim)
             return false;
-        give_up_pages(s, victim);
+        plan_give_up(s, victim);
     }
 }
 
@@ -100,7 +100,7 @@ static void allot_decode(struct scheduler *s, struct sequence *q, int *drafts_le
     fit = fit < *drafts_left ? fit : *drafts_left;
     proposal_cut(&q->proposal, DRAFTS_MAX, fit > 0 ? fit : 0);
     if (!make_room(s, q, q->n_tokens + q->proposal.n)) {
-        give_up_pages(s, q);
+        plan_give_up(s, q);
         s->step.starved = true;
         return;
     }
@@ -299,11 +299,14 @@ void plan_step(struct scheduler *s)
     /* Who waits for his turn must not keep pages from who has it, or neither would move on. */
     for (int i = n; i < begun && p->starved; i++)
         if (s->by_age[i]->kv.n_pages)
-            give_up_pages(s, s->by_age[i]);
+            plan_give_up(s, s->by_age[i]);
+    for (int i = 0; i < s->max_sequences && p->starved; i++)
+        if (s->sequences[i].active && s->sequences[i].paused && s->sequences[i].kv.n_pages)
+            plan_give_up(s, &s->sequences[i]);
     /* Each may wait for another's pages. The oldest, always the first, has room alone. */
     for (int i = 1; i < begun && !served; i++)
         if (s->by_age[i]->kv.n_pages)
-            give_up_pages(s, s->by_age[i]);
+            plan_give_up(s, s->by_age[i]);
     if (begun && !served)
         allot(s, s->by_age[0], &room, &drafts, &logprobs);
     for (int i = 0; i < n; i++)

@@ -36,6 +36,27 @@ static int check_prompt(const struct engine_request *r, int vocab, int context, 
     return 0;
 }
 
+static int check_ids(const char *field, const int32_t *ids, size_t n, int vocab, struct err *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= vocab)
+            return err_set(err, ERR_INVALID, "%s names token %d, but tokens go from 0 to %d", field,
+                           ids[i], vocab - 1);
+    return 0;
+}
+
+static int check_bans(const struct engine_request *r, int vocab, struct err *err)
+{
+    size_t n = 0;
+    int rc = check_int("the number of bad_words", r->n_bad, 0, ENGINE_BAD_WORDS_MAX, err);
+    for (int i = 0; i < r->n_bad && !rc; n += (size_t)r->bad_lens[i++])
+        rc = check_int("the tokens of a bad word", r->bad_lens[i], 1, ENGINE_BAD_WORD_TOKENS_MAX,
+                       err);
+    if (!rc)
+        rc = check_ids("bad_words", r->bad_tokens, n, vocab, err);
+    return rc ? rc : check_ids("allowed_token_ids", r->allowed, r->n_allowed, vocab, err);
+}
+
 static int check_lists(const struct engine_request *r, int vocab, struct err *err)
 {
     int rc;
@@ -68,38 +89,59 @@ int request_check(const struct engine_request *r, int vocab, int context, struct
         (rc = check_int("logprobs", r->top_logprobs, 0, ENGINE_TOP_LOGPROBS_MAX, err)) ||
         (rc = check_int("speculation", r->speculation, SPECULATION_AUTO, ENGINE_DRAFTS_MAX, err)) ||
         (rc = check_int("the number of stop strings", r->n_stops, 0, ENGINE_STOPS_MAX, err)) ||
+        (rc = check_int("the number of stop_token_ids", r->n_stop_tokens, 0, ENGINE_STOP_TOKENS_MAX,
+                        err)) ||
         (rc = check_int("the size of logit_bias", r->n_biases, 0, ENGINE_BIAS_MAX, err)))
         return rc;
-    return check_lists(r, vocab, err);
+    rc = check_lists(r, vocab, err);
+    if (!rc)
+        rc = check_ids("stop_token_ids", r->stop_tokens, (size_t)r->n_stop_tokens, vocab, err);
+    return rc ? rc : check_bans(r, vocab, err);
 }
 
+/* Appends a copy of `bytes` bytes at *to, which moves on, and returns it. */
+static void *put(char **to, const void *from, size_t bytes)
+{
+    char *copy = *to;
+    if (bytes)
+        memcpy(copy, from, bytes);
+    *to += bytes;
+    return copy;
+}
+
+static size_t bad_tokens(const struct engine_request *r)
+{
+    size_t n = 0;
+    for (int i = 0; i < r->n_bad; i++)
+        n += (size_t)r->bad_lens[i];
+    return n;
+}
+
+/* One block: what is widest comes first, so that all are aligned. */
 struct engine_request *request_copy(const struct engine_request *r)
 {
-    size_t tokens = r->n_tokens * sizeof *r->tokens;
-    size_t stops = (size_t)r->n_stops * (sizeof(char *) + sizeof(size_t));
-    size_t biases = (size_t)r->n_biases * sizeof *r->biases, bytes = 0;
+    size_t stops = (size_t)r->n_stops, pointers = stops * sizeof(char *);
+    size_t lens = stops * sizeof(size_t), biases = (size_t)r->n_biases * sizeof *r->biases;
+    size_t ids = r->n_tokens + (size_t)r->n_stop_tokens + r->n_allowed + bad_tokens(r);
+    size_t bad_lens = (size_t)r->n_bad * sizeof *r->bad_lens, bytes = 0;
     for (int i = 0; i < r->n_stops; i++)
         bytes += r->stop_lens[i];
-    struct engine_request *copy = malloc(sizeof *copy + stops + tokens + biases + bytes);
+    struct engine_request *copy =
+        malloc(sizeof *copy + pointers + lens + biases + bad_lens + ids * sizeof(int32_t) + bytes);
     if (!copy)
         return NULL;
+    char *to = (char *)(copy + 1);
     *copy = *r;
-    const char **strings = (const char **)(void *)(copy + 1);
-    size_t *lens = (size_t *)(void *)(strings + r->n_stops);
-    int32_t *ids = (int32_t *)(void *)(lens + r->n_stops);
-    struct engine_bias *bias = (struct engine_bias *)(void *)(ids + r->n_tokens);
-    char *text = (char *)(bias + r->n_biases);
-    memcpy(ids, r->tokens, tokens);
-    if (biases)
-        memcpy(bias, r->biases, biases);
-    for (int i = 0; i < r->n_stops; i++) {
-        strings[i] = memcpy(text, r->stops[i], r->stop_lens[i]);
-        lens[i] = r->stop_lens[i];
-        text += r->stop_lens[i];
-    }
-    copy->tokens = ids;
+    const char **strings = put(&to, r->stops, pointers);
     copy->stops = strings;
-    copy->stop_lens = lens;
-    copy->biases = bias;
+    copy->stop_lens = put(&to, r->stop_lens, lens);
+    copy->biases = put(&to, r->biases, biases);
+    copy->bad_lens = put(&to, r->bad_lens, bad_lens);
+    copy->tokens = put(&to, r->tokens, r->n_tokens * sizeof *r->tokens);
+    copy->stop_tokens = put(&to, r->stop_tokens, (size_t)r->n_stop_tokens * sizeof *r->stop_tokens);
+    copy->allowed = put(&to, r->allowed, r->n_allowed * sizeof *r->allowed);
+    copy->bad_tokens = put(&to, r->bad_tokens, bad_tokens(r) * sizeof *r->bad_tokens);
+    for (int i = 0; i < r->n_stops; i++)
+        strings[i] = put(&to, r->stops[i], r->stop_lens[i]);
     return copy;
 }

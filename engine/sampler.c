@@ -16,6 +16,9 @@
  * distribution is below e^-40 each, less than one draw in 10^17. */
 #define NEGLIGIBLE 40.0f
 
+/* Entries of `undo` beside those of tokens that were used. */
+#define UNDO_MORE (ENGINE_BIAS_MAX + SAMPLER_ENDS_MAX + ENGINE_BAD_WORDS_MAX)
+
 /* Masses below e^-22 of the best round to 0. */
 #define WEIGHTLESS 22.0f
 
@@ -75,7 +78,7 @@ static int list_prompt(struct sampler *s, const struct engine_request *r, int vo
 int sampler_init(struct sampler *s, const struct engine_request *r, int vocab, const int32_t *ends,
                  int n_ends, struct err *err)
 {
-    assert(n_ends <= SAMPLER_ENDS_MAX);
+    assert(n_ends + r->n_stop_tokens <= SAMPLER_ENDS_MAX);
     *s = (struct sampler){.temperature = r->temperature,
                           .top_p = r->top_p,
                           .min_p = r->min_p,
@@ -92,20 +95,28 @@ int sampler_init(struct sampler *s, const struct engine_request *r, int vocab, c
         memcpy(s->biases, r->biases, (size_t)r->n_biases * sizeof *s->biases);
     if (n_ends)
         memcpy(s->ends, ends, (size_t)n_ends * sizeof *ends);
-    return penalised(s) ? list_prompt(s, r, vocab, err) : 0;
+    for (int i = 0; i < r->n_stop_tokens; i++)
+        s->ends[s->n_ends++] = r->stop_tokens[i];
+    int rc = bans_new(&s->bans, r, vocab, err);
+    if (!rc && penalised(s))
+        rc = list_prompt(s, r, vocab, err);
+    return rc;
 }
 
 void sampler_release(struct sampler *s)
 {
     free(s->uses);
     free(s->listed);
+    bans_free(s->bans);
     s->uses = s->listed = NULL;
+    s->bans = NULL;
     s->n_listed = 0;
 }
 
 void sampler_push(struct sampler *s, int32_t token)
 {
     s->n_pushed++;
+    bans_push(s->bans, token);
     if (!s->uses)
         return;
     if (!s->uses[token])
@@ -118,6 +129,7 @@ void sampler_pop(struct sampler *s, int32_t token)
 {
     assert(s->n_pushed > 0);
     s->n_pushed--;
+    bans_pop(s->bans);
     if (!s->uses)
         return;
     s->uses[token] -= 2;
@@ -133,8 +145,7 @@ void sampler_work_take(struct sampler_work *work, struct arena *arena, int vocab
     size_t v = (size_t)vocab, n = (size_t)lanes;
     work->row = arena_take(arena, v + 16, sizeof *work->row);
     work->maxima = arena_take(arena, v / SAMPLE_BLOCK + 1 + 16, sizeof *work->maxima);
-    work->undo =
-        arena_take(arena, v + n * (ENGINE_BIAS_MAX + SAMPLER_ENDS_MAX), sizeof *work->undo);
+    work->undo = arena_take(arena, v + n * UNDO_MORE, sizeof *work->undo);
     work->lanes = arena_take(arena, n, sizeof *work->lanes);
 }
 
@@ -186,6 +197,12 @@ static int rescore(const struct choosing *c, struct sampler_undo *undo)
         }
     for (int k = 0; bans_ends(s) && k < s->n_ends; k++)
         if ((i = find(&c->row, s->ends[k])) >= 0) {
+            undo[n++] = (struct sampler_undo){i, c->logits[i]};
+            c->logits[i] = NAN;
+        }
+    int32_t bad[ENGINE_BAD_WORDS_MAX];
+    for (int k = bans_now(s->bans, bad); k--;)
+        if ((i = find(&c->row, bad[k])) >= 0) {
             undo[n++] = (struct sampler_undo){i, c->logits[i]};
             c->logits[i] = NAN;
         }
@@ -457,6 +474,15 @@ static void draw(struct choosing *c, float top, struct sample_best *best)
     kernels.sample.draw(&c->row, &c->cut, key, best);
 }
 
+static bool is_bad(const struct sampler *s, int32_t token)
+{
+    int32_t bad[ENGINE_BAD_WORDS_MAX];
+    bool found = false;
+    for (int k = bans_now(s->bans, bad); k--;)
+        found |= bad[k] == token;
+    return found;
+}
+
 /* The lowest token that may follow when all are impossible. */
 static int any_token(const struct choosing *c, int n_logits, const uint64_t *allowed,
                      int32_t *token)
@@ -464,9 +490,9 @@ static int any_token(const struct choosing *c, int n_logits, const uint64_t *all
     bool found = false;
     for (int i = 0; i < n_logits; i++) {
         int32_t t = c->row.ids ? c->row.ids[i] : i;
-        if (!is_allowed(allowed, t))
+        if (!is_allowed(allowed, t) || (c->s->bans && !is_allowed(c->s->bans->allowed, t)))
             continue;
-        bool banned = false;
+        bool banned = is_bad(c->s, t);
         for (int k = 0; bans_ends(c->s) && k < c->s->n_ends; k++)
             banned |= t == c->s->ends[k];
         if (!found || !banned)
@@ -510,20 +536,22 @@ int sampler_sample(struct lane *lane, const struct sampler *s, float *logits, in
                    const int32_t *ids, const uint64_t *allowed, int n, int32_t *tokens,
                    struct sampler_work *work)
 {
+    const uint64_t *own_set = s->bans ? s->bans->allowed : NULL;
     struct choosing c = {.s = s,
                          .lane = lane,
                          .lanes = work->lanes,
-                         .logits = allowed ? work->row : logits,
+                         .logits = allowed || own_set ? work->row : logits,
                          .row = {.ids = ids, .maxima = work->maxima}};
     struct sampler_lane *own = &work->lanes[lane->id];
     struct sample_best best;
     assert(n >= 1 && n <= SAMPLER_RANKS_MAX);
     lane_share(lane, n_logits, SAMPLE_BLOCK, &c.row.begin, &c.row.end);
     c.row.logits = c.logits;
-    struct sampler_undo *undo =
-        work->undo + c.row.begin + lane->id * (ENGINE_BIAS_MAX + SAMPLER_ENDS_MAX);
+    struct sampler_undo *undo = work->undo + c.row.begin + lane->id * UNDO_MORE;
     if (allowed)
         mask(&c, logits, allowed);
+    if (own_set)
+        mask(&c, allowed ? c.logits : logits, own_set);
     int changes = rescore(&c, undo);
     own->top = kernels.sample.maxima(c.logits, c.row.begin, c.row.end, work->maxima);
     own->best = (struct sample_best){.most = n};

@@ -20,12 +20,13 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "engine/bans.h"
 #include "engine/engine.h"
 #include "model/kernels/kernels.h"
 #include "model/team.h"
 
 #define SAMPLER_RANKS_MAX 8
-#define SAMPLER_ENDS_MAX 32
+#define SAMPLER_ENDS_MAX (32 + ENGINE_STOP_TOKENS_MAX)
 
 struct sampler {
     float temperature, top_p, min_p;
@@ -38,6 +39,7 @@ struct sampler {
     int n_ends;
     int min_tokens;
     int n_prompt, n_pushed;
+    struct bans *bans; /* NULL: all tokens may follow */
     /* With penalties, else NULL: */
     int32_t *uses;   /* (V) twice how often a token was pushed, plus 1 for those of the prompt */
     int32_t *listed; /* (V) the tokens whose uses are not 0; those of the prompt first */
@@ -45,8 +47,8 @@ struct sampler {
 };
 
 /* Takes the settings of a request that engine_submit has checked, and its prompt. `ends`: end
- * tokens, n_ends at most SAMPLER_ENDS_MAX, copied; they are banned until min_tokens were pushed.
- * ERR_MEMORY, only with penalties. */
+ * tokens, n_ends at most 32, copied; they and the request's stop tokens are banned until min_tokens
+ * were pushed. ERR_MEMORY, only with penalties or bans. */
 int sampler_init(struct sampler *sampler, const struct engine_request *request, int vocab,
                  const int32_t *ends, int n_ends, struct err *err);
 void sampler_release(struct sampler *sampler);

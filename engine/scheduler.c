@@ -199,34 +199,56 @@ int scheduler_running(const struct scheduler *s, int *preempted)
     return n;
 }
 
+static bool takes_turns(const struct sequence *q)
+{
+    return q->active && !q->paused;
+}
+
+/* Those that take turns, and of them those that wait for pages. What rests keeps nobody out: for
+ * the next one it gives its pages up. */
+static int running_now(struct scheduler *s, int *preempted, int pages)
+{
+    int n = 0;
+    *preempted = 0;
+    for (int i = 0; i < s->max_sequences; i++) {
+        struct sequence *q = &s->sequences[i];
+        if (q->active && q->paused && q->kv.n_pages && pages > s->pool.n_free + s->pool.n_idle)
+            plan_give_up(s, q);
+        n += takes_turns(q);
+        *preempted += takes_turns(q) && q->preempted;
+    }
+    return n;
+}
+
 /* Sequences that have their turn before the next one of a client. */
 static int before_next(const struct scheduler *s, uint64_t client)
 {
     int own = 0, before = 0;
     for (int i = 0; i < s->max_sequences; i++)
-        own += s->sequences[i].active && s->sequences[i].client == client;
+        own += takes_turns(&s->sequences[i]) && s->sequences[i].client == client;
     for (int i = 0; i < s->max_sequences; i++) {
         const struct sequence *q = &s->sequences[i];
         int turn = 0;
-        for (int j = 0; q->active && q->client != client && j < s->max_sequences; j++) {
+        for (int j = 0; takes_turns(q) && q->client != client && j < s->max_sequences; j++) {
             const struct sequence *o = &s->sequences[j];
-            turn += o->active && o->client == q->client && o->age < q->age;
+            turn += takes_turns(o) && o->client == q->client && o->age < q->age;
         }
-        before += q->active && (q->client == client || turn <= own);
+        before += takes_turns(q) && (q->client == client || turn <= own);
     }
     return before;
 }
 
 int scheduler_add(struct scheduler *s, const struct engine_request *r, struct err *err)
 {
-    int slot = 0, preempted, running = scheduler_running(s, &preempted);
+    int slot = 0, preempted, pages = kv_pages((int)r->n_tokens + 1);
+    int running = running_now(s, &preempted, pages);
     while (slot < s->max_sequences && s->sequences[slot].active)
         slot++;
     if (slot == s->max_sequences)
         return err_set(err, ERR_BUSY, "all %d sequences are in use: try again later", slot);
     if (running >= s->at_once && before_next(s, r->client) >= s->at_once)
         return err_set(err, ERR_BUSY, "%d sequences are running: try again later", running);
-    if (preempted || (running && kv_pages((int)r->n_tokens + 1) > s->pool.n_free + s->pool.n_idle))
+    if (preempted || (running && pages > s->pool.n_free + s->pool.n_idle))
         return err_set(err, ERR_BUSY, "no memory for its keys and values now: try again later");
     struct sequence *q = &s->sequences[slot];
     int rc =
@@ -275,6 +297,15 @@ static void remember(struct scheduler *s, struct sequence *q)
                    q->tokens + q->n_known * KV_PAGE);
 }
 
+static void count_batch(struct scheduler *s, int n)
+{
+    int i = 0;
+    while (i < ENGINE_BATCHES - 1 && n > 1 << i)
+        i++;
+    s->batches[i]++;
+    s->batched += (uint64_t)n;
+}
+
 /* What the step would have taken without drafts, for each token that a sequence got: as much
  * besides pass and drafts, and of these the part that is expected of a pass with so many rows
  * fewer: whatever disturbs the machine just now would disturb it too. */
@@ -321,6 +352,7 @@ bool scheduler_step(struct scheduler *s)
     for (int i = 0; i < s->step.n_slots; i++)
         remember(s, &s->sequences[s->step.slots[i]]);
     s->forwards++;
+    count_batch(s, s->step.n_slots);
     double seconds = clock_seconds() - start;
     s->step_seconds += seconds;
     note_times(s, seconds);

@@ -97,7 +97,8 @@ struct scheduler {
                                         sequence that may choose, by how many there were */
     unsigned begun;                  /* such sequences that have begun */
     uint64_t admitted, preemptions, forwards;
-    uint64_t prompt_tokens, reused_tokens; /* asked for; of them those whose pages were there */
+    uint64_t prompt_tokens, reused_tokens;     /* asked for; of them those whose pages were there */
+    uint64_t batches[ENGINE_BATCHES], batched; /* as in engine_stats */
     double step_seconds;
     /* Drafts that stood behind accepted ones, by head, [0]: look-up; and those accepted. */
     struct {
@@ -126,6 +127,8 @@ int scheduler_running(const struct scheduler *scheduler, int *preempted);
 /* ---- the parts of a step ---- */
 
 void plan_step(struct scheduler *scheduler);
+/* A sequence gives its pages away, and is read again when it may go on. */
+void plan_give_up(struct scheduler *scheduler, struct sequence *sequence);
 void verify_step(struct scheduler *scheduler);
 void draft_step(struct scheduler *scheduler);
 /* A sequence begins, one of so many that run together then. */

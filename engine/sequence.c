@@ -23,6 +23,7 @@ static void copy_stops(struct sequence *q, const struct engine_request *r)
     q->text.stops = q->stops;
     q->text.stop_lens = q->stop_lens;
     q->text.n_stops = r->n_stops;
+    q->text.include_stop = r->include_stop;
     q->text.stop = 0;
     q->text.held.len = q->out.len = 0;
     q->text.held.failed = q->out.failed = false; /* the one before may have run out of memory */
@@ -53,7 +54,7 @@ int sequence_start(struct sequence *q, const struct engine_request *r, const str
     q->reused = -1;
     q->salt = r->prefix_salt;
     q->candidates.heads = 0;
-    q->preempted = q->begun = false;
+    q->preempted = q->begun = q->paused = false;
     q->proposal.n = 0;
     /* The first token follows from the prompt, and a step brings one without drafts. */
     q->speculation = q->limit - q->n_prompt > 2 ? r->speculation : 0;
@@ -66,6 +67,9 @@ int sequence_start(struct sequence *q, const struct engine_request *r, const str
     q->top_logprobs = r->top_logprobs;
     q->prompt_logprobs = r->prompt_logprobs;
     copy_stops(q, r);
+    q->n_stop_tokens = r->n_stop_tokens;
+    if (r->n_stop_tokens)
+        memcpy(q->stop_tokens, r->stop_tokens, (size_t)r->n_stop_tokens * sizeof *r->stop_tokens);
     q->forwards = 0;
     q->decode_seconds = q->plain_seconds = 0;
     q->prompt_ready = false;
@@ -97,10 +101,16 @@ void sequence_release(struct sequence *q)
     kv_release(&q->kv);
 }
 
-static bool is_end(const struct tokenizer *tokenizer, int32_t token)
+/* Whether the text ends with a token, which is not part of it. */
+static bool is_end(const struct sequence *q, const struct tokenizer *tokenizer, int32_t token)
 {
     int n;
     const int32_t *ends = tokenizer_ends(tokenizer, &n);
+    for (int i = 0; i < q->n_stop_tokens; i++)
+        if (q->stop_tokens[i] == token)
+            return true;
+    if (q->ignore_eos)
+        return false;
     for (int i = 0; i < n; i++)
         if (ends[i] == token)
             return true;
@@ -123,7 +133,7 @@ void sequence_commit(struct sequence *q, const struct tokenizer *tokenizer, int 
     sampler_push(&q->sampler, token);
     if (q->speculation)
         lookup_append(&q->lookup, token);
-    if (is_end(tokenizer, token) && !q->ignore_eos && !early) {
+    if (!early && is_end(q, tokenizer, token)) {
         q->finish = FINISH_STOP;
         text_end(&q->text, &q->out);
     } else if (text_add(&q->text, bytes, len, q->n_tokens - q->n_prompt < q->min_tokens, &q->out)) {

@@ -38,6 +38,8 @@ struct sequence {
     char *stop_bytes; /* copies of the stop strings, one after another */
     const char *stops[ENGINE_STOPS_MAX];
     size_t stop_lens[ENGINE_STOPS_MAX];
+    int32_t stop_tokens[ENGINE_STOP_TOKENS_MAX];
+    int n_stop_tokens;
     bool ignore_eos, logprobs, prompt_logprobs;
     int min_tokens, top_logprobs;
     enum engine_finish finish;
@@ -51,6 +53,7 @@ struct sequence {
     int prefill_end; /* tokens before this one are read in chunks: the prompt, or, after a
                         preemption, all but the last */
     bool begun;      /* the prompt was read, and behind it the first token chosen */
+    bool paused;     /* its reader has enough for now */
     bool preempted;  /* gave its pages away and waits until it may be read again */
 
     /* speculation */

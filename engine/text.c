@@ -26,10 +26,10 @@ static void show(struct text *text, size_t n, bool last, struct buf *out)
     buf_consume(&text->held, i);
 }
 
-/* Where the stop string begins that is complete first, or the held bytes' length; of those complete
- * at the same byte the longest counts. So the end does not depend on how the bytes came in tokens.
- * text->stop says which it is. */
-static size_t find_stop(struct text *text)
+/* Where the stop string that is complete first begins and ends; of those complete at the same byte
+ * the longest counts. False: there is none. So the end does not depend on how the bytes came in
+ * tokens. text->stop says which it is. */
+static bool find_stop(struct text *text, size_t *begin, size_t *end_of)
 {
     size_t best = text->held.len, first_end = SIZE_MAX;
     for (int i = 0; i < text->n_stops; i++) {
@@ -44,7 +44,9 @@ static size_t find_stop(struct text *text)
             text->stop = i + 1;
         }
     }
-    return best;
+    *begin = best;
+    *end_of = first_end;
+    return first_end != SIZE_MAX;
 }
 
 /* How many bytes at the end could be the start of a stop string. */
@@ -64,9 +66,9 @@ bool text_add(struct text *text, const char *bytes, size_t len, bool ignore_stop
     if (!text->held.len)
         return false;
     if (!ignore_stops) {
-        size_t stop = find_stop(text);
-        if (stop < text->held.len) {
-            show(text, stop, true, out);
+        size_t stop, behind;
+        if (find_stop(text, &stop, &behind)) {
+            show(text, text->include_stop ? behind : stop, true, out);
             text->held.len = 0;
             return true;
         }

@@ -16,6 +16,7 @@
 #include "server/responses.h"
 #include "server/sampling.h"
 #include "server/speedup.h"
+#include "server/token_fields.h"
 #include "server/tools.h"
 
 #define COMPLETION_TOKENS 16 /* OpenAI's default */
@@ -33,6 +34,8 @@ static int parse_length(struct api_request *request, const struct api_model *mod
          field_int(root, "max_completion_tokens", 0, INT_MAX, &engine->max_tokens, error)) ||
         field_int(root, "min_tokens", 0, INT_MAX, &engine->min_tokens, error))
         return ERR_INVALID;
+    if (model->max_tokens && engine->max_tokens > model->max_tokens)
+        engine->max_tokens = model->max_tokens;
     if (engine->min_tokens > engine->max_tokens)
         return response_error(error, 400, "min_tokens", NULL,
                               "'min_tokens' is %d, but at most %d tokens are allowed.",
@@ -118,6 +121,9 @@ static int add_stop(struct api_request *request, const json_t *stop, struct resp
 static int parse_stops(struct api_request *request, struct response *error)
 {
     const json_t *stop = field_get(request->json, "stop");
+    if (field_bool(request->json, "include_stop_str_in_output", &request->engine.include_stop,
+                   error))
+        return ERR_INVALID;
     request->engine.stops = request->stops;
     request->engine.stop_lens = request->stop_lens;
     if (!stop)
@@ -185,8 +191,9 @@ static int parse(struct api_request *request, const struct api_model *model, con
     if (body_parse(&request->json, model->id, body, len, error) || speedup_begin(request, error) ||
         fields_check(request, error) || make_chat(request, error) ||
         fields_check_values(request, error) || sampling_parse(request, model, error) ||
-        parse_length(request, model, error) || parse_choices(request, error) ||
-        parse_form(request, error) || check_best_of(request, error) || parse_stops(request, error))
+        token_fields_parse(request, model, error) || parse_length(request, model, error) ||
+        parse_choices(request, error) || parse_form(request, error) ||
+        check_best_of(request, error) || parse_stops(request, error))
         return ERR_INVALID;
     int rc = api_is_chat(request->kind) ? chat_parse(request, model, error)
                                         : prompts_parse(request, model, error);
@@ -214,6 +221,7 @@ int api_parse(struct api_request *request, enum api_kind kind, const struct api_
 void api_release(struct api_request *request)
 {
     prompts_release(request);
+    token_fields_release(request);
     tools_release(&request->tools);
     buf_release(&request->begun);
     buf_release(&request->shown);

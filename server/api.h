@@ -5,6 +5,7 @@
  *
  * Fields: https://github.com/openai/openai-openapi (createCompletion, createChatCompletion), those
  * that vLLM adds (top_k, min_p, repetition_penalty, ignore_eos, min_tokens, return_token_ids,
+ * stop_token_ids, allowed_token_ids, bad_words, include_stop_str_in_output, truncate_prompt_tokens,
  * add_special_tokens, chat_template_kwargs, add_generation_prompt, continue_final_message), and of
  * ours parse_special and speculation. null means absent. Fields of the wrong type or out of
  * range, those that ask for another text than this server can give, and names that are none are
@@ -45,6 +46,7 @@ static inline bool api_is_chat(enum api_kind kind)
 struct api_model {
     const char *id;
     const struct engine_info *info;
+    int max_tokens;                  /* that a text may ask for, 0 = any */
     const struct template *template; /* NULL: the model cannot chat ... */
     const char *template_fault;      /* ... because of that; NULL: it has no template */
     const struct call_format *calls; /* how it calls tools; NULL: in no way that we know */
@@ -74,6 +76,8 @@ struct api_request {
     const char *stops[ENGINE_STOPS_MAX]; /* owned */
     size_t stop_lens[ENGINE_STOPS_MAX];
     struct engine_bias biases[ENGINE_BIAS_MAX];
+    int32_t *stop_tokens, *allowed, *bad_tokens; /* owned, token_fields.c's */
+    int bad_lens[ENGINE_BAD_WORDS_MAX];
     struct answer_tools tools; /* of chats; its names are owned */
     struct buf begun;          /* what the prompt has the answer begin with: a call */
     struct buf shown;          /* fields that a Responses' answer repeats, as JSON members */

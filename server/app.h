@@ -28,7 +28,9 @@ struct app {
     const char *allow_origin;       /* Access-Control-Allow-Origin, "" = none */
     size_t max_body;                /* bytes of a request's body, */
     size_t max_bodies, bodies;      /* and of all that are held, at most and now */
-    size_t max_unread;              /* bytes of a stream that its client has not read */
+    size_t max_unread;              /* bytes of a stream that its client has not read, */
+    size_t paused;                  /* and texts that rest because there are so many */
+    double max_seconds;             /* of a request, 0 = any */
     double stall;                   /* s without a heartbeat after which /health says 503 */
     time_t started;
     bool draining;     /* no new completions */

@@ -2,6 +2,7 @@
 #include "server/body.h"
 
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "server/field.h"
@@ -19,6 +20,22 @@ static int check_model(const json_t *root, const char *model_id, struct response
                               "The model '%.100s' does not exist here: this server serves '%s'.",
                               name, model_id);
     return 0;
+}
+
+/* jansson 2.14 calls a value for which there is no memory a mistake of the body's, and leaves out
+ * letters of a long string for which there is none. */
+static _Thread_local bool out_of_memory;
+
+static void *take(size_t size)
+{
+    void *memory = malloc(size);
+    out_of_memory |= !memory;
+    return memory;
+}
+
+void body_open(void)
+{
+    json_set_alloc_funcs(take, free);
 }
 
 /* jansson 2.14 on glibc: an object with its table of 8 buckets, a list with room for 8 values, and
@@ -57,7 +74,10 @@ int body_parse(json_t **root, const char *model_id, const char *body, size_t len
                               "The body holds so many values that they would take %zu MiB, but "
                               "this server gives one body %zu MiB: send fewer.",
                               memory >> 20, BODY_MEMORY_MAX >> 20);
+    out_of_memory = false;
     *root = json_loadb(body ? body : "", len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &why);
+    if (out_of_memory)
+        return response_error(error, 500, NULL, NULL, "The server has no memory left.");
     if (!*root && json_error_code(&why) == json_error_numeric_overflow)
         return response_error(error, 400, NULL, "invalid_json",
                               "A number is too large: whole ones lie between -2^63 and 2^63-1, "

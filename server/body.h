@@ -12,6 +12,9 @@
  * ("{},"), so a limit on bytes alone bounds little. */
 #define BODY_MEMORY_MAX ((size_t)32 << 20)
 
+/* Once, before any JSON is read: lets body_parse tell memory that ran out from a wrong body. */
+void body_open(void);
+
 /* Of JSON text that may be anything: an estimate of what its values take, from one look at it. */
 size_t body_memory(const char *body, size_t len);
 

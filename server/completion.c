@@ -47,8 +47,23 @@ static void unlink_and_free(struct completion *completion)
     free(completion);
 }
 
+/* A stream whose reader has enough for now rests, and goes on when he has read half of it. */
+static void rest(struct completion *completion, bool paused)
+{
+    struct app *app = completion->app;
+    if (completion->paused == paused)
+        return;
+    completion->paused = paused;
+    app->metrics.pauses += paused;
+    app->paused += paused ? completion->n_choices : -completion->n_choices;
+    for (size_t i = 0; i < completion->n_choices; i++)
+        if (completion->choices[i].id && !completion->choices[i].ended)
+            engine_pause(app->engine, completion->choices[i].id, paused);
+}
+
 static void cancel_requests(struct completion *completion)
 {
+    rest(completion, false);
     for (size_t i = 0; i < completion->n_choices; i++)
         if (completion->choices[i].id && !completion->choices[i].ended)
             engine_cancel(completion->app->engine, completion->choices[i].id);
@@ -64,8 +79,15 @@ void completion_cancel(struct completion *completion)
     cancel_requests(completion);
 }
 
+void completion_probe(struct completion *completion)
+{
+    if (completion->state == COMPLETION_RUNNING && completion->request.stream)
+        buf_puts(&completion->out, ": is anybody there?\n\n");
+}
+
 void completion_drop(struct completion *completion)
 {
+    completion->app->metrics.overflows += completion->paused;
     completion_cancel(completion);
     completion->dropped = true;
     completion->wake = NULL;
@@ -193,6 +215,8 @@ size_t completion_read(struct completion *completion, char *to, size_t max)
     if (n)
         memcpy(to, completion->out.data, n);
     buf_consume(&completion->out, n);
+    if (completion->out.len <= completion->app->max_unread / 2)
+        rest(completion, false);
     return n;
 }
 
@@ -219,6 +243,8 @@ static void measure(struct choice *choice, const struct engine_event *event)
 {
     struct metrics *metrics = &choice->completion->app->metrics;
     double now = clock_seconds(), start = choice->completion->start;
+    if (!choice->begun && choice->completion->state == COMPLETION_RUNNING)
+        histogram_add(&metrics->queue, event->queued, 1);
     if (event->n_tokens && !choice->n_tokens) {
         histogram_add(&metrics->first_token, now - start, 1);
         choice->first = now;
@@ -232,6 +258,8 @@ static void measure(struct choice *choice, const struct engine_event *event)
     if (event->finish != FINISH_STOP && event->finish != FINISH_LENGTH)
         return;
     histogram_add(&metrics->request, now - start, 1);
+    histogram_tokens(&metrics->prompt, event->prompt_tokens);
+    histogram_tokens(&metrics->generation, event->completion_tokens);
     if (choice->n_tokens > 1)
         histogram_add(&metrics->per_token,
                       (choice->last - choice->first) / (double)(choice->n_tokens - 1), 1);
@@ -261,16 +289,6 @@ static void echo_text(struct choice *choice)
     answer_add(&choice->answer, text.data, text.len);
     choice->answer.failed |= text.failed;
     buf_release(&text);
-}
-
-static void add_logprobs(struct choice *choice, const struct engine_event *event)
-{
-    for (size_t i = choice->prompt->bos_added; i < event->n_prompt; i++)
-        logprobs_add(&choice->logprobs, &event->prompt[i], true);
-    if (event->n_prompt)
-        utf8_end(&choice->logprobs.position, NULL);
-    for (size_t i = 0; i < event->n_tokens; i++)
-        logprobs_add(&choice->logprobs, &event->tokens[i], false);
 }
 
 static void add_ids(struct choice *choice, const struct engine_event *event)
@@ -343,7 +361,8 @@ static void add_event(struct choice *choice, const struct engine_event *event)
     if (event->text_len)
         answer_add(&choice->answer, event->text, event->text_len);
     if (request->logprobs >= 0)
-        add_logprobs(choice, event);
+        logprobs_take(&choice->logprobs, event, choice->prompt->bos_added,
+                      event->stop && !request->engine.include_stop);
     if (request->return_token_ids)
         add_ids(choice, event);
     if (request->trace)
@@ -392,19 +411,60 @@ void completions_end(struct app *app)
     }
 }
 
+void completions_expire(struct app *app)
+{
+    double since = clock_seconds() - app->max_seconds;
+    for (struct completion *c = app->completions; c && app->max_seconds; c = c->next)
+        if (c->state == COMPLETION_RUNNING && c->wake && !c->expired && c->start < since) {
+            c->expired = true;
+            cancel_requests(c);
+        }
+}
+
+/* A choice that has had its time. */
+static void expire(struct choice *choice, const struct engine_event *event)
+{
+    struct completion *completion = choice->completion;
+    struct engine_event last = *event;
+    if (completion_tokens(completion)) {
+        last.finish = FINISH_LENGTH;
+        add_event(choice, &last);
+    } else {
+        completion->response.retry_after = 1;
+        end_with(completion, 503, "timed_out",
+                 "The request has waited as long as this server allows and was not begun.");
+    }
+}
+
 /* Prompts that are echoed come all at once: they don't count as unread. */
 static void check_limits(struct completion *completion)
 {
     bool failed = completion->out.failed || completion->response.body.failed;
-    bool overflow = completion->out.len > completion->app->max_unread + completion->echoed;
+    bool much = completion->out.len > completion->app->max_unread + completion->echoed;
+    bool runs = completion->state == COMPLETION_RUNNING;
+    bool room = completion->app->paused + completion->n_choices <=
+                (size_t)completion->app->info->max_sequences;
+    if (!failed && much && room && runs)
+        rest(completion, true);
+    bool overflow = much && runs && !completion->paused;
     if (!failed && !overflow)
         return;
     log_warn("%s: closed, because %s", completion->id,
-             failed ? "memory ran out" : "the client did not read its stream");
+             failed ? "memory ran out" : "the client and others do not read their streams");
     completion->app->metrics.overflows += overflow;
     completion->state = COMPLETION_BROKEN;
     completion->broken = failed ? "no memory" : "stream unread";
     cancel_requests(completion);
+}
+
+static void complete(struct completion *completion)
+{
+    rest(completion, false);
+    completion->state = COMPLETION_DONE;
+    if (completion->request.stream)
+        completion->dialect->end(completion);
+    else
+        completion->dialect->whole(completion);
 }
 
 /* Adds one event to its completion. Returns whether the exchange must be woken. */
@@ -413,18 +473,14 @@ static bool take_event(struct completion *completion, struct choice *choice,
 {
     if (completion->state != COMPLETION_RUNNING)
         return false;
-    if (event->finish == FINISH_ERROR || event->finish == FINISH_CANCELLED) {
+    if (event->finish == FINISH_CANCELLED && completion->expired)
+        expire(choice, event);
+    else if (event->finish == FINISH_ERROR || event->finish == FINISH_CANCELLED)
         fail(completion, event->error);
-    } else {
+    else
         add_event(choice, event);
-        if (!completion->pending) {
-            completion->state = COMPLETION_DONE;
-            if (completion->request.stream)
-                completion->dialect->end(completion);
-            else
-                completion->dialect->whole(completion);
-        }
-    }
+    if (completion->state == COMPLETION_RUNNING && !completion->pending)
+        complete(completion);
     check_limits(completion);
     return completion->out.len || completion->state != COMPLETION_RUNNING;
 }

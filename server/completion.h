@@ -62,8 +62,9 @@ struct completion {
     struct choice *choices;
     size_t n_choices, pending; /* pending: engine requests that have not ended */
     enum completion_state state;
-    const char *broken; /* why, in two words, for the log */
-    bool dropped;
+    const char *broken;       /* why, in two words, for the log */
+    bool dropped, paused;     /* paused: its reader has enough for now, */
+    bool expired;             /* it has had its time */
     struct buf out;           /* of a stream: not yet read */
     size_t n_events;          /* written to it, where the dialect numbers them */
     size_t echoed;            /* bytes of its chunks that carried a prompt */
@@ -101,11 +102,19 @@ double completion_first(const struct completion *completion);
 /* The client has gone: its requests are cancelled and nothing more will be read. */
 void completion_cancel(struct completion *completion);
 
+/* Its client has half-closed, or gone: which of the two, sending something will show. A comment,
+ * where it is a stream. */
+void completion_probe(struct completion *completion);
+
 /* The exchange is over. Frees the completion, now or when the engine has ended its requests. */
 void completion_drop(struct completion *completion);
 
 /* Ends what still runs with a sentence: the server has no more time. */
 void completions_end(struct app *app);
+
+/* Ends those that have had their time: what they brought is their answer, and its finish reason is
+ * "length"; who has waited all the time is told so. Call it every now and then. */
+void completions_expire(struct app *app);
 
 /* Takes the engine's events and hands each to its completion. */
 void completions_poll(struct app *app);

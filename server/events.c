@@ -28,6 +28,7 @@ void event_text(struct completion *completion, const char *name, const char *tex
 
 void event_metrics(const struct completion *completion, struct buf *out)
 {
+    out->failed |= completion->metrics.failed;
     if (!completion->metrics.len)
         return;
     buf_puts(out, ",\"metrics\":");

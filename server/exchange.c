@@ -3,54 +3,28 @@
 
 #include <inttypes.h>
 #include <malloc.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 
-#include "base/hash.h"
 #include "base/clock.h"
-#include "base/log.h"
+#include "base/hash.h"
 #include "server/completion.h"
-#include "server/headers.h"
-#include "server/route.h"
+#include "server/reply.h"
+#include "server/request_log.h"
 
 /* A refused request's body is read to its end, so that the client gets to see why; when it is
  * longer than what is allowed by this much, the connection is closed under it. */
 #define DISCARD_MAX (16u << 20)
-#define STREAM_BLOCK 16384
 /* Bodies up to this size are read at once, in less than 5 ms whatever they hold; longer ones by a
  * thread, one after another, while the loop goes on. They are also what must find room beside the
  * other bodies. */
 #define BODY_SMALL 16384
 
-struct exchange {
-    struct http *http;
-    struct connection *connection;
-    struct MHD_Connection *mhd;
-    enum route route;
-    struct headers headers;
-    struct buf body;
-    size_t received; /* bytes of the body, kept or not */
-    struct response response;
-    struct completion *completion;
-    size_t held;                /* bytes of it counted in app->bodies */
-    uv_work_t work;             /* the thread that reads it, */
-    bool working;               /* which has not ended */
-    bool gone;                  /* libmicrohttpd has forgotten the request meanwhile */
-    bool suspended;             /* as libmicrohttpd sees the connection */
-    bool close;                 /* after this response */
-    int status;                 /* of the response, 0: none was sent */
-    double start;               /* s */
-    char method[16], path[128]; /* for the log, */
-    char client[CLIENT_BYTES];  /* as the connection's, which it may outlive */
-    char id[32];                /* x-request-id */
-};
-
 /* ---- suspending: a connection sleeps while its completion has nothing to send ---- */
 
-static void sleep_now(struct exchange *exchange)
+void exchange_sleep(struct exchange *exchange)
 {
     exchange->suspended = true;
     MHD_suspend_connection(exchange->mhd);
@@ -74,151 +48,37 @@ static void wake(void *arg)
     resume(exchange);
 }
 
-/* The client has closed its side. Half-closed counts as gone, as in most servers. */
+/* The client has closed its side: it may have gone, or wait for the answer to what was all it had
+ * to say. To one who has gone a packet more is answered with a reset: a comment in a stream, before
+ * any other answer the interim one that every HTTP/1.1 client must bear. HTTP/1.0 has none, so
+ * there it counts as gone. */
+static bool probe(struct exchange *exchange)
+{
+    static const char interim[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    bool stream = exchange->completion->request.stream;
+    if (!stream && exchange->old)
+        return false;
+    if (stream)
+        completion_probe(exchange->completion);
+    else
+        http_send_now(exchange->mhd, interim, sizeof interim - 1);
+    return true;
+}
+
 static void on_hangup(uv_poll_t *watch, int status, int what)
 {
     struct connection *connection = watch->data;
-    (void)status, (void)what;
+    if (!status && what & UV_DISCONNECT && probe(connection->exchange)) {
+        uv_poll_start(watch, UV_PRIORITIZED, on_hangup); /* of errors it tells all the same */
+        wake(connection->exchange);
+        http_pump(connection->http);
+        return;
+    }
     uv_poll_stop(watch);
     completion_cancel(connection->exchange->completion);
     shutdown(connection->fd, SHUT_RDWR);
     wake(connection->exchange);
     http_pump(connection->http);
-}
-
-/* ---- responses ---- */
-
-static void add_header(struct MHD_Response *message, const char *name, const char *value)
-{
-    if (value && *value)
-        MHD_add_response_header(message, name, value);
-}
-
-static void add_cors(const struct exchange *exchange, struct MHD_Response *message)
-{
-    const char *origin = exchange->http->app->allow_origin;
-    if (!*origin)
-        return;
-    add_header(message, "Access-Control-Allow-Origin", origin);
-    add_header(message, "Access-Control-Expose-Headers", "x-request-id, retry-after");
-    if (exchange->route != ROUTE_PREFLIGHT)
-        return;
-    add_header(message, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
-    add_header(message, "Access-Control-Max-Age", "86400");
-    /* The clients' own X-Stainless-* are many: allow what was asked for. */
-    add_header(message, "Access-Control-Allow-Headers",
-               exchange->headers.asked_headers
-                   ? exchange->headers.asked_headers
-                   : "Authorization, Content-Type, OpenAI-Organization, OpenAI-Project");
-    add_header(message, "Vary", "Access-Control-Request-Headers");
-}
-
-static enum MHD_Result queue(struct exchange *exchange, int status, struct MHD_Response *message)
-{
-    if (!message)
-        return MHD_NO;
-    add_header(message, "x-request-id", exchange->id);
-    if (exchange->response.anthropic)
-        add_header(message, "request-id", exchange->id);
-    if (status >= 400 && !response_may_retry(status))
-        add_header(message, "x-should-retry", "false");
-    if (exchange->close || exchange->http->app->draining)
-        add_header(message, "Connection", "close");
-    add_cors(exchange, message);
-    metrics_count_response(&exchange->http->app->metrics, status);
-    exchange->status = status;
-    enum MHD_Result result = MHD_queue_response(exchange->mhd, (unsigned)status, message);
-    MHD_destroy_response(message);
-    return result;
-}
-
-static enum MHD_Result send_response(struct exchange *exchange, struct response *response)
-{
-    char seconds[16];
-    if (response->body.failed)
-        return MHD_NO;
-    struct MHD_Response *message = MHD_create_response_from_buffer(
-        response->body.len, response->body.data ? response->body.data : "",
-        response->body.data ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
-    if (!message)
-        return MHD_NO;
-    memset(&response->body, 0, sizeof response->body); /* message owns it now */
-    add_header(message, "Content-Type", response->type);
-    add_header(message, "Allow", response->allow);
-    if (exchange->route == ROUTE_PAGE)
-        add_header(message, "Content-Security-Policy",
-                   "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-                   "connect-src 'self'; frame-ancestors 'none'");
-    snprintf(seconds, sizeof seconds, "%d", response->retry_after);
-    if (response->retry_after)
-        add_header(message, "Retry-After", seconds);
-    return queue(exchange, response->status, message);
-}
-
-static ssize_t read_stream(void *arg, uint64_t position, char *to, size_t max)
-{
-    struct exchange *exchange = arg;
-    struct completion *completion = exchange->completion;
-    (void)position;
-    if (completion->state == COMPLETION_BROKEN)
-        return MHD_CONTENT_READER_END_WITH_ERROR;
-    size_t n = completion_read(completion, to, max);
-    if (n)
-        return (ssize_t)n;
-    if (completion->state == COMPLETION_DONE)
-        return MHD_CONTENT_READER_END_OF_STREAM;
-    sleep_now(exchange);
-    return 0;
-}
-
-static enum MHD_Result send_stream(struct exchange *exchange)
-{
-    struct MHD_Response *message = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK,
-                                                                     read_stream, exchange, NULL);
-    if (message) {
-        add_header(message, "Content-Type", "text/event-stream; charset=utf-8");
-        add_header(message, "Cache-Control", "no-cache");
-        add_header(message, "X-Accel-Buffering", "no");
-    }
-    return queue(exchange, 200, message);
-}
-
-/* ---- the log ---- */
-
-/* One line when all is over. What watches the server would fill the log, and is left to `debug`. */
-static void log_request(const struct exchange *exchange, enum MHD_RequestTerminationCode why)
-{
-    static const char *const ends[] = {
-        [MHD_REQUEST_TERMINATED_WITH_ERROR] = "connection lost",
-        [MHD_REQUEST_TERMINATED_TIMEOUT_REACHED] = "timeout",
-        [MHD_REQUEST_TERMINATED_DAEMON_SHUTDOWN] = "shutdown",
-        [MHD_REQUEST_TERMINATED_READ_ERROR] = "client left",
-        [MHD_REQUEST_TERMINATED_CLIENT_ABORT] = "client left",
-    };
-    const struct completion *c = exchange->completion;
-    bool watch = exchange->route == ROUTE_HEALTH || exchange->route == ROUTE_READY ||
-                 exchange->route == ROUTE_METRICS;
-    bool ok = why == MHD_REQUEST_TERMINATED_COMPLETED_OK;
-    bool decoded = c && completion_tokens(c);
-    const char *end = ok ? NULL : c && c->broken ? c->broken : ends[why];
-    struct log_field fields[] = {
-        {"id", exchange->id, 0},
-        {"client", exchange->client, 0},
-        {"method", exchange->method, 0},
-        {"path", exchange->path, 0},
-        {"status", NULL, exchange->status ? exchange->status : NAN},
-        {"end", end, NAN},
-        {"seconds", NULL, round((clock_seconds() - exchange->start) * 1e4) / 1e4},
-        {"prompt_tokens", NULL, c && c->n_choices ? (double)c->prompt_tokens : NAN},
-        {"tokens", NULL, decoded ? (double)completion_tokens(c) : NAN},
-        {"first_token", NULL, decoded ? round(completion_first(c) * 1e4) / 1e4 : NAN},
-        {"forwards", NULL, decoded && c->forwards ? (double)c->forwards : NAN},
-        {"drafted", NULL, decoded && c->drafted ? (double)c->drafted : NAN},
-        {"accepted", NULL, decoded && c->drafted ? (double)c->accepted : NAN},
-        {"finish", decoded && c->n_choices == 1 ? c->choices[0].finish_reason : NULL, NAN},
-    };
-    log_event(watch && exchange->status == 200 ? LOG_DEBUG : LOG_INFO, "request", fields,
-              sizeof fields / sizeof fields[0]);
 }
 
 /* ---- requests ---- */
@@ -240,11 +100,31 @@ static void read_headers(struct exchange *exchange, const char *method, const ch
         headers_check_lines(&exchange->headers, version, method + size - 2);
     MHD_get_connection_values_n(mhd, MHD_HEADER_KIND, read_header, &exchange->headers);
     headers_end(&exchange->headers, version);
+    exchange->old = strcmp(version, "HTTP/1.1") != 0;
+    if (exchange->headers.request_id)
+        snprintf(exchange->id, sizeof exchange->id, "%s", exchange->headers.request_id);
+}
+
+static void init(struct exchange *exchange, struct connection *connection)
+{
+    uint64_t bits = 0;
+    exchange->http = connection->http;
+    exchange->connection = connection;
+    exchange->start = clock_seconds();
+    memcpy(exchange->client, connection->client, sizeof exchange->client);
+    if (getrandom(&bits, sizeof bits, 0) < 0)
+        bits = (uintptr_t)exchange;
+    snprintf(exchange->id, sizeof exchange->id, "req-%016" PRIx64, bits);
+}
+
+void exchange_unseen(struct exchange *exchange, struct connection *connection)
+{
+    memset(exchange, 0, sizeof *exchange);
+    init(exchange, connection);
 }
 
 static struct exchange *exchange_new(struct http *http, struct MHD_Connection *mhd)
 {
-    uint64_t bits = 0;
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     struct exchange *exchange = calloc(1, sizeof *exchange);
@@ -252,17 +132,11 @@ static struct exchange *exchange_new(struct http *http, struct MHD_Connection *m
         free(exchange);
         return NULL;
     }
-    exchange->http = http;
+    init(exchange, info->socket_context);
     exchange->mhd = mhd;
-    exchange->connection = info->socket_context;
     exchange->connection->exchange = exchange;
-    exchange->start = clock_seconds();
     exchange->connection->deadline = exchange->start + http->timeout;
     http->n_exchanges++;
-    memcpy(exchange->client, exchange->connection->client, sizeof exchange->client);
-    if (getrandom(&bits, sizeof bits, 0) < 0)
-        bits = (uintptr_t)exchange;
-    snprintf(exchange->id, sizeof exchange->id, "req-%016" PRIx64, bits);
     exchange->response.request_id = exchange->id;
     return exchange;
 }
@@ -277,14 +151,15 @@ static enum MHD_Result begin(struct exchange *exchange, const char *method, cons
     exchange->close = headers->chunked || headers->fault;
     if (headers->fault) {
         response_error(&exchange->response, 400, NULL, "bad_request", "%s", headers->fault);
-        return send_response(exchange, &exchange->response);
+        return reply_send(exchange, &exchange->response);
     }
     const struct app *app = exchange->http->app;
+    exchange->asked = route_of(path);
     bool endless = headers->length > app->max_body + DISCARD_MAX;
     exchange->route = route_admit(app, method, path, headers, &exchange->response);
     if (exchange->response.status && (headers->expects_continue || endless)) {
         exchange->close = true;
-        return send_response(exchange, &exchange->response);
+        return reply_send(exchange, &exchange->response);
     }
     return MHD_YES;
 }
@@ -382,7 +257,7 @@ static void on_worked(uv_work_t *work, int status)
     (void)status;
     exchange->working = false;
     if (exchange->gone) {
-        log_request(exchange, MHD_REQUEST_TERMINATED_CLIENT_ABORT);
+        request_log(exchange, MHD_REQUEST_TERMINATED_CLIENT_ABORT);
         exchange_free(exchange);
     } else {
         body_read(exchange);
@@ -430,20 +305,20 @@ static enum MHD_Result respond(struct exchange *exchange, const char *path)
         return MHD_NO;
     exchange->connection->deadline = 0;
     if (exchange->working) {
-        sleep_now(exchange);
+        exchange_sleep(exchange);
         return MHD_YES;
     }
     if (exchange->response.status)
-        return send_response(exchange, &exchange->response);
+        return reply_send(exchange, &exchange->response);
     if (exchange->completion->response.status >= 400)
-        return send_response(exchange, &exchange->completion->response);
+        return reply_send(exchange, &exchange->completion->response);
     if (exchange->completion->request.stream)
-        return send_stream(exchange);
+        return reply_stream(exchange);
     if (exchange->completion->state == COMPLETION_BROKEN)
         return MHD_NO;
     if (exchange->completion->state == COMPLETION_DONE)
-        return send_response(exchange, &exchange->completion->response);
-    sleep_now(exchange);
+        return reply_send(exchange, &exchange->completion->response);
+    exchange_sleep(exchange);
     return MHD_YES;
 }
 
@@ -478,7 +353,7 @@ void exchange_completed(void *arg, struct MHD_Connection *mhd, void **context,
     if (!exchange)
         return;
     if (!exchange->working) /* else it is read just now, and its client has left */
-        log_request(exchange, why);
+        request_log(exchange, why);
     uv_poll_stop(&exchange->connection->watch);
     exchange->connection->deadline = clock_seconds() + http->timeout;
     exchange->connection->exchange = NULL;

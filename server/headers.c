@@ -19,6 +19,15 @@ static bool is_token(const char *name, size_t len)
     return len > 0;
 }
 
+/* Letters, digits and what others' ids hold beside them, nothing that must be escaped anywhere. */
+static bool is_id(const char *value, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (!is_token(value + i, 1) && !strchr(":/=@", value[i]))
+            return false;
+    return len > 0 && len <= HEADERS_ID_MAX;
+}
+
 static bool has_controls(const char *value, size_t len)
 {
     for (size_t i = 0; i < len; i++)
@@ -81,6 +90,8 @@ void headers_add(struct headers *headers, const char *name, size_t name_len, con
         headers->content_type = value;
     else if (!strcasecmp(name, "Authorization"))
         headers->authorization = value;
+    else if (!strcasecmp(name, "X-Request-Id"))
+        headers->request_id = is_id(value, value_len) ? value : NULL;
     else if (!strcasecmp(name, "x-api-key"))
         headers->api_key = value;
     else if (!strcasecmp(name, "Access-Control-Request-Headers"))

@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define HEADERS_ID_MAX 64 /* bytes of an X-Request-Id */
+
 struct headers {
     bool has_length, chunked, expects_continue;
     uint64_t length;
@@ -19,6 +21,7 @@ struct headers {
     const char *authorization;
     const char *api_key;       /* x-api-key, as Anthropic's clients send it */
     const char *asked_headers; /* Access-Control-Request-Headers */
+    const char *request_id;    /* X-Request-Id, where it may go into the log and back */
     int hosts;
     const char *next, *end; /* where the next line and the empty line must begin; NULL = unknown */
     const char *fault;      /* a sentence; the connection must be closed. NULL = all is well */

@@ -2,6 +2,7 @@
 #include "server/http.h"
 
 #include <errno.h>
+#include <gnutls/gnutls.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -17,7 +18,6 @@
 #define BACKLOG 256
 /* Bytes of a response that the kernel holds for a client that does not read. */
 #define SEND_BUFFER 65536
-#define CONNECTION_POOL 32768 /* request line and headers must fit in it */
 #define SWEEP_MS 1000
 #define ROOM 32 /* connections beyond the limit, while others are closed for them */
 #define WARN_SECONDS 10
@@ -207,6 +207,7 @@ static void on_sweep(uv_timer_t *timer)
             c->deadline = 0;
             shutdown(c->fd, SHUT_RDWR);
         }
+    completions_expire(http->app);
     http_pump(http);
 }
 
@@ -238,6 +239,17 @@ void http_pump(struct http *http)
         uv_stop(http->loop);
 }
 
+void http_send_now(struct MHD_Connection *mhd, const char *data, size_t len)
+{
+    const union MHD_ConnectionInfo *tls =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    if (tls && tls->tls_session)
+        gnutls_record_send(tls->tls_session, data, len);
+    else
+        send(MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd, data, len,
+             MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 /* Paths stay as they were sent: "/health%00x" and "/v1%2fmodels" are no routes. */
 static size_t leave_escaped(void *arg, struct MHD_Connection *mhd, char *text)
 {
@@ -247,14 +259,20 @@ static size_t leave_escaped(void *arg, struct MHD_Connection *mhd, char *text)
 
 static int start_daemon(struct http *http, struct err *err)
 {
+    struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, http->tls.cert},
+                                   {MHD_OPTION_HTTPS_MEM_KEY, 0, http->tls.key},
+                                   {MHD_OPTION_HTTPS_PRIORITIES, 0, TLS_PRIORITIES},
+                                   {MHD_OPTION_END, 0, NULL}};
+    bool safe = http->tls.cert != NULL;
     http->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, exchange_handler, http,
-        MHD_OPTION_LISTEN_SOCKET, http->listen_fd, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)(http->max_connections + ROOM), MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)http->timeout, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_POOL,
-        MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_NOTIFY_CONNECTION, on_connection, http,
-        MHD_OPTION_NOTIFY_COMPLETED, exchange_completed, http, MHD_OPTION_END);
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | (safe ? MHD_USE_TLS : 0), 0, NULL, NULL,
+        exchange_handler, http, MHD_OPTION_LISTEN_SOCKET, http->listen_fd,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)(http->max_connections + ROOM),
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)http->timeout, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)CONNECTION_POOL, MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_NOTIFY_COMPLETED,
+        exchange_completed, http, MHD_OPTION_ARRAY, safe ? tls : tls + 3, MHD_OPTION_END);
     if (!http->daemon)
         return err_set(err, ERR_IO, "libmicrohttpd could not be started: %s", strerror(errno));
     return 0;
@@ -309,6 +327,7 @@ void http_drain(struct http *http)
 
 void http_close(struct http *http)
 {
+    tls_release(&http->tls);
     if (!http->daemon)
         return;
     uv_close((uv_handle_t *)&http->events, NULL);

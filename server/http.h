@@ -10,10 +10,12 @@
 
 #include "base/err.h"
 #include "server/app.h"
+#include "server/tls.h"
 
 struct exchange;
 
 #define CLIENT_BYTES 64
+#define CONNECTION_POOL 32768 /* request line and headers must fit in it */
 
 struct connection {
     struct http *http;
@@ -32,7 +34,8 @@ struct http {
     uv_loop_t *loop;
     struct MHD_Daemon *daemon;
     int listen_fd;
-    int timeout; /* s a client may take to send a request, or leave a response unread */
+    struct tls tls; /* the certificate, where HTTPS is served; owned */
+    int timeout;    /* s a client may take to send a request, or leave a response unread */
     struct connection *connections; /* the newest first, */
     int n_connections, max_connections, max_per_address;
     double warned;      /* when the log last told that there were too many */
@@ -55,6 +58,10 @@ int http_open(struct http *http, struct err *err);
 /* Lets libmicrohttpd do what it can do now. Call it after resuming connections. Stops the loop when
  * the server is draining and nothing is left to do. */
 void http_pump(struct http *http);
+
+/* Sends bytes past libmicrohttpd, where it has nothing of its own to send; what the kernel has no
+ * room for is lost. */
+void http_send_now(struct MHD_Connection *mhd, const char *data, size_t len);
 
 /* No new connections; the loop stops once what runs is finished, or when it has had drain_seconds:
  * then it ends with a sentence, and connections that don't take that in time are cut. */

@@ -1,9 +1,10 @@
-/* JSON strings: see json_text.h. jansson checks and escapes. */
+/* JSON strings: see json_text.h. jansson escapes. */
 #include "server/json_text.h"
 
 #include <jansson.h>
 
 #include "server/utf8.h"
+#include "text/utf8.h"
 
 static int append(const char *data, size_t len, void *out)
 {
@@ -13,10 +14,11 @@ static int append(const char *data, size_t len, void *out)
 
 bool json_write_strict(struct buf *out, const char *text, size_t len)
 {
-    json_t *string = json_stringn(text, len);
-    if (!string)
+    if (utf8_valid(text, len) != len)
         return false;
-    json_dump_callback(string, append, out, JSON_ENCODE_ANY);
+    json_t *string = json_stringn_nocheck(text, len);
+    if (!string || json_dump_callback(string, append, out, JSON_ENCODE_ANY))
+        out->failed = true; /* there is no memory */
     json_decref(string);
     return true;
 }

@@ -1,5 +1,5 @@
-/* API keys: a file with one key per line, and the check of a request's Authorization header. Read
- * once at start, then immutable. Used by main.c and route.c. */
+/* API keys: one from the options, and a file with one per line, read again on SIGHUP; and the check
+ * of a request's Authorization header. Used by main.c and route.c on the loop thread. */
 #ifndef SERVER_KEYS_H
 #define SERVER_KEYS_H
 
@@ -15,8 +15,9 @@ struct keys {
     char key[KEYS_MAX][KEY_BYTES_MAX]; /* padded with NUL */
 };
 
-/* Reads the file; empty lines and lines that begin with # don't count. ERR_IO, ERR_INVALID. */
-int keys_read(struct keys *keys, const char *path, struct err *err);
+/* Takes the key and those of the file, each NULL for none. Empty lines and lines that begin with #
+ * don't count, nor do spaces at a line's ends. ERR_IO, ERR_INVALID: then keys are as before. */
+int keys_read(struct keys *keys, const char *key, const char *path, struct err *err);
 
 /* Whether "Bearer KEY", or an `api_key` alone, is one of the keys. Takes the same time whichever
  * byte differs and whichever key it is. Both may be NULL; where both are given, the first counts.

@@ -24,6 +24,14 @@ static const char *bytes_of(const struct logprobs *logprobs, int32_t token, size
     return *len ? bytes : tokenizer_written(logprobs->tokenizer, token, len);
 }
 
+/* What it adds to this text: of an echoed prompt control tokens are written. */
+static const char *bytes_in_text(const struct logprobs *logprobs, int32_t token, bool echoed,
+                                 size_t *len)
+{
+    return echoed ? bytes_of(logprobs, token, len)
+                  : tokenizer_bytes(logprobs->tokenizer, logprobs->before, token, len);
+}
+
 /* A token as a JSON string; one without bytes by its number. Bytes that are not UTF-8 alone are
  * written as OpenAI does: in completions all of them, "bytes:\xe2\x82", in chats those that are no
  * characters, " \xe2\x82". */
@@ -99,11 +107,8 @@ static void add_columns(struct logprobs *logprobs, const struct engine_token *to
     number(&logprobs->values, token->logprob);
     buf_puts(&logprobs->tops, comma);
     add_top(logprobs, token);
-    const char *bytes =
-        echoed ? bytes_of(logprobs, token->token, &len)
-               : tokenizer_bytes(logprobs->tokenizer, logprobs->before, token->token, &len);
+    const char *bytes = bytes_in_text(logprobs, token->token, echoed, &len);
     buf_printf(&logprobs->offsets, "%s%zu", comma, utf8_place(&logprobs->position, bytes, len));
-    utf8_add(&logprobs->position, bytes, len, NULL);
 }
 
 /* ---- chats ---- */
@@ -139,13 +144,53 @@ static void add_content(struct logprobs *logprobs, const struct engine_token *to
 
 /* ---- both ---- */
 
+/* The character of the text with which a token, added next, would begin. */
+static size_t place(const struct logprobs *logprobs, const struct engine_token *token)
+{
+    size_t len;
+    const char *bytes = bytes_in_text(logprobs, token->token, false, &len);
+    return utf8_place(&logprobs->position, bytes, len);
+}
+
 void logprobs_add(struct logprobs *logprobs, const struct engine_token *token, bool echoed)
 {
+    size_t len;
     if (logprobs->chat)
         add_content(logprobs, token);
     else
         add_columns(logprobs, token, echoed);
+    const char *bytes = bytes_in_text(logprobs, token->token, echoed, &len);
+    utf8_add(&logprobs->position, bytes, len, NULL);
     logprobs->before = token->token;
+}
+
+static size_t characters(const char *text, size_t len)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++)
+        n += ((unsigned char)text[i] & 0xc0) != 0x80;
+    return n;
+}
+
+void logprobs_take(struct logprobs *logprobs, const struct engine_event *event, size_t skip,
+                   bool cut)
+{
+    struct buf *unshown = &logprobs->unshown;
+    for (size_t i = skip; i < event->n_prompt; i++)
+        logprobs_add(logprobs, &event->prompt[i], true);
+    if (event->n_prompt) {
+        utf8_end(&logprobs->position, NULL);
+        logprobs->shown = logprobs->position.characters;
+    }
+    logprobs->shown += characters(event->text, event->text_len);
+    buf_append(unshown, event->tokens, event->n_tokens * sizeof *event->tokens);
+    const struct engine_token *tokens = (const struct engine_token *)(const void *)unshown->data;
+    size_t n = 0, have = unshown->len / sizeof *tokens;
+    bool all = event->finish && !cut;
+    while (n < have && (all || place(logprobs, &tokens[n]) < logprobs->shown))
+        logprobs_add(logprobs, &tokens[n++], false);
+    buf_consume(unshown, event->finish ? unshown->len : n * sizeof *tokens);
+    logprobs->tokens.failed |= unshown->failed;
 }
 
 static void write_list(struct buf *list, const char *key, struct buf *out)
@@ -176,4 +221,5 @@ void logprobs_release(struct logprobs *logprobs)
     buf_release(&logprobs->values);
     buf_release(&logprobs->tops);
     buf_release(&logprobs->offsets);
+    buf_release(&logprobs->unshown);
 }

@@ -18,6 +18,8 @@ struct logprobs {
     struct buf tokens; /* of chats: the objects */
     struct buf values, tops, offsets;
     struct utf8 position;
+    struct buf unshown; /* struct engine_token, of a text that has not been shown, */
+    size_t shown;       /* and characters of it that have */
 };
 
 /* `before`: the token behind which the text begins, -1 = none. */
@@ -27,6 +29,13 @@ void logprobs_init(struct logprobs *logprobs, const struct tokenizer *tokenizer,
 /* Adds a token of the text. One of an echoed prompt takes as many characters as it is written
  * with, even if it is a control token. */
 void logprobs_add(struct logprobs *logprobs, const struct engine_token *token, bool echoed);
+
+/* Adds what an event has brought. Its tokens come before its text where that could still become a
+ * stop string: they are added when the text has reached them, and not at all when it ends before
+ * them. `skip`: tokens that the prompt begins with and that are not echoed. `cut`: a stop string
+ * that is not part of the text has ended it. */
+void logprobs_take(struct logprobs *logprobs, const struct engine_event *event, size_t skip,
+                   bool cut);
 
 /* Appends the object with what came since the last call, and forgets it; the position stays. */
 void logprobs_write(struct logprobs *logprobs, struct buf *out);

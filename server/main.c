@@ -13,30 +13,21 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "base/opts.h"
+#include "base/opts.h" /* the version */
+#include "server/body.h"
 #include "server/completion.h"
 #include "server/http.h"
 #include "server/notify.h"
+#include "server/settings.h"
 
 #define PROGRESS_SECONDS 10
 #define EXTRA_DESCRIPTORS 128 /* beside connections: the model's files, epoll, the log */
 
-static const char ABOUT[] =
-    "headway-server: serves a multi-token-prediction language model over an OpenAI-compatible "
-    "HTTP interface.";
-
-struct settings {
-    struct engine_options engine;
-    const char *host, *key_file, *allow_origin, *capture, *log_level, *log_format;
-    bool prefix_apart;
-    int capture_limit, kv_memory, prefix_memory, port, max_body, max_bodies, max_unread,
-        max_connections, max_per_address, timeout, stall, drain;
-};
-
 struct server {
     uv_loop_t loop;
     uv_async_t events; /* some wait in the engine */
-    uv_signal_t interrupt, terminate;
+    uv_signal_t interrupt, terminate, hangup;
+    struct settings settings;
     uv_timer_t progress;
     struct engine_stats reported; /* what the last line of throughput knew */
     struct app app;
@@ -45,72 +36,6 @@ struct server {
     struct template *template; /* of the model's chats, NULL = none */
     struct err template_err;
 };
-
-static int parse_options(struct settings *s, int argc, char **argv, struct err *err)
-{
-    const char *config = opts_early("config", argc, argv);
-    const struct opt table[] = {
-        {"config", OPT_STRING, &config, 0, 0, NULL,
-         "file of lines like \"max-queue = 100\"; options may also come as HEADWAY_MAX_QUEUE from "
-         "the "
-         "environment, which goes before the file, as the command line goes before both"},
-        {"model", OPT_STRING, &s->engine.model, 0, 0, NULL, "folder or file of the model"},
-        {"m", OPT_STRING, &s->engine.model, 0, 0, NULL, "the same"},
-        {"heads", OPT_STRING, &s->engine.heads, 0, 0, NULL,
-         "folder of prediction heads that were trained for the model"},
-        {"host", OPT_STRING, &s->host, 0, 0, NULL, "address to listen on"},
-        {"port", OPT_INT, &s->port, 0, 65535, NULL, "port to listen on, 0 = a free one"},
-        {"threads", OPT_INT, &s->engine.threads, 0, 1024, NULL, "compute threads, 0 = all cores"},
-        {"t", OPT_INT, &s->engine.threads, 0, 1024, NULL, "the same"},
-        {"isa", OPT_CHOICE, &s->engine.isa, 0, 0, ENGINE_ISAS, "kernels"},
-        {"type", OPT_CHOICE, &s->engine.weights, 0, 0, "stored|f32|bf16|q8|q4",
-         "of the matrices in memory; other than stored: converted while loading"},
-        {"kv", OPT_CHOICE, &s->engine.kv, 0, 0, "bf16|f32", "of cached keys and values in memory"},
-        {"kv-memory", OPT_INT, &s->kv_memory, 0, 1 << 24, NULL,
-         "MiB of cached keys and values, 0 = automatic"},
-        {"prefix-memory", OPT_INT, &s->prefix_memory, 0, 1 << 24, NULL,
-         "MiB of these that ended texts may leave for prompts that begin alike"},
-        {"prefix-apart", OPT_FLAG, &s->prefix_apart, 0, 0, NULL,
-         "different API keys, or addresses where there are none, share nothing of these"},
-        {"max-sequences", OPT_INT, &s->engine.max_sequences, 1, 1024, NULL,
-         "sequences decoded at the same time"},
-        {"max-queue", OPT_INT, &s->engine.max_queue, 1, 100000, NULL,
-         "requests that may wait; beyond it they get 429"},
-        {"context", OPT_INT, &s->engine.context, 0, 1 << 24, NULL,
-         "positions per sequence, prompt and completion, 0 = the model's"},
-        {"c", OPT_INT, &s->engine.context, 0, 1 << 24, NULL, "the same"},
-        {"prompt-chunk", OPT_INT, &s->engine.prompt_chunk, 0, 1 << 16, NULL,
-         "prompt tokens prefilled in one step, 0 = automatic"},
-        {"api-key", OPT_STRING, &s->key_file, 0, 0, NULL,
-         "file with one API key per line, asked for under /v1/ and by every POST"},
-        {"capture", OPT_STRING, &s->capture, 0, 0, NULL,
-         "file that keeps the tokens of all prompts and answers, for headway-train; without it "
-         "none are kept"},
-        {"capture-limit", OPT_INT, &s->capture_limit, 1, 1 << 24, NULL, "MiB that it may grow to"},
-        {"allow-origin", OPT_STRING, &s->allow_origin, 0, 0, NULL,
-         "web pages that may use the server (CORS), empty = none"},
-        {"max-body", OPT_INT, &s->max_body, 1024, 1 << 26, NULL, "bytes of a request's body"},
-        {"max-bodies", OPT_INT, &s->max_bodies, 1, 1 << 16, NULL,
-         "MiB of requests' bodies held at the same time; beyond it large ones get 503"},
-        {"max-unread", OPT_INT, &s->max_unread, 1 << 14, 1 << 28, NULL,
-         "bytes of a stream its client may leave unread before it is cut off"},
-        {"max-connections", OPT_INT, &s->max_connections, 1, 65536, NULL,
-         "connections at the same time"},
-        {"max-per-address", OPT_INT, &s->max_per_address, 0, 65536, NULL,
-         "of them from one address, 0 = half of all"},
-        {"timeout", OPT_INT, &s->timeout, 1, 3600, NULL,
-         "seconds to send a request, to idle, or to leave a response unread"},
-        {"stall", OPT_INT, &s->stall, 1, 3600, NULL,
-         "seconds without a decode step after which /health says 503"},
-        {"drain-seconds", OPT_INT, &s->drain, 0, 86400, NULL,
-         "that requests may go on after SIGTERM; then they end with a sentence"},
-        {"log-level", OPT_CHOICE, &s->log_level, 0, 0, LOG_LEVELS,
-         "lines of at least this weight; info has one for each request"},
-        {"log-format", OPT_CHOICE, &s->log_format, 0, 0, "text|json", "of the log's lines"},
-        {0}};
-    int rc = opts_settings(table, config, err);
-    return rc ? rc : opts_parse(table, ABOUT, argc, argv, NULL, 0, NULL, err);
-}
 
 /* ---- callbacks ---- */
 
@@ -162,6 +87,20 @@ static void on_signal(uv_signal_t *handle, int signal)
     http_drain(&server->http);
 }
 
+static void on_reload(uv_signal_t *handle, int signal)
+{
+    struct server *server = handle->data;
+    const struct settings *s = &server->settings;
+    struct err err;
+    (void)signal;
+    if (!s->key_file)
+        log_warn("SIGHUP: there is no --api-key-file to read again");
+    else if (keys_read(&server->app.keys, s->key, s->key_file, &err))
+        log_error("SIGHUP: the API keys stay as they were, because %s", err.text);
+    else
+        log_info("SIGHUP: %d API keys are valid now", server->app.keys.n);
+}
+
 /* A mapped file that has become shorter, or a disk that fails, shows as this signal in whichever
  * thread reads it. Nothing can go on without the model. */
 static void on_bus_error(int signal)
@@ -177,8 +116,12 @@ static void on_bus_error(int signal)
 
 /* ---- life ---- */
 
-static void set_model_id(struct app *app)
+static void set_model_id(struct app *app, const char *alias)
 {
+    if (alias) {
+        app->model.id = strdup(alias);
+        return;
+    }
     char *folder = realpath(app->info->model, NULL);
     const char *path = folder ? folder : app->info->model, *slash = strrchr(path, '/');
     app->model.id = strdup(slash && slash[1] ? slash + 1 : path);
@@ -212,13 +155,15 @@ static int open_app(struct server *server, const struct settings *s, struct err 
     app->max_bodies = (size_t)s->max_bodies << 20;
     app->max_unread = (size_t)s->max_unread;
     app->stall = s->stall;
+    app->max_seconds = s->max_seconds;
     app->started = time(NULL);
     int rc = engine_open(&app->engine, &s->engine, err);
     if (rc)
         return rc;
     app->info = engine_info(app->engine);
-    set_model_id(app);
+    set_model_id(app, s->alias);
     app->model.info = app->info;
+    app->model.max_tokens = s->max_tokens;
     open_template(server);
     return app->model.id ? 0 : err_set(err, ERR_MEMORY, "memory ran out");
 }
@@ -226,20 +171,24 @@ static int open_app(struct server *server, const struct settings *s, struct err 
 static int open_loop(struct server *server, struct err *err)
 {
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error, no end */
     signal(SIGBUS, on_bus_error);
     setenv("UV_THREADPOOL_SIZE", "1", 1); /* large bodies are read one at a time */
-    json_object_seed(0);                  /* and not seeded by two threads */
+    body_open();
+    json_object_seed(0); /* and not seeded by two threads */
     if (uv_loop_init(&server->loop))
         return err_set(err, ERR_IO, "the event loop could not be started");
     server->loop_ready = true;
     server->http.app = &server->app;
     server->http.loop = &server->loop;
     server->http.listen_fd = -1;
-    server->events.data = server->interrupt.data = server->terminate.data = server;
+    server->events.data = server->interrupt.data = server->terminate.data = server->hangup.data =
+        server;
     server->progress.data = server;
     if (uv_async_init(&server->loop, &server->events, on_events) ||
         uv_signal_init(&server->loop, &server->interrupt) ||
         uv_signal_init(&server->loop, &server->terminate) ||
+        uv_signal_init(&server->loop, &server->hangup) ||
         uv_timer_init(&server->loop, &server->progress))
         return err_set(err, ERR_IO, "the event loop could not be started");
     return 0;
@@ -258,7 +207,7 @@ static void raise_descriptor_limit(int max_connections)
                  max_connections);
 }
 
-static void announce(const struct app *app, const char *host, int port)
+static void announce(const struct app *app, const char *http, const char *host, int port)
 {
     const struct engine_info *info = app->info;
     const char *left = strchr(host, ':') ? "[" : "", *right = *left ? "]" : "";
@@ -266,10 +215,10 @@ static void announce(const struct app *app, const char *host, int port)
     if (info->n_predict > 1)
         snprintf(heads, sizeof heads, "%s, %d prediction heads", info->kind, info->n_predict);
     printf("headway %s: model %s, %s, %.1f M parameters, %s kernels, %d threads, "
-           "http://%s%s%s:%d\n",
+           "%s://%s%s%s:%d\n",
            HEADWAY_VERSION, app->model.id, heads, (double)info->parameters / 1e6, info->isa,
-           info->threads, left, host, right, port);
-    printf("curl http://%s%s%s:%d/v1/%s -H 'Content-Type: application/json' -d '{%s}'\n", left,
+           info->threads, http, left, host, right, port);
+    printf("curl %s://%s%s%s:%d/v1/%s -H 'Content-Type: application/json' -d '{%s}'\n", http, left,
            host, right, port, app->model.template ? "chat/completions" : "completions",
            app->model.template
                ? "\"messages\": [{\"role\": \"user\", \"content\": \"Who are you?\"}]"
@@ -281,7 +230,9 @@ static int serve(struct server *server, const struct settings *s, struct err *er
 {
     int port = s->port;
     raise_descriptor_limit(s->max_connections);
-    int rc = s->key_file ? keys_read(&server->app.keys, s->key_file, err) : 0;
+    int rc = keys_read(&server->app.keys, s->key, s->key_file, err);
+    if (!rc)
+        rc = tls_read(&server->http.tls, s->tls_cert, s->tls_key, err);
     if (!rc)
         rc = open_loop(server, err);
     if (!rc)
@@ -297,9 +248,10 @@ static int serve(struct server *server, const struct settings *s, struct err *er
         return rc;
     uv_signal_start(&server->interrupt, on_signal, SIGINT);
     uv_signal_start(&server->terminate, on_signal, SIGTERM);
+    uv_signal_start(&server->hangup, on_reload, SIGHUP);
     uv_timer_start(&server->progress, on_progress, PROGRESS_SECONDS * 1000,
                    PROGRESS_SECONDS * 1000);
-    announce(&server->app, s->host, port);
+    announce(&server->app, s->tls_cert ? "https" : "http", s->host, port);
     notify_manager("READY=1");
     uv_run(&server->loop, UV_RUN_DEFAULT);
     return 0;
@@ -331,40 +283,22 @@ int main(int argc, char **argv)
 {
     struct err err;
     static struct server server;
-    struct settings s = {.engine = {.model = "weights/demo",
-                                    .max_sequences = 16,
-                                    .max_queue = 256,
-                                    .isa = "auto",
-                                    .weights = "stored"},
-                         .host = "127.0.0.1",
-                         .allow_origin = "*",
-                         .port = 8080,
-                         .capture_limit = 1024,
-                         .prefix_memory = 1024,
-                         .max_body = 1 << 20,
-                         .max_bodies = 64,
-                         .max_unread = 1 << 20,
-                         .max_connections = 512,
-                         .timeout = 30,
-                         .stall = 30,
-                         .drain = 30,
-                         .log_level = "info",
-                         .log_format = "text"};
-    int rc = parse_options(&s, argc, argv, &err);
+    struct settings *s = &server.settings;
+    int rc = settings_read(s, argc, argv, &err);
     if (rc > 0)
         return 0;
     if (!rc) {
-        s.engine.kv_limit = (size_t)s.kv_memory << 20;
-        s.engine.kv_kept = (size_t)s.prefix_memory << 20;
-        s.engine.notify = on_notify;
-        s.engine.notify_arg = &server.events;
-        server.http.timeout = s.timeout;
-        server.http.drain_seconds = s.drain;
-        server.http.max_connections = s.max_connections;
+        s->engine.kv_limit = (size_t)s->kv_memory << 20;
+        s->engine.kv_kept = (size_t)s->prefix_memory << 20;
+        s->engine.notify = on_notify;
+        s->engine.notify_arg = &server.events;
+        server.http.timeout = s->timeout;
+        server.http.drain_seconds = s->drain;
+        server.http.max_connections = s->max_connections;
         server.http.max_per_address =
-            s.max_per_address ? s.max_per_address : (s.max_connections + 1) / 2;
-        log_configure(s.log_level, !strcmp(s.log_format, "json"));
-        rc = serve(&server, &s, &err);
+            s->max_per_address ? s->max_per_address : (s->max_connections + 1) / 2;
+        log_configure(s->log_level, !strcmp(s->log_format, "json"));
+        rc = serve(&server, s, &err);
         close_all(&server);
     }
     if (rc)

@@ -1,26 +1,45 @@
 /* Prometheus text: see metrics.h. */
 #include "server/metrics.h"
 
+#include <assert.h>
 #include <inttypes.h>
+
+#include "server/route.h"
 
 /* Seconds. One table serves tokens (milliseconds) and whole requests (minutes). */
 static const double BOUNDS[METRICS_BUCKETS] = {0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05,
                                                0.075, 0.1,   0.15,  0.2,  0.3,  0.5,  1,
                                                2,     5,     10,    30,   60,   300};
 
-void histogram_add(struct histogram *histogram, double seconds, uint64_t weight)
+/* Of tokens powers of two. */
+static double bound(bool tokens, int i)
 {
-    int i = 0;
-    while (i < METRICS_BUCKETS && seconds > BOUNDS[i])
-        i++;
-    histogram->count[i] += weight;
-    histogram->sum += seconds * (double)weight;
+    return tokens ? (double)(UINT64_C(1) << i) : BOUNDS[i];
 }
 
-void metrics_count_response(struct metrics *metrics, int status)
+static void add(struct histogram *histogram, bool tokens, double value, uint64_t weight)
+{
+    int i = 0;
+    while (i < METRICS_BUCKETS && value > bound(tokens, i))
+        i++;
+    histogram->count[i] += weight;
+    histogram->sum += value * (double)weight;
+}
+
+void histogram_add(struct histogram *histogram, double seconds, uint64_t weight)
+{
+    add(histogram, false, seconds, weight);
+}
+
+void histogram_tokens(struct histogram *histogram, uint64_t tokens)
+{
+    add(histogram, true, (double)tokens, 1);
+}
+
+void metrics_count_response(struct metrics *metrics, int route, int status)
 {
     if (status >= 0 && status < 600)
-        metrics->responses[status]++;
+        metrics->responses[route][status]++;
 }
 
 static void head(struct buf *out, const char *name, const char *type, const char *help)
@@ -46,14 +65,15 @@ static void gauge_exact(struct buf *out, const char *name, const char *help, uin
     buf_printf(out, "headway_%s %" PRIu64 "\n", name, value);
 }
 
-static void histogram_write(struct buf *out, const char *name, const char *help,
+static void histogram_write(struct buf *out, const char *name, const char *help, bool tokens,
                             const struct histogram *histogram)
 {
     uint64_t total = 0;
     head(out, name, "histogram", help);
     for (int i = 0; i < METRICS_BUCKETS; i++) {
         total += histogram->count[i];
-        buf_printf(out, "headway_%s_bucket{le=\"%g\"} %" PRIu64 "\n", name, BOUNDS[i], total);
+        buf_printf(out, "headway_%s_bucket{le=\"%.9g\"} %" PRIu64 "\n", name, bound(tokens, i),
+                   total);
     }
     total += histogram->count[METRICS_BUCKETS];
     buf_printf(out, "headway_%s_bucket{le=\"+Inf\"} %" PRIu64 "\n", name, total);
@@ -154,6 +174,47 @@ static void write_capture(struct buf *out, const struct capture *capture)
     gauge_exact(out, "capture_limit_bytes", "Size it may have, in bytes.", capture->limit);
 }
 
+/* Passes by the number of sequences in them. */
+static void write_batches(struct buf *out, const struct engine_stats *stats)
+{
+    struct histogram batches = {.sum = (double)stats->batched};
+    static_assert(ENGINE_BATCHES < METRICS_BUCKETS, "bounds are powers of two");
+    for (int i = 0; i < ENGINE_BATCHES; i++)
+        batches.count[i] = stats->batches[i];
+    histogram_write(out, "batch_size", "Sequences in a forward pass of the trunk.", true, &batches);
+}
+
+static void write_histograms(struct buf *out, const struct metrics *metrics)
+{
+    histogram_write(out, "time_to_first_token_seconds",
+                    "Seconds from the request to its first token.", false, &metrics->first_token);
+    histogram_write(out, "inter_token_latency_seconds",
+                    "Seconds per committed token after the first.", false, &metrics->inter_token);
+    histogram_write(out, "request_time_per_output_token_seconds",
+                    "Mean seconds per token of a request after the first.", false,
+                    &metrics->per_token);
+    histogram_write(out, "e2e_request_latency_seconds",
+                    "Seconds from the request to its last token.", false, &metrics->request);
+    histogram_write(out, "request_queue_time_seconds",
+                    "Seconds that a request waited for its place.", false, &metrics->queue);
+    histogram_write(out, "request_prompt_tokens", "Prompt tokens of a request.", true,
+                    &metrics->prompt);
+    histogram_write(out, "request_generation_tokens", "Tokens generated for a request.", true,
+                    &metrics->generation);
+}
+
+static void write_responses(struct buf *out, const struct metrics *metrics)
+{
+    static_assert(N_ROUTES <= METRICS_ROUTES, "metrics.h counts too few routes");
+    head(out, "http_responses_total", "counter", "Number of HTTP responses by route and status.");
+    for (int route = 0; route < N_ROUTES; route++)
+        for (int code = 0; code < 600; code++)
+            if (metrics->responses[route][code])
+                buf_printf(out,
+                           "headway_http_responses_total{route=\"%s\",code=\"%d\"} %" PRIu64 "\n",
+                           route_label((enum route)route), code, metrics->responses[route][code]);
+}
+
 void metrics_write(const struct metrics *metrics, const struct engine_info *info,
                    const struct engine_stats *stats, const struct capture *capture, struct buf *out)
 {
@@ -161,24 +222,17 @@ void metrics_write(const struct metrics *metrics, const struct engine_info *info
     write_kv(out, stats);
     write_speculation(out, &stats->speculation);
     write_drafters(out, info, stats);
-    histogram_write(out, "time_to_first_token_seconds",
-                    "Seconds from the request to its first token.", &metrics->first_token);
-    histogram_write(out, "inter_token_latency_seconds",
-                    "Seconds per committed token after the first.", &metrics->inter_token);
-    histogram_write(out, "request_time_per_output_token_seconds",
-                    "Mean seconds per token of a request after the first.", &metrics->per_token);
-    histogram_write(out, "e2e_request_latency_seconds",
-                    "Seconds from the request to its last token.", &metrics->request);
-    head(out, "http_responses_total", "counter", "Number of HTTP responses by status.");
-    for (int i = 0; i < 600; i++)
-        if (metrics->responses[i])
-            buf_printf(out, "headway_http_responses_total{code=\"%d\"} %" PRIu64 "\n", i,
-                       metrics->responses[i]);
+    write_batches(out, stats);
+    write_histograms(out, metrics);
+    write_responses(out, metrics);
     counter(out, "client_disconnects_total",
             "Number of clients that disconnected before their response was complete.",
             metrics->disconnects);
     counter(out, "stream_overflows_total",
             "Number of streams ended because the client did not read.", metrics->overflows);
+    counter(out, "stream_pauses_total",
+            "Number of times that decoding paused because the client did not read its stream.",
+            metrics->pauses);
     counter(out, "connections_evicted_total",
             "Number of connections without a request closed to make room for others.",
             metrics->evicted);

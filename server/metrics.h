@@ -11,6 +11,7 @@
 #include "server/capture.h"
 
 #define METRICS_BUCKETS 20
+#define METRICS_ROUTES 24 /* at least as many as enum route has */
 
 struct histogram {
     uint64_t count[METRICS_BUCKETS + 1]; /* the last one: above all bounds */
@@ -18,21 +19,26 @@ struct histogram {
 };
 
 struct metrics {
-    struct histogram first_token; /* s from request to first token (TTFT) */
-    struct histogram inter_token; /* s per committed token after the first (ITL) */
-    struct histogram per_token;   /* s, a request's mean of that (TPOT) */
-    struct histogram request;     /* s from request to last token */
-    uint64_t responses[600];      /* by HTTP status */
-    uint64_t disconnects;         /* clients that left before their response was complete */
-    uint64_t overflows;           /* streams ended because the client did not read */
-    uint64_t evicted;             /* idle connections closed to make room for others, */
-    uint64_t refused;             /* and new ones that found none */
+    struct histogram first_token;            /* s from request to first token (TTFT) */
+    struct histogram inter_token;            /* s per committed token after the first (ITL) */
+    struct histogram per_token;              /* s, a request's mean of that (TPOT) */
+    struct histogram request;                /* s from request to last token */
+    struct histogram queue;                  /* s that a text waited for its place */
+    struct histogram prompt, generation;     /* tokens of a text */
+    uint64_t responses[METRICS_ROUTES][600]; /* by enum route and HTTP status */
+    uint64_t disconnects; /* clients that left before their response was complete */
+    uint64_t pauses;      /* times that a text rested because the client did not read, */
+    uint64_t overflows;   /* and streams that were ended because of that */
+    uint64_t evicted;     /* idle connections closed to make room for others, */
+    uint64_t refused;     /* and new ones that found none */
 };
 
-/* Counts a value `weight` times. */
+/* Counts a time `weight` times; a number of tokens once. */
 void histogram_add(struct histogram *histogram, double seconds, uint64_t weight);
+void histogram_tokens(struct histogram *histogram, uint64_t tokens);
 
-void metrics_count_response(struct metrics *metrics, int status);
+/* route: an enum route. */
+void metrics_count_response(struct metrics *metrics, int route, int status);
 
 /* Appends the page. */
 void metrics_write(const struct metrics *metrics, const struct engine_info *info,

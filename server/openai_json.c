@@ -71,6 +71,7 @@ static void add_usage(const struct completion *completion, struct buf *out)
                ",\"usage\":{\"prompt_tokens\":%zu,\"completion_tokens\":%zu,\"total_tokens\":%zu,"
                "\"prompt_tokens_details\":{\"cached_tokens\":%zu}}",
                in, made, in + made, completion->cached_tokens);
+    out->failed |= completion->metrics.failed;
     if (completion->metrics.len) {
         buf_puts(out, ",\"metrics\":");
         buf_append(out, completion->metrics.data, completion->metrics.len);

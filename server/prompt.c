@@ -1,10 +1,13 @@
 /* Prompts: see prompt.h. */
 #include "server/prompt.h"
 
+#include <limits.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "server/field.h"
+#include "server/fim.h"
 #include "server/token_list.h"
 
 int prompts_make(struct api_request *request, size_t n, struct response *error)
@@ -57,47 +60,101 @@ int prompt_encode(struct api_prompt *prompt, const struct api_model *model, cons
                           "The text cannot be turned into tokens: %s.", err.text);
 }
 
-/* keep: the text is echoed. */
-static int add_text(struct api_prompt *prompt, const json_t *json, const struct api_model *model,
-                    const struct encode_options *options, bool keep, struct response *error)
+/* How the prompts of a request become tokens. */
+struct form {
+    const struct api_model *model;
+    struct encode_options options;
+    bool echo;
+    size_t keep;          /* tokens, the last ones */
+    const json_t *suffix; /* text behind the gap that is filled in, or NULL */
+};
+
+static int add_text(struct api_prompt *prompt, const json_t *json, const struct form *form,
+                    struct response *error)
 {
     const char *text = json_string_value(json);
     prompt->text_len = json_string_length(json);
-    prompt->bos_added = options->add_special && tokenizer_adds_bos(model->info->tokenizer);
-    if (keep && !(prompt->text = malloc(prompt->text_len + 1)))
+    if (form->suffix)
+        return fim_encode(prompt, form->model, text, prompt->text_len,
+                          json_string_value(form->suffix), json_string_length(form->suffix),
+                          form->options.add_special, error);
+    prompt->bos_added =
+        form->options.add_special && tokenizer_adds_bos(form->model->info->tokenizer);
+    if (form->echo && !(prompt->text = malloc(prompt->text_len + 1)))
         return response_error(error, 500, NULL, NULL, "The server has no memory left.");
-    if (keep)
+    if (form->echo)
         memcpy(prompt->text, text, prompt->text_len + 1);
-    return prompt_encode(prompt, model, text, prompt->text_len, options, "prompt", error);
+    return prompt_encode(prompt, form->model, text, prompt->text_len, &form->options, "prompt",
+                         error);
 }
 
-static int add_prompt(struct api_prompt *prompt, const json_t *json, const struct api_model *model,
-                      const struct encode_options *options, bool keep, struct response *error)
+static void truncate_prompt(struct api_prompt *prompt, size_t keep)
+{
+    if (prompt->n_tokens <= keep)
+        return;
+    memmove(prompt->tokens, prompt->tokens + prompt->n_tokens - keep,
+            keep * sizeof *prompt->tokens);
+    prompt->n_tokens = keep;
+    prompt->bos_added = false;
+}
+
+static int add_prompt(struct api_prompt *prompt, const json_t *json, const struct form *form,
+                      struct response *error)
 {
     int rc;
     if (json_is_string(json))
-        rc = add_text(prompt, json, model, options, keep, error);
+        rc = add_text(prompt, json, form, error);
+    else if (json_is_array(json) && form->suffix)
+        rc = response_error(error, 400, "suffix", NULL,
+                            "'suffix' needs a 'prompt' that is text, not token ids.");
     else if (json_is_array(json))
-        rc = token_list_parse(json, model->info->vocab, "prompt", &prompt->tokens,
+        rc = token_list_parse(json, form->model->info->vocab, "prompt", &prompt->tokens,
                               &prompt->n_tokens, error);
     else
         rc = response_error(error, 400, "prompt", NULL,
                             "'prompt' must be a string, a list of strings, a list of token ids, "
                             "or a list of such lists.");
-    return rc ? rc : prompt_check(prompt, model, "prompt", error);
+    if (rc)
+        return rc;
+    truncate_prompt(prompt, form->keep);
+    return prompt_check(prompt, form->model, "prompt", error);
+}
+
+/* What is not the text that was sent cannot be echoed. */
+static int parse_form(struct form *form, struct api_request *request, struct response *error)
+{
+    const json_t *root = request->json;
+    int keep = -1; /* as many as fit */
+    form->options = (struct encode_options){.add_special = true, .parse_special = true};
+    if (field_bool(root, "echo", &request->echo, error) ||
+        field_int(root, "logprobs", 0, ENGINE_TOP_LOGPROBS_MAX, &request->logprobs, error) ||
+        field_bool(root, "add_special_tokens", &form->options.add_special, error) ||
+        field_bool(root, "parse_special", &form->options.parse_special, error) ||
+        field_int(root, "truncate_prompt_tokens", -1, INT_MAX, &keep, error))
+        return ERR_INVALID;
+    form->echo = request->echo;
+    form->keep = SIZE_MAX;
+    form->suffix = field_get(root, "suffix");
+    bool truncates = field_get(root, "truncate_prompt_tokens");
+    if (truncates)
+        form->keep = keep < 0 ? (size_t)form->model->info->context - 1 : (size_t)keep;
+    if (form->suffix && !json_is_string(form->suffix))
+        return response_error(error, 400, "suffix", NULL, "'suffix' must be a string.");
+    if (!json_string_length(form->suffix)) /* as clients send it that have none */
+        form->suffix = NULL;
+    if (form->echo && (form->suffix || truncates))
+        return response_error(error, 400, "echo", NULL,
+                              "'echo' cannot be given with 'suffix' or 'truncate_prompt_tokens'.");
+    return 0;
 }
 
 int prompts_parse(struct api_request *request, const struct api_model *model,
                   struct response *error)
 {
-    const json_t *root = request->json;
-    struct encode_options options = {.add_special = true, .parse_special = true};
-    if (field_bool(root, "echo", &request->echo, error) ||
-        field_int(root, "logprobs", 0, ENGINE_TOP_LOGPROBS_MAX, &request->logprobs, error) ||
-        field_bool(root, "add_special_tokens", &options.add_special, error) ||
-        field_bool(root, "parse_special", &options.parse_special, error))
+    struct form form = {.model = model};
+    if (parse_form(&form, request, error))
         return ERR_INVALID;
-    const json_t *json = field_get(root, "prompt");
+    const json_t *json = field_get(request->json, "prompt");
     if (!json)
         return response_error(error, 400, "prompt", NULL, "'prompt' is missing.");
     /* A list whose first item is a number is one prompt; any other list holds prompts. */
@@ -109,7 +166,6 @@ int prompts_parse(struct api_request *request, const struct api_model *model,
                               API_CHOICES_MAX);
     int rc = prompts_make(request, n, error);
     for (size_t i = 0; !rc && i < n; i++)
-        rc = add_prompt(&request->prompts[i], many ? json_array_get(json, i) : json, model,
-                        &options, request->echo, error);
+        rc = add_prompt(&request->prompts[i], many ? json_array_get(json, i) : json, &form, error);
     return rc;
 }

@@ -5,8 +5,10 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/opts.h" /* the version */
 #include "server/json_text.h"
 #include "server/page.h"
+#include "server/props.h"
 #include "server/text_api.h"
 
 #define MODELS_PREFIX "/v1/models/"
@@ -21,6 +23,9 @@ static const struct {
     {"/ready", ROUTE_READY, false},
     {"/metrics", ROUTE_METRICS, false},
     {"/v1/models", ROUTE_MODELS, false},
+    {"/models", ROUTE_MODELS, false},
+    {"/props", ROUTE_PROPS, false},
+    {"/version", ROUTE_VERSION, false},
     {"/v1/completions", ROUTE_COMPLETIONS, true},
     {"/v1/chat/completions", ROUTE_CHAT, true},
     {"/v1/responses", ROUTE_RESPONSES, true},
@@ -40,6 +45,14 @@ const char *route_path(const char *target)
     return path ? path : "/";
 }
 
+const char *route_label(enum route route)
+{
+    for (size_t i = 0; i < sizeof ROUTES / sizeof ROUTES[0]; i++)
+        if (ROUTES[i].route == route)
+            return ROUTES[i].path;
+    return route == ROUTE_MODEL ? MODELS_PREFIX : route == ROUTE_PREFLIGHT ? "preflight" : "none";
+}
+
 static enum route find(const char *path, bool *post)
 {
     for (size_t i = 0; i < sizeof ROUTES / sizeof ROUTES[0]; i++)
@@ -49,6 +62,12 @@ static enum route find(const char *path, bool *post)
         }
     *post = false;
     return strncmp(path, MODELS_PREFIX, strlen(MODELS_PREFIX)) ? ROUTE_NONE : ROUTE_MODEL;
+}
+
+enum route route_of(const char *path)
+{
+    bool post;
+    return find(path, &post);
 }
 
 /* What has no type is refused too: a web page of another origin may send that without asking. */
@@ -93,6 +112,13 @@ static bool admit_post(const struct app *app, const struct headers *headers,
     return !response->status;
 }
 
+/* What browsers and watchers get without a key. */
+static bool is_open(enum route route)
+{
+    return route == ROUTE_PAGE || route == ROUTE_HEALTH || route == ROUTE_READY ||
+           route == ROUTE_METRICS || route == ROUTE_VERSION;
+}
+
 enum route route_admit(const struct app *app, const char *method, const char *path,
                        const struct headers *headers, struct response *response)
 {
@@ -108,8 +134,7 @@ enum route route_admit(const struct app *app, const char *method, const char *pa
         return ROUTE_PREFLIGHT;
     if (strcmp(method, post ? "POST" : "GET") && (post || strcmp(method, "HEAD")))
         return refuse_method(post, method, path, response);
-    if ((post || !strncmp(path, "/v1/", 4)) &&
-        !keys_allow(&app->keys, headers->authorization, headers->api_key)) {
+    if (!is_open(route) && !keys_allow(&app->keys, headers->authorization, headers->api_key)) {
         response_error(response, 401, NULL, "invalid_api_key",
                        "The API key is missing or wrong: send 'Authorization: Bearer KEY'.");
         return ROUTE_NONE;
@@ -235,6 +260,13 @@ void route_respond(struct app *app, enum route route, const char *path, const st
         break;
     case ROUTE_MODEL:
         respond_model(app, path, response);
+        break;
+    case ROUTE_PROPS:
+        props_write(app, response_begin(response, 200, "application/json"));
+        break;
+    case ROUTE_VERSION:
+        buf_puts(response_begin(response, 200, "application/json"),
+                 "{\"version\":\"" HEADWAY_VERSION "\"}\n");
         break;
     case ROUTE_TOKENIZE:
         text_api_tokenize(&app->model, body->data, body->len, response);

@@ -17,6 +17,8 @@ enum route {
     ROUTE_METRICS,
     ROUTE_MODELS,
     ROUTE_MODEL,
+    ROUTE_PROPS,
+    ROUTE_VERSION,
     ROUTE_COMPLETIONS,
     ROUTE_CHAT,
     ROUTE_RESPONSES,
@@ -27,12 +29,19 @@ enum route {
     ROUTE_DETOKENIZE,
     ROUTE_APPLY_TEMPLATE,
     ROUTE_PREFLIGHT,
+    N_ROUTES
 };
 
 /* Decides on a request whose headers have come and whose body has not: path, method, key, content
  * type, length. ROUTE_NONE comes with `response` set. */
 enum route route_admit(const struct app *app, const char *method, const char *path,
                        const struct headers *headers, struct response *response);
+
+/* The route at a path, whatever the method: ROUTE_NONE where there is nothing. */
+enum route route_of(const char *path);
+
+/* The path that names it in the metrics. */
+const char *route_label(enum route route);
 
 /* The path of a request's target, which may be a whole URL (as proxies send it). */
 const char *route_path(const char *target);

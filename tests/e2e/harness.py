@@ -28,12 +28,13 @@ def require_files():
 class Server:
     """One server process on a free port. A context manager that checks for a clean exit."""
 
-    def __init__(self, *options):
+    def __init__(self, *options, environment=None):
         self.process = subprocess.Popen(
             [PROGRAM, "--model", MODEL, "--port", "0", *map(str, options)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, **environment} if environment else None)
         first = self.process.stdout.readline()
-        match = re.search(r"http://127\.0\.0\.1:(\d+)", first)
+        match = re.search(r"https?://127\.0\.0\.1:(\d+)", first)
         if not match:
             raise RuntimeError(f"no address in {first!r}: {self.process.stderr.read()}")
         self.port = int(match[1])
@@ -148,6 +149,14 @@ class Server:
                 raise AssertionError(f"{name} is still {value} after {seconds} s")
             time.sleep(0.005)
         return time.monotonic() - start
+
+    def wait_log(self, wanted, seconds=30):
+        """Waits for a line of the log that matches."""
+        start = time.monotonic()
+        while not any(re.search(wanted, line) for line in self.log):
+            if time.monotonic() - start > seconds:
+                raise AssertionError(f"no line with {wanted}: {''.join(self.log)}")
+            time.sleep(0.01)
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))

@@ -368,7 +368,7 @@ class Servers(Tiny):
         keys = os.path.join(self.folder.name, "keys")
         with open(keys, "w", encoding="ascii") as file:
             file.write("secret\n")
-        with Server("--model", self.model, "--api-key", keys) as server:
+        with Server("--model", self.model, "--api-key-file", keys) as server:
             for path in ("/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize",
                          "/apply-template"):
                 for header, wanted in ((None, 401), ("Bearer wrong", 401), ("Bearer secret", 400)):

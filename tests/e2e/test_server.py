@@ -3,6 +3,7 @@
 libmicrohttpd 0.9.75 leaves open. BUILD is the build folder, MODEL the model's."""
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -244,6 +245,29 @@ class Completions(Shared):
         events = self.server.stream(prompt=PROMPT, max_tokens=60, temperature=0, stop=stop)
         self.assertEqual(text_of(events), text[:text.index(stop)])
 
+    def test_tokens_of_a_stop_string_have_no_logprobs(self):
+        fields = {"prompt": PROMPT, "max_tokens": 80, "temperature": 0, "logprobs": 2}
+        full = self.server.complete(**fields)["choices"][0]
+        at = next(i for i in range(20, 60) if "\ufffd" not in full["text"][i:i + 5])
+        stop = full["text"][at:at + 5]
+        at = full["text"].index(stop)
+        whole = self.server.complete(**fields, stop=stop)["choices"][0]
+        self.assertEqual((whole["text"], whole["finish_reason"]), (full["text"][:at], "stop"))
+        n = sum(offset < at for offset in full["logprobs"]["text_offset"])
+        self.assertLess(max(whole["logprobs"]["text_offset"]), at)
+        events = self.server.stream(**fields, stop=stop)[:-1]
+        shown = ""
+        for event in events:
+            choice = event["choices"][0]
+            shown += choice["text"]
+            self.assertTrue(all(offset < len(shown) for offset in choice["logprobs"]["text_offset"]), choice)
+        for key, values in full["logprobs"].items():
+            self.assertEqual(whole["logprobs"][key], values[:n], key)
+            self.assertEqual([x for e in events for x in e["choices"][0]["logprobs"][key]], values[:n], key)
+        # One that could have been one holds nothing back for ever.
+        other = self.server.complete(**fields, stop=stop + "\x01")["choices"][0]
+        self.assertEqual(other, full)
+
     def test_keep_alive(self):
         connection = self.server.connect()
         for _ in range(3):
@@ -306,7 +330,6 @@ class Errors(Shared):
             ({"stop": ["a"] * 17}, "stop", None),
             ({"stop": ["a", 1]}, "stop", None),
             ({"stop": "x" * 300}, "stop", None),
-            ({"stop_token_ids": [1]}, "stop_token_ids", None),
             ({"stream": "yes"}, "stream", None),
             ({"echo": 1}, "echo", None),
             ({"stream_options": {}}, "stream_options", None),
@@ -518,19 +541,59 @@ class Clients(unittest.TestCase):
                 self.assertLess(took, 15, "seconds until the sequences were free")
                 self.assertGreater(server.metric("requests_cancelled_total"), before)
 
-    def test_half_close_and_reset_count_as_gone(self):
+    def test_reset_counts_as_gone(self):
         with Server() as server:
-            for how in ("half", "reset"):
-                sock = server.open_stream(**ENDLESS)
-                sock.recv(100)
-                if how == "half":
+            sock = server.open_stream(**ENDLESS)
+            sock.recv(100)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            sock.close()
+            server.wait_metric("num_requests_running", lambda n: n == 0)
+
+    def test_half_closed_clients_get_their_answer(self):
+        fields = {"prompt": PROMPT, "max_tokens": 200, "ignore_eos": True, "temperature": 0}
+        with Server("--max-sequences", 1, "--context", 400000) as server:
+            wanted = server.complete(**fields)["choices"][0]["text"]
+            for stream in (False, True):
+                for early in (False, True):
+                    plug = server.open_stream(**{**ENDLESS, "n": 1})  # so that it has to wait
+                    server.wait_metric("num_requests_running", lambda n: n == 1)
+                    sock = server.raw(60)
+                    sock.sendall(post_bytes({**fields, "stream": stream}))
+                    if not early:
+                        server.wait_metric("num_requests_waiting", lambda n: n == 1)
                     sock.shutdown(socket.SHUT_WR)
-                else:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
-                                    b"\x01\0\0\0\0\0\0\0")
-                    sock.close()
-                server.wait_metric("num_requests_running", lambda n: n == 0)
+                    time.sleep(0.05)
+                    plug.close()
+                    data = read_all(sock)
+                    if stream:
+                        self.assertIn(b"data: [DONE]", data)
+                        self.assertNotIn(b" 100 ", data)
+                    else:
+                        self.assertEqual(data.count(b"HTTP/1.1 200 "), 1)
+                        self.assertEqual(json.loads(data.rsplit(b"\r\n\r\n", 1)[1])["choices"][0]["text"], wanted)
+            # HTTP/1.0 has no interim answers: there it counts as gone.
+            plug = server.open_stream(**{**ENDLESS, "n": 1})
+            server.wait_metric("num_requests_running", lambda n: n == 1)
+            sock = server.raw(60)
+            sock.sendall(post_bytes(fields).replace(b"HTTP/1.1", b"HTTP/1.0"))
+            server.wait_metric("num_requests_waiting", lambda n: n == 1)
+            sock.shutdown(socket.SHUT_WR)
+            self.assertEqual(read_all(sock), b"")
+            plug.close()
+            server.wait_metric("num_requests_running", lambda n: n == 0)
+
+    def test_who_left_before_the_first_word_is_noticed(self):
+        with Server("--max-sequences", 1, "--context", 400000) as server:
+            plug = server.open_stream(**{**ENDLESS, "n": 1})
+            server.wait_metric("num_requests_running", lambda n: n == 1)
+            for stream, version in ((False, b"1.1"), (True, b"1.1"), (False, b"1.0")):
+                sock = server.raw(60)
+                sock.sendall(post_bytes({**ENDLESS, "n": 1, "stream": stream}).replace(b"HTTP/1.1", b"HTTP/" + version))
+                server.wait_metric("num_requests_waiting", lambda n: n == 1)
                 sock.close()
+                server.wait_metric("num_requests_waiting", lambda n: n == 0, 5)
+            self.assertEqual(server.metric("requests_cancelled_total"), 3)
+            plug.close()
 
     def test_disconnect_while_waiting(self):
         with Server("--max-sequences", 1) as server:
@@ -573,15 +636,49 @@ class Clients(unittest.TestCase):
             server.complete(prompt="x")
 
     def test_slow_reader_is_cut_off(self):
-        with Server("--max-unread", 1 << 16) as server:
+        with Server("--max-unread", 1 << 16, "--timeout", 2) as server:
             resident = server.resident()
             sock = server.open_stream(receive_buffer=4096, **{**ENDLESS, "n": 16, "logprobs": 20})
             server.wait_metric("num_requests_running", lambda n: n > 0)
+            server.wait_metric("stream_pauses_total", lambda n: n > 0, 120)
+            tokens = server.metric("generation_tokens_total")
+            time.sleep(0.5)
+            self.assertLess(server.metric("generation_tokens_total") - tokens, 16 * 32)
             server.wait_metric("stream_overflows_total", lambda n: n == 1, 120)
             server.wait_metric("num_requests_running", lambda n: n == 0)
             self.assertLess(server.resident() - resident, 64 << 20)
             data = read_all(sock)
             self.assertFalse(data.endswith(b"0\r\n\r\n"), "the stream must not look complete")
+            self.assertTrue(any('end="stream unread"' in line for line in server.log), server.log)
+
+    def test_a_paused_reader_gets_all_of_it(self):
+        fields = {"prompt": PROMPT, "max_tokens": 900, "ignore_eos": True, "temperature": 0, "logprobs": 20, "n": 2}
+        with Server("--max-unread", 1 << 14, "--max-sequences", 2) as server:
+            wanted = server.complete(**fields)["choices"]
+            sock = server.open_stream(receive_buffer=4096, **fields)
+            server.wait_metric("stream_pauses_total", lambda n: n > 0)
+            before = server.metric("generation_tokens_total")
+            # It holds nobody up meanwhile.
+            self.assertEqual(server.complete(**{**fields, "n": 1})["choices"][0], wanted[0])
+            self.assertLess(server.metric("generation_tokens_total") - before, 900 + 100)
+            data = b""
+            while not data.endswith(b"0\r\n\r\n"):
+                data += sock.recv(65536)
+            sock.close()
+            body = re.sub(rb"\r\n[0-9A-F]+\r\n", b"", b"\r\n" + data.split(b"\r\n\r\n", 1)[1])
+            events = parse_events(body.removesuffix(b"\r\n").decode())
+            for i in range(2):
+                self.assertEqual(text_of(events, i), wanted[i]["text"])
+
+    def test_paused_readers_are_not_too_many(self):
+        with Server("--max-unread", 1 << 14, "--max-sequences", 1, "--context", 100000) as server:
+            socks = [server.open_stream(receive_buffer=4096, **{**ENDLESS, "n": 1, "logprobs": 20}) for _ in range(3)]
+            server.wait_metric("stream_overflows_total", lambda n: n >= 1)
+            self.assertTrue(any("do not read their streams" in line for line in server.log), server.log)
+            for sock in socks:
+                sock.close()
+            server.wait_metric("num_requests_running", lambda n: n == 0)
+            server.complete(prompt="x")
 
     def test_unread_response_times_out(self):
         with Server("--timeout", 1) as server:
@@ -629,7 +726,7 @@ class Clients(unittest.TestCase):
         with tempfile.NamedTemporaryFile("w") as keys:
             keys.write("# ours\nsecret-1\nsecret-2\n")
             keys.flush()
-            with Server("--api-key", keys.name, "--allow-origin", "") as server:
+            with Server("--api-key-file", keys.name, "--allow-origin", "") as server:
                 for header, status in ((None, 401), ("Bearer secret", 401), ("secret-1", 401),
                                        ("Bearer secret-11", 401), ("Bearer ", 401),
                                        ("Bearer secret-1", 200), ("bearer secret-2", 200)):
@@ -656,7 +753,7 @@ class Life(unittest.TestCase):
         self.assertIn("--max-sequences", self.run_program("--help").stdout)
         self.assertIn("headway", self.run_program("--version").stdout)
         for options in (("--nonsense",), ("--port", "70000"), ("--kv-memory", "-1"), ("--model", "/nowhere"),
-                        ("--host", "no.such.host.invalid"), ("--api-key", "/nowhere")):
+                        ("--host", "no.such.host.invalid"), ("--api-key-file", "/nowhere")):
             done = self.run_program(*options)
             self.assertEqual(done.returncode, 1, options)
             self.assertTrue(done.stderr.startswith("headway-server: "), done.stderr)

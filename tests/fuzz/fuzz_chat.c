@@ -29,6 +29,9 @@ static void prepare(void)
     if (vocab_bytes(&vocab, BYTE_TOKEN_END, BYTE_TOKEN_END, &err) ||
         vocab_add(&vocab, "<|im_start|>", 12, TOKEN_CONTROL, 0, &err) ||
         vocab_add(&vocab, "<|im_end|>", 10, TOKEN_CONTROL, 0, &err) ||
+        vocab_add(&vocab, "<|fim_prefix|>", 14, TOKEN_CONTROL, 0, &err) ||
+        vocab_add(&vocab, "<|fim_suffix|>", 14, TOKEN_CONTROL, 0, &err) ||
+        vocab_add(&vocab, "<|fim_middle|>", 14, TOKEN_CONTROL, 0, &err) ||
         tokenizer_init(&tokenizer, &vocab, &err) ||
         template_parse(&template, TEMPLATE, strlen(TEMPLATE), &err))
         abort();
@@ -38,17 +41,37 @@ static void prepare(void)
     model.calls = call_format_of("<tool_call>", strlen("<tool_call>"));
 }
 
+static void check_ids(const int32_t *ids, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= info.vocab)
+            abort();
+}
+
+/* Lists of tokens are what the engine takes. */
+static void check_lists(const struct engine_request *engine)
+{
+    size_t bad = 0;
+    if (engine->n_stop_tokens > ENGINE_STOP_TOKENS_MAX || engine->n_bad > ENGINE_BAD_WORDS_MAX)
+        abort();
+    for (int i = 0; i < engine->n_bad; bad += (size_t)engine->bad_lens[i++])
+        if (engine->bad_lens[i] < 1 || engine->bad_lens[i] > ENGINE_BAD_WORD_TOKENS_MAX)
+            abort();
+    check_ids(engine->bad_tokens, bad);
+    check_ids(engine->stop_tokens, (size_t)engine->n_stop_tokens);
+    check_ids(engine->allowed, engine->n_allowed);
+}
+
 static void check(const struct api_request *request)
 {
+    check_lists(&request->engine);
     if (!request->n_prompts || request->n < 1)
         abort();
     for (size_t i = 0; i < request->n_prompts; i++) {
         const struct api_prompt *prompt = &request->prompts[i];
         if (!prompt->n_tokens || prompt->n_tokens >= (size_t)info.context)
             abort();
-        for (size_t j = 0; j < prompt->n_tokens; j++)
-            if (prompt->tokens[j] < 0 || prompt->tokens[j] >= info.vocab)
-                abort();
+        check_ids(prompt->tokens, prompt->n_tokens);
     }
 }
 

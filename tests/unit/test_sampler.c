@@ -67,6 +67,8 @@ struct problem {
     struct engine_request request;
     int32_t history[HISTORY_MAX]; /* the prompt, then what was pushed */
     struct engine_bias biases[8];
+    int32_t bad[3 * 4];
+    int bad_lens[3];
     int n_history, vocab, n_logits, n_ends, n;
     int32_t ends[SAMPLER_ENDS_MAX];
     float *logits;
@@ -159,9 +161,33 @@ static int by_logit(const void *a, const void *b)
     return x->token < y->token ? -1 : 1;
 }
 
+/* Whether it would complete one of the words that are not written. */
+static bool is_bad(const struct problem *p, int32_t token)
+{
+    const int32_t *word = p->request.bad_tokens;
+    int pushed = p->n_history - (int)p->request.n_tokens;
+    for (int i = 0; i < p->request.n_bad; word += p->bad_lens[i++]) {
+        int before = p->bad_lens[i] - 1;
+        if (before <= pushed && word[before] == token &&
+            !memcmp(word, p->history + p->n_history - before, (size_t)before * sizeof *word))
+            return true;
+    }
+    return false;
+}
+
+static bool is_listed(const struct problem *p, int32_t token)
+{
+    bool listed = !p->request.n_allowed;
+    for (size_t i = 0; i < p->request.n_allowed; i++)
+        listed |= p->request.allowed[i] == token;
+    return listed;
+}
+
 static bool can_be(const struct problem *p, int32_t token, bool bans)
 {
     bool banned = false;
+    if ((bans && is_bad(p, token)) || !is_listed(p, token))
+        return false;
     for (int i = 0; i < p->n_ends; i++)
         banned |= p->ends[i] == token;
     banned = banned && p->n_history - (int)p->request.n_tokens < p->request.min_tokens && bans;
@@ -390,6 +416,18 @@ static void random_settings(struct dice *d, struct problem *p)
     for (int i = 0; i < p->n_ends; i++)
         p->ends[i] = (int32_t)roll(d, (uint64_t)p->vocab);
     p->n = 1 + (int)roll(d, SAMPLER_RANKS_MAX);
+    /* Words that begin with what stands at the end, some of them in the prompt. */
+    int32_t *word = p->bad;
+    r->bad_tokens = p->bad;
+    r->bad_lens = p->bad_lens;
+    r->n_bad = (int)roll(d, 4);
+    for (int i = 0; i < r->n_bad; word += p->bad_lens[i++]) {
+        int before = (int)roll(d, 4) % (p->n_history + 1);
+        p->bad_lens[i] = before + 1;
+        memcpy(word, p->history + p->n_history - before, (size_t)before * sizeof *word);
+        word[before] = (int32_t)roll(d, (uint64_t)(roll(d, 2) ? p->vocab : 3) % 3000 + 1);
+        word[before] %= p->vocab;
+    }
 }
 
 /* Every token with the same chance, from few to nearly all. */
@@ -405,12 +443,14 @@ struct space {
     float *logits;
     int32_t *ids;
     uint64_t *allowed;
+    int32_t *listed;
 };
 
 static struct space space_make(int vocab)
 {
     size_t n = ((size_t)vocab + 63) / 64 * 64;
-    return (struct space){malloc(n * sizeof(float)), malloc(n * sizeof(int32_t)), malloc(n / 8)};
+    return (struct space){malloc(n * sizeof(float)), malloc(n * sizeof(int32_t)), malloc(n / 8),
+                          malloc(n * sizeof(int32_t))};
 }
 
 static void space_free(struct space *m)
@@ -418,6 +458,7 @@ static void space_free(struct space *m)
     free(m->logits);
     free(m->ids);
     free(m->allowed);
+    free(m->listed);
 }
 
 static bool random_row(struct dice *d, int vocab, int kind, int lanes)
@@ -434,6 +475,12 @@ static bool random_row(struct dice *d, int vocab, int kind, int lanes)
         if (!p.n_logits)
             m.ids[p.n_logits++] = (int32_t)roll(d, (uint64_t)vocab);
         p.ids = m.ids;
+    }
+    if (roll(d, 4) == 0) {
+        p.request.allowed = m.listed;
+        p.request.n_allowed = 1 + roll(d, vocab < 40 ? (uint64_t)vocab : 40);
+        for (size_t i = 0; i < p.request.n_allowed; i++)
+            m.listed[i] = (int32_t)roll(d, (uint64_t)vocab);
     }
     if (roll(d, 3) == 0) {
         random_bits(d, m.allowed, vocab);

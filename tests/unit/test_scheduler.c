@@ -118,6 +118,44 @@ static void the_youngest_gives_way_and_comes_back(void **state)
     scheduler_release(&s);
 }
 
+/* Who rests because its reader has enough holds up nobody, be it the oldest with most of the pages,
+ * and its text is the same as if it had not. */
+static void who_rests_gives_way(void **state)
+{
+    struct scheduler s;
+    int32_t tokens[2][50], alone[256];
+    (void)state;
+    scheduler_make(&s, 256, 1, 4);
+    for (int i = 0; i < 2; i++)
+        random_tokens(tokens[i], 50, 90 + (uint64_t)i);
+    struct engine_request long_one = request(tokens[0], 50, 200);
+    struct engine_request other = request(tokens[1], 50, 190);
+    add(&s, &long_one);
+    while (!s.sequences[0].finish)
+        step(&s);
+    memcpy(alone, s.sequences[0].tokens, 250 * sizeof *alone);
+    scheduler_release(&s);
+
+    scheduler_make(&s, 256, 2, 4);
+    assert_int_equal(add(&s, &long_one), 0);
+    while (s.sequences[0].n_tokens < 150)
+        step(&s);
+    s.sequences[0].paused = true;
+    int held = s.sequences[0].n_tokens;
+    assert_false(scheduler_step(&s)); /* nothing else runs */
+    assert_int_equal(add(&s, &other), 1);
+    while (!s.sequences[1].finish)
+        step(&s);
+    assert_int_equal(s.sequences[0].n_tokens, held);
+    assert_int_equal(s.sequences[0].kv.n_pages, 0);
+    scheduler_remove(&s, 1);
+    s.sequences[0].paused = false;
+    while (!s.sequences[0].finish)
+        step(&s);
+    assert_memory_equal(s.sequences[0].tokens, alone, 250 * sizeof *alone);
+    scheduler_release(&s);
+}
+
 /* A prompt for which there are too few pages waits outside; alone it is taken. */
 static void a_long_prompt_waits_for_pages(void **state)
 {
@@ -455,6 +493,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_youngest_gives_way_and_comes_back),
         cmocka_unit_test(a_long_prompt_waits_for_pages),
+        cmocka_unit_test(who_rests_gives_way),
         cmocka_unit_test(too_small_a_limit_is_refused),
         cmocka_unit_test(drafts_go_before_sequences_do),
         cmocka_unit_test(equal_beginnings_are_shared),

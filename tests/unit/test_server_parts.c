@@ -14,6 +14,7 @@
 #include "server/json_text.h"
 #include "server/keys.h"
 #include "server/metrics.h"
+#include "server/route.h"
 #include "server/utf8.h"
 
 /* Reads "Name: value" lines, the names up to the first colon. */
@@ -75,7 +76,7 @@ static void test_keys(void **state)
     int fd = mkstemp(path);
     dprintf(fd, "# comment\nalpha\r\n\nbeta");
     close(fd);
-    assert_int_equal(keys_read(&keys, path, &err), 0);
+    assert_int_equal(keys_read(&keys, NULL, path, &err), 0);
     unlink(path);
     assert_int_equal(keys.n, 2);
     assert_true(keys_allow(&keys, "Bearer alpha", NULL));
@@ -90,7 +91,7 @@ static void test_keys(void **state)
     assert_false(keys_allow(&keys, NULL, "alph"));
     assert_false(keys_allow(&keys, NULL, ""));
     assert_false(keys_allow(&keys, "Bearer alph", "alpha"));
-    assert_int_equal(keys_read(&keys, "/nowhere", &err), ERR_IO);
+    assert_int_equal(keys_read(&keys, NULL, "/nowhere", &err), ERR_IO);
 }
 
 /* The pieces' size must not matter. */
@@ -152,7 +153,7 @@ static void test_histogram(void **state)
     (void)state;
     histogram_add(&metrics.inter_token, 0.0015, 4);
     histogram_add(&metrics.inter_token, 1e6, 1);
-    metrics_count_response(&metrics, 200);
+    metrics_count_response(&metrics, ROUTE_HEALTH, 200);
     metrics_write(&metrics, &info, &stats, &capture, &out);
     assert_non_null(strstr(out.data, "inter_token_latency_seconds_bucket{le=\"0.001\"} 0\n"));
     assert_non_null(strstr(out.data, "inter_token_latency_seconds_bucket{le=\"0.002\"} 4\n"));
@@ -160,7 +161,8 @@ static void test_histogram(void **state)
     assert_non_null(strstr(out.data, "inter_token_latency_seconds_bucket{le=\"+Inf\"} 5\n"));
     assert_non_null(strstr(out.data, "inter_token_latency_seconds_count 5\n"));
     assert_non_null(strstr(out.data, "headway_num_requests_running 3\n"));
-    assert_non_null(strstr(out.data, "headway_http_responses_total{code=\"200\"} 1\n"));
+    assert_non_null(
+        strstr(out.data, "headway_http_responses_total{route=\"/health\",code=\"200\"} 1\n"));
     buf_release(&out);
 }
 

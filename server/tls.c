@@ -1,0 +1,76 @@
+/* Certificates: see tls.h. */
+#include "server/tls.h"
+
+#include <errno.h>
+#include <gnutls/gnutls.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+
+/* *to is a text of its own. */
+static int read_text(const char *option, const char *path, char **to, struct err *err)
+{
+    char block[4096];
+    struct buf text = {0};
+    size_t n;
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return err_set(err, ERR_IO, "%s %s cannot be read: %s", option, path, strerror(errno));
+    while ((n = fread(block, 1, sizeof block, file)))
+        buf_append(&text, block, n);
+    int rc = ferror(file)  ? err_set(err, ERR_IO, "%s %s cannot be read", option, path)
+             : text.failed ? err_set(err, ERR_MEMORY, "memory ran out")
+                           : 0;
+    fclose(file);
+    buf_append(&text, "", 1);
+    if (!rc && text.failed)
+        rc = err_set(err, ERR_MEMORY, "memory ran out");
+    if (rc)
+        buf_release(&text);
+    *to = text.data;
+    return rc;
+}
+
+/* libmicrohttpd would only say that it cannot start. */
+static int check(const struct tls *tls, const char *cert, const char *key, struct err *err)
+{
+    gnutls_certificate_credentials_t credentials;
+    const gnutls_datum_t texts[] = {{(unsigned char *)tls->cert, (unsigned)strlen(tls->cert)},
+                                    {(unsigned char *)tls->key, (unsigned)strlen(tls->key)}};
+    int rc = gnutls_certificate_allocate_credentials(&credentials);
+    if (!rc) {
+        rc = gnutls_certificate_set_x509_key_mem(credentials, &texts[0], &texts[1],
+                                                 GNUTLS_X509_FMT_PEM);
+        gnutls_certificate_free_credentials(credentials);
+    }
+    return rc < 0 ? err_set(err, ERR_INVALID, "--tls-cert %s and --tls-key %s cannot be used: %s",
+                            cert, key, gnutls_strerror(rc))
+                  : 0;
+}
+
+int tls_read(struct tls *tls, const char *cert, const char *key, struct err *err)
+{
+    if (!cert && !key)
+        return 0;
+    if (!cert || !key)
+        return err_set(err, ERR_INVALID, "--tls-cert and --tls-key belong together: give both");
+    int rc = read_text("--tls-cert", cert, &tls->cert, err);
+    if (!rc)
+        rc = read_text("--tls-key", key, &tls->key, err);
+    if (!rc)
+        rc = check(tls, cert, key, err);
+    if (rc)
+        tls_release(tls);
+    return rc;
+}
+
+void tls_release(struct tls *tls)
+{
+    if (tls->key)
+        explicit_bzero(tls->key, strlen(tls->key));
+    free(tls->cert);
+    free(tls->key);
+    tls->cert = tls->key = NULL;
+}
