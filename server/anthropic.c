@@ -94,7 +94,7 @@ static int add_assistant(struct chat_body *body, const json_t *content, const st
         if (!strcmp(chat_body_type(block), "tool_use"))
             rc = add_tool_use(body, message, block, &part);
     }
-    if (last && !json_object_get(message, "tool_calls"))
+    if (last && text.len && !json_object_get(message, "tool_calls"))
         chat_body_set(body, "continue_final_message", json_true());
     buf_release(&text);
     return rc;
