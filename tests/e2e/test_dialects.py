@@ -451,7 +451,8 @@ class Responses(Scripted):
     def test_streams(self):
         for word in ("plain", "call", "two", "round"):
             with self.subTest(word):
-                fields = {"tools": FLAT, "max_output_tokens": 20}
+                # Long enough to come in several events.
+                fields = {"tools": FLAT, "max_output_tokens": 2000}
                 whole = self.ask(word, **fields)
                 events = self.events(self.PATH, input=word, temperature=0, **fields)
                 self.assertEqual([e["sequence_number"] for e in events], [*range(len(events))])
