@@ -200,10 +200,10 @@ static size_t scan_values(struct answer *answer)
     }
 }
 
-/* Whether whole values have been read, and nothing but them. */
+/* Whether values have been read, and perhaps the begin of one. */
 static bool has_values(const struct answer *answer)
 {
-    return !answer->in_value && answer->scanned > answer->values;
+    return answer->scanned > answer->values;
 }
 
 /* Each of these reads on in its state. Returns whether there may be more to read in another. */

@@ -94,7 +94,7 @@ static int add_assistant(struct chat_body *body, const json_t *content, const st
         if (!strcmp(chat_body_type(block), "tool_use"))
             rc = add_tool_use(body, message, block, &part);
     }
-    if (last && !json_object_get(message, "tool_calls"))
+    if (last && text.len && !json_object_get(message, "tool_calls"))
         chat_body_set(body, "continue_final_message", json_true());
     buf_release(&text);
     return rc;
@@ -180,6 +180,21 @@ static int add_length(struct chat_body *body, bool counted)
     return 0;
 }
 
+/* A schema for the answer: {"type": "json_schema", "schema": {...}}. */
+static int add_format(struct chat_body *body)
+{
+    const json_t *config = field_get(body->from, "output_config");
+    json_t *format = field_get(config, "format");
+    if (config && !json_is_object(config))
+        return response_error(body->error, 400, "output_config", NULL,
+                              "'output_config' must be an object.");
+    if (format)
+        chat_body_set(body, "response_format", json_incref(format));
+    else
+        chat_body_copy(body, "output_format", "response_format");
+    return 0;
+}
+
 static int check_thinking(struct chat_body *body)
 {
     const json_t *thinking = field_get(body->from, "thinking");
@@ -203,5 +218,7 @@ int anthropic_to_chat(const json_t *root, bool counted, json_t **chat, struct re
         rc = chat_body_tools(&body, "custom", "input_schema");
     if (!rc)
         rc = add_choice(&body);
+    if (!rc)
+        rc = add_format(&body);
     return chat_body_end(&body, rc, chat);
 }

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/dialect.h"
+#include "server/prompt.h"
 #include "server/speculation_json.h"
 #include "server/speedup.h"
 #include "server/trace.h"
@@ -265,27 +266,11 @@ static void measure(struct choice *choice, const struct engine_event *event)
                       (choice->last - choice->first) / (double)(choice->n_tokens - 1), 1);
 }
 
-/* With `echo` a choice begins with its prompt: as it was written, or token by token, control tokens
- * as they would be written. */
-static void echo_text(struct choice *choice)
+/* With `echo` a choice begins with its prompt. */
+static void echo(struct choice *choice)
 {
-    const struct api_prompt *prompt = choice->prompt;
-    const struct tokenizer *tokenizer = choice->completion->app->info->tokenizer;
-    struct utf8 utf8 = {0};
     struct buf text = {0};
-    if (prompt->text) {
-        answer_add(&choice->answer, prompt->text, prompt->text_len);
-        return;
-    }
-    for (size_t i = 0; i < prompt->n_tokens; i++) {
-        size_t len;
-        const char *bytes =
-            tokenizer_bytes(tokenizer, i ? prompt->tokens[i - 1] : -1, prompt->tokens[i], &len);
-        if (!len)
-            bytes = tokenizer_written(tokenizer, prompt->tokens[i], &len);
-        utf8_add(&utf8, bytes, len, &text);
-    }
-    utf8_end(&utf8, &text);
+    prompt_write(choice->prompt, choice->completion->app->info->tokenizer, &text);
     answer_add(&choice->answer, text.data, text.len);
     choice->answer.failed |= text.failed;
     buf_release(&text);
@@ -345,7 +330,7 @@ static void begin(struct choice *choice, const struct engine_event *event)
     if (choice->index % request->best_of == 0)
         choice->completion->cached_tokens += event->cached_tokens;
     if (request->echo)
-        echo_text(choice);
+        echo(choice);
     if (request->begun.len)
         answer_add(&choice->answer, request->begun.data, request->begun.len);
 }

@@ -87,6 +87,8 @@ static const struct {
     {"max_tokens", MESSAGES, NULL},
     {"stop_sequences", MESSAGES, NULL},
     {"thinking", MESSAGES, NULL},
+    {"output_config", MESSAGES, NULL},
+    {"output_format", MESSAGES, NULL},
     /* in both */
     {"tools", OTHERS, NULL},
     {"tool_choice", OTHERS, NULL},
@@ -169,8 +171,6 @@ static const struct {
     {"mcp_servers", MESSAGES, "this server calls no others"},
     {"container", MESSAGES, "this server runs no tools"},
     {"context_management", MESSAGES, "shorten the messages before you send them"},
-    {"output_config", MESSAGES, "there are no grammars yet"},
-    {"output_format", MESSAGES, "there are no grammars yet"},
 };
 
 #define N_FIELDS (sizeof FIELDS / sizeof FIELDS[0])

@@ -9,6 +9,7 @@
 #include "server/field.h"
 #include "server/fim.h"
 #include "server/token_list.h"
+#include "server/utf8.h"
 
 int prompts_make(struct api_request *request, size_t n, struct response *error)
 {
@@ -58,6 +59,25 @@ int prompt_encode(struct api_prompt *prompt, const struct api_model *model, cons
         return 0;
     return response_error(error, rc == ERR_INVALID ? 400 : 500, param, NULL,
                           "The text cannot be turned into tokens: %s.", err.text);
+}
+
+void prompt_write(const struct api_prompt *prompt, const struct tokenizer *tokenizer,
+                  struct buf *out)
+{
+    struct utf8 utf8 = {0};
+    if (prompt->text) {
+        buf_append(out, prompt->text, prompt->text_len);
+        return;
+    }
+    for (size_t i = 0; i < prompt->n_tokens; i++) {
+        size_t len;
+        const char *bytes =
+            tokenizer_bytes(tokenizer, i ? prompt->tokens[i - 1] : -1, prompt->tokens[i], &len);
+        if (!len)
+            bytes = tokenizer_written(tokenizer, prompt->tokens[i], &len);
+        utf8_add(&utf8, bytes, len, out);
+    }
+    utf8_end(&utf8, out);
 }
 
 /* How the prompts of a request become tokens. */

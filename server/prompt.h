@@ -21,6 +21,11 @@ int prompt_encode(struct api_prompt *prompt, const struct api_model *model, cons
                   size_t len, const struct encode_options *options, const char *param,
                   struct response *error);
 
+/* Appends the prompt's text: as it was written, or token by token, control tokens as they would be
+ * written. */
+void prompt_write(const struct api_prompt *prompt, const struct tokenizer *tokenizer,
+                  struct buf *out);
+
 /* Whether it is neither empty nor longer than the context allows. */
 int prompt_check(const struct api_prompt *prompt, const struct api_model *model, const char *param,
                  struct response *error);

@@ -327,6 +327,8 @@ class Messages(Scripted):
                 (["stop_sequences"], {**text, "stop_sequences": [""]}),
                 (["stop_sequence", "did you mean 'stop_sequences'"],
                  {**text, "stop_sequence": ["x"]}),
+                (["response_format", "xml"], {**text, "output_config": {"format": {
+                    "type": "xml"}}}),
                 (["mcp_servers"], {**text, "mcp_servers": [{}]}),
                 (["temperature"], {**text, "temperature": 9})):
             with self.subTest(words):
@@ -449,7 +451,8 @@ class Responses(Scripted):
     def test_streams(self):
         for word in ("plain", "call", "two", "round"):
             with self.subTest(word):
-                fields = {"tools": FLAT, "max_output_tokens": 20}
+                # Long enough to come in several events.
+                fields = {"tools": FLAT, "max_output_tokens": 2000}
                 whole = self.ask(word, **fields)
                 events = self.events(self.PATH, input=word, temperature=0, **fields)
                 self.assertEqual([e["sequence_number"] for e in events], [*range(len(events))])
@@ -498,9 +501,7 @@ class Responses(Scripted):
                 (["conversation"], {"input": "x", "conversation": "conv_1"}),
                 (["background"], {"input": "x", "background": True}),
                 (["truncation"], {"input": "x", "truncation": "auto"}),
-                (["response_format", "grammars"],
-                 {"input": "x", "text": {"format": {"type": "json_schema", "name": "n",
-                                                    "schema": {}}}}),
+                (["response_format", "xml"], {"input": "x", "text": {"format": {"type": "xml"}}}),
                 (["tools[0].type", "web_search"], {"input": "x", "tools": [
                     {"type": "web_search"}]}),
                 (["input[0].type", "reasoning"], {"input": [{"type": "reasoning"}]}),

@@ -112,6 +112,13 @@ static void parts_do_not_depend_on_cuts(void **state)
          "[<tool_call>{\"name\":\"a\",\"arguments\":[1]}</tool_call>]"},
         {HERMES, "x<tool_call>1<tool_call>" ADD "</tool_call>", "[x<tool_call>1]" ADDED},
         {HERMES, "1 < 2 <tool", "[1 < 2 <tool]"},
+        {HERMES, "<tool_call>" ADD "</tool_call> <tool", ADDED "[ <tool]"},
+        {HERMES, "<tool_call>" ADD "{\"na", "[<tool_call>" ADD "{\"na]"},
+        {HERMES, "<tool_call>{<tool_call>" ADD "</tool_call>} no",
+         "[<tool_call>{<tool_call>" ADD "</tool_call>} no]"},
+        {HERMES, "<tool_call>{\"name\":\"add\",\"arguments\":null}</tool_call>", "(add {})"},
+        {HERMES, "<tool_call>{\"name\":\"add\",\"arguments\":\"[1]\"}</tool_call>",
+         "[<tool_call>{\"name\":\"add\",\"arguments\":\"[1]\"}</tool_call>]"},
         /* nothing but calls */
         {HERMES, ADD, ADDED},
         {HERMES, "\n" ADD "\n" SUB "\n", ADDED SUBBED},

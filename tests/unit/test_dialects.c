@@ -56,8 +56,10 @@ static void messages_become_chats(void **state)
                 "{\"model\":\"m\",\"max_tokens\":5,\"system\":[{\"type\":\"text\",\"text\":\"s\"},"
                 "{\"type\":\"text\",\"text\":\"t\"}],\"stop_sequences\":[\"x\"],\"top_k\":3,"
                 "\"stream\":true,\"thinking\":{\"type\":\"disabled\"},"
+                "\"output_format\":{\"type\":\"json_schema\",\"schema\":{}},"
                 "\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]}",
-                "{\"max_tokens\":5,\"stop\":[\"x\"],\"top_k\":3,\"stream\":true,\"messages\":["
+                "{\"max_tokens\":5,\"stop\":[\"x\"],\"top_k\":3,\"stream\":true,"
+                "\"response_format\":{\"type\":\"json_schema\",\"schema\":{}},\"messages\":["
                 "{\"role\":\"system\",\"content\":\"s\\nt\"},"
                 "{\"role\":\"user\",\"content\":\"hello\"}]}");
     assert_chat(
