@@ -349,7 +349,7 @@ class Messages(Scripted):
         keys = os.path.join(self.folder.name, "keys")
         pathlib.Path(keys).write_text("secret\n", encoding="ascii")
         body = {"max_tokens": 5, "messages": user("plain")}
-        with Server("--model", os.path.join(self.folder.name, NAME), "--api-key", keys) as server:
+        with Server("--model", os.path.join(self.folder.name, NAME), "--api-key-file", keys) as server:
             for headers, wanted in (({}, 401), ({"x-api-key": "secret"}, 200),
                                     ({"x-api-key": "secre"}, 401),
                                     ({"Authorization": "Bearer secret"}, 200)):

@@ -101,10 +101,10 @@ class Apart(unittest.TestCase):
         with tempfile.NamedTemporaryFile("w") as keys:
             keys.write("alpha\nbeta\n")
             keys.flush()
-            with Server("--api-key", keys.name) as server:
+            with Server("--api-key-file", keys.name) as server:
                 self.assertFalse(self.ask(server, "alpha"))
                 self.assertTrue(self.ask(server, "beta"))
-            with Server("--api-key", keys.name, "--prefix-apart") as server:
+            with Server("--api-key-file", keys.name, "--prefix-apart") as server:
                 self.assertFalse(self.ask(server, "alpha"))
                 self.assertFalse(self.ask(server, "beta"))
                 self.assertTrue(self.ask(server, "alpha"))
