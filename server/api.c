@@ -72,7 +72,8 @@ static int parse_form(struct api_request *request, struct response *error)
     if (user && !json_is_string(user))
         return response_error(error, 400, "user", NULL, "'user' must be a string.");
     if (field_bool(root, "stream", &request->stream, error) ||
-        field_bool(root, "return_token_ids", &request->return_token_ids, error))
+        field_bool(root, "return_token_ids", &request->return_token_ids, error) ||
+        field_bool(root, "proof", &request->proof, error))
         return ERR_INVALID;
     const json_t *salt = field_get(root, "cache_salt");
     if (salt && !json_is_string(salt))

@@ -70,7 +70,8 @@ struct api_request {
     int best_of;  /* and texts that are written for them, at least as many: the best are given */
     int logprobs; /* alternatives per token, -1 = none wanted */
     int rounds;   /* texts are timed so many times, 0 = they are not */
-    bool trace;   /* each token's origin is wanted */
+    bool trace;   /* each token's origin is wanted, */
+    bool proof;   /* and that plain decoding gives the same: see audit.h */
     bool echo, stream, include_usage, include_obfuscation, return_token_ids;
     struct engine_request engine; /* everything but tokens and user; choice i adds i to the seed */
     const char *stops[ENGINE_STOPS_MAX]; /* owned */

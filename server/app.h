@@ -11,6 +11,7 @@
 
 #include "engine/engine.h"
 #include "server/api.h"
+#include "server/audit.h"
 #include "server/capture.h"
 #include "server/keys.h"
 #include "server/metrics.h"
@@ -24,6 +25,7 @@ struct app {
     struct keys keys;
     struct metrics metrics;
     struct capture capture;
+    struct audits audits;
     struct completion *completions; /* until the engine has ended their requests */
     const char *allow_origin;       /* Access-Control-Allow-Origin, "" = none */
     size_t max_body;                /* bytes of a request's body, */

@@ -38,6 +38,7 @@ static void unlink_and_free(struct completion *completion)
         buf_release(&completion->choices[i].ids);
         buf_release(&completion->choices[i].trace);
         buf_release(&completion->choices[i].captured);
+        audit_release(&completion->choices[i].audit);
         logprobs_release(&completion->choices[i].logprobs);
     }
     free(completion->choices);
@@ -46,6 +47,12 @@ static void unlink_and_free(struct completion *completion)
     response_release(&completion->response);
     api_release(&completion->request);
     free(completion);
+}
+
+static void free_if_over(struct completion *completion)
+{
+    if (completion->dropped && !completion->pending && !completion->held)
+        unlink_and_free(completion);
 }
 
 /* A stream whose reader has enough for now rests, and goes on when he has read half of it. */
@@ -65,9 +72,13 @@ static void rest(struct completion *completion, bool paused)
 static void cancel_requests(struct completion *completion)
 {
     rest(completion, false);
-    for (size_t i = 0; i < completion->n_choices; i++)
-        if (completion->choices[i].id && !completion->choices[i].ended)
-            engine_cancel(completion->app->engine, completion->choices[i].id);
+    for (size_t i = 0; i < completion->n_choices; i++) {
+        const struct choice *choice = &completion->choices[i];
+        if (choice->id && !choice->ended)
+            engine_cancel(completion->app->engine, choice->id);
+        if (choice->audit.proof && choice->audit.id && !choice->audit.ended)
+            engine_cancel(completion->app->engine, choice->audit.id);
+    }
 }
 
 void completion_cancel(struct completion *completion)
@@ -92,8 +103,13 @@ void completion_drop(struct completion *completion)
     completion_cancel(completion);
     completion->dropped = true;
     completion->wake = NULL;
-    if (!completion->pending)
-        unlink_and_free(completion);
+    free_if_over(completion);
+}
+
+void completion_let_go(struct completion *completion)
+{
+    completion->held--;
+    free_if_over(completion);
 }
 
 /* ---- start ---- */
@@ -128,18 +144,26 @@ static int make_choices(struct completion *completion)
 
 /* A prompt's first choice has the request's own seed, so that each prompt of a list gives the text
  * that it would give alone. */
-static int submit(struct completion *completion, struct choice *choice, struct err *err)
+struct engine_request completion_request(const struct choice *choice)
 {
+    const struct completion *completion = choice->completion;
     struct engine_request request = completion->request.engine;
     request.tokens = choice->prompt->tokens;
     request.n_tokens = choice->prompt->n_tokens;
-    request.seed += (uint64_t)(choice->index % completion->request.best_of);
+    request.seed += (uint64_t)((choice - completion->choices) % completion->request.best_of);
     request.user = (uintptr_t)choice;
     request.client = completion->client;
     if (completion->app->prefix_apart)
         request.prefix_salt ^= completion->client;
     if (completion->request.rounds)
         speedup_submit(choice, &request);
+    return request;
+}
+
+static int submit(struct completion *completion, struct choice *choice, struct err *err)
+{
+    struct engine_request request = completion_request(choice);
+    audit_choose(choice, &request);
     int rc = engine_submit(completion->app->engine, &request, &choice->id, err);
     if (!rc)
         completion->pending++;
@@ -355,6 +379,7 @@ static void add_event(struct choice *choice, const struct engine_event *event)
     for (size_t i = 0; i < event->n_tokens; i++)
         choice->logprob += (double)event->tokens[i].logprob;
     capture(choice, event);
+    audit_note(choice, event);
     if (event->finish)
         finish(choice, event);
     if (request->stream)
@@ -452,44 +477,57 @@ static void complete(struct completion *completion)
         completion->dialect->whole(completion);
 }
 
-/* Adds one event to its completion. Returns whether the exchange must be woken. */
-static bool take_event(struct completion *completion, struct choice *choice,
+/* Adds one event to its completion. */
+static void take_event(struct completion *completion, struct choice *choice,
                        const struct engine_event *event)
 {
-    if (completion->state != COMPLETION_RUNNING)
-        return false;
+    struct err err;
     if (event->finish == FINISH_CANCELLED && completion->expired)
         expire(choice, event);
     else if (event->finish == FINISH_ERROR || event->finish == FINISH_CANCELLED)
         fail(completion, event->error);
     else
         add_event(choice, event);
-    if (completion->state == COMPLETION_RUNNING && !completion->pending)
-        complete(completion);
-    check_limits(completion);
-    return completion->out.len || completion->state != COMPLETION_RUNNING;
+    if (choice->finish_reason && completion->state == COMPLETION_RUNNING && !completion->expired &&
+        audit_end(choice, &err))
+        fail(completion, err.text);
+}
+
+static void note_progress(struct choice *choice, const struct engine_event *event)
+{
+    if (!choice->completion->request.rounds)
+        measure(choice, event);
+    else
+        choice->n_tokens += event->n_tokens;
+    choice->ended = event->finish != FINISH_NONE;
+    choice->completion->pending -= choice->ended;
 }
 
 static void on_event(void *arg, const struct engine_event *event)
 {
-    struct choice *choice = (struct choice *)(uintptr_t)event->user;
+    struct choice *choice = (struct choice *)(uintptr_t)(event->user & ~(uint64_t)AUDIT_USER);
     struct completion *completion = choice->completion;
+    bool running = completion->state == COMPLETION_RUNNING;
     (void)arg;
-    if (!completion->request.rounds)
-        measure(choice, event);
-    else
-        choice->n_tokens += event->n_tokens;
-    if (event->finish) {
-        choice->ended = true;
-        completion->pending--;
+    if (event->user & AUDIT_USER) {
+        audit_event(choice, event);
+    } else {
+        note_progress(choice, event);
+        if (running)
+            take_event(completion, choice, event);
     }
-    if (take_event(completion, choice, event) && completion->wake)
-        completion->wake(completion->wake_arg);
-    if (completion->dropped && !completion->pending)
-        unlink_and_free(completion);
+    if (running) {
+        if (completion->state == COMPLETION_RUNNING && !completion->pending)
+            complete(completion);
+        check_limits(completion);
+        if ((completion->out.len || completion->state != COMPLETION_RUNNING) && completion->wake)
+            completion->wake(completion->wake_arg);
+    }
+    free_if_over(completion);
 }
 
 void completions_poll(struct app *app)
 {
     engine_poll(app->engine, on_event, app);
+    audits_pump(app);
 }

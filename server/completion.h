@@ -43,6 +43,7 @@ struct choice {
     struct buf trace;          /* origins of tokens not yet written, when asked for */
     int32_t last_token;        /* before the next one */
     struct speedup_text speedup;
+    struct audit audit;
     struct buf captured; /* int32_t tokens, with --capture */
     struct logprobs logprobs;
     size_t n_tokens;
@@ -61,6 +62,7 @@ struct completion {
     double start; /* s */
     struct choice *choices;
     size_t n_choices, pending; /* pending: engine requests that have not ended */
+    size_t held;               /* audits that have not, for which it stays when all is sent */
     enum completion_state state;
     const char *broken;       /* why, in two words, for the log */
     bool dropped, paused;     /* paused: its reader has enough for now, */
@@ -93,6 +95,12 @@ bool completion_start(struct completion *completion, void (*wake)(void *arg), vo
 
 /* Moves at most max bytes of a stream to `to`. */
 size_t completion_read(struct completion *completion, char *to, size_t max);
+
+/* The engine's request of a choice, its user the choice. It points into the completion. */
+struct engine_request completion_request(const struct choice *choice);
+
+/* An audit is left out. */
+void completion_let_go(struct completion *completion);
 
 /* For the log: tokens that were decoded so far, ended or not; seconds to the first, NAN for none.
  */

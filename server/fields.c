@@ -47,6 +47,7 @@ static const struct {
     {"stream", ALL, NULL},
     {"stream_options", BOTH, NULL},
     {"return_token_ids", BOTH, NULL},
+    {"proof", BOTH, NULL},
     {"speculation", ALL, NULL},
     {"user", BOTH, NULL},
     {"cache_salt", ALL, NULL},

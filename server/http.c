@@ -208,6 +208,7 @@ static void on_sweep(uv_timer_t *timer)
             shutdown(c->fd, SHUT_RDWR);
         }
     completions_expire(http->app);
+    audits_pump(http->app);
     http_pump(http);
 }
 
@@ -316,6 +317,7 @@ static void on_deadline(uv_timer_t *timer)
 
 void http_drain(struct http *http)
 {
+    audits_drop(http->app);
     uv_timer_start(&http->deadline, on_deadline, (uint64_t)http->drain_seconds * 1000, 0);
     http_pump(http); /* accepts the connections that wait already */
     http->app->draining = true;

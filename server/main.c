@@ -151,6 +151,8 @@ static int open_app(struct server *server, const struct settings *s, struct err 
     struct app *app = &server->app;
     app->allow_origin = s->allow_origin;
     app->prefix_apart = s->prefix_apart;
+    app->audits.share = s->audit;
+    app->audits.file = s->audit_file;
     app->max_body = (size_t)s->max_body;
     app->max_bodies = (size_t)s->max_bodies << 20;
     app->max_unread = (size_t)s->max_unread;

@@ -174,6 +174,19 @@ static void write_capture(struct buf *out, const struct capture *capture)
     gauge_exact(out, "capture_limit_bytes", "Size it may have, in bytes.", capture->limit);
 }
 
+static void write_audits(struct buf *out, const struct audits *audits)
+{
+    counter(out, "exactness_audits_total", "Number of answers decoded again plainly and compared.",
+            audits->audited);
+    counter(out, "exactness_audited_tokens_total", "Number of tokens in them.", audits->tokens);
+    counter(out, "exactness_mismatches_total", "Number of audited answers that differed.",
+            audits->mismatches);
+    counter(out, "exactness_audits_skipped_total",
+            "Number of answers that were to be audited and were not.", audits->skipped);
+    gauge_exact(out, "exactness_audits_waiting", "Number of answers that wait for their audit.",
+                audits->waiting);
+}
+
 /* Passes by the number of sequences in them. */
 static void write_batches(struct buf *out, const struct engine_stats *stats)
 {
@@ -216,7 +229,8 @@ static void write_responses(struct buf *out, const struct metrics *metrics)
 }
 
 void metrics_write(const struct metrics *metrics, const struct engine_info *info,
-                   const struct engine_stats *stats, const struct capture *capture, struct buf *out)
+                   const struct engine_stats *stats, const struct capture *capture,
+                   const struct audits *audits, struct buf *out)
 {
     write_engine(out, stats);
     write_kv(out, stats);
@@ -239,4 +253,5 @@ void metrics_write(const struct metrics *metrics, const struct engine_info *info
     counter(out, "connections_refused_total",
             "Number of connections closed at once because there were too many.", metrics->refused);
     write_capture(out, capture);
+    write_audits(out, audits);
 }

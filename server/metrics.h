@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "engine/engine.h"
+#include "server/audit.h"
 #include "server/capture.h"
 
 #define METRICS_BUCKETS 20
@@ -43,6 +44,6 @@ void metrics_count_response(struct metrics *metrics, int route, int status);
 /* Appends the page. */
 void metrics_write(const struct metrics *metrics, const struct engine_info *info,
                    const struct engine_stats *stats, const struct capture *capture,
-                   struct buf *out);
+                   const struct audits *audits, struct buf *out);
 
 #endif

@@ -64,6 +64,14 @@ void openai_add_rest(struct choice *choice, bool logprobs, const char *reason, s
         add_trace(choice, out);
 }
 
+static void add_proof(const struct completion *completion, struct buf *out)
+{
+    if (!completion->request.proof)
+        return;
+    buf_puts(out, ",\"proof\":");
+    audit_write(completion, out);
+}
+
 static void add_usage(const struct completion *completion, struct buf *out)
 {
     size_t in = completion->prompt_tokens, made = completion->completion_tokens;
@@ -101,10 +109,12 @@ void openai_chunk_end(struct completion *completion, size_t start)
 void openai_end(struct completion *completion)
 {
     struct buf *out = &completion->out;
-    if (completion->request.include_usage) {
+    if (completion->request.include_usage || completion->request.proof) {
         openai_chunk_begin(completion);
         buf_puts(out, "]");
-        add_usage(completion, out);
+        if (completion->request.include_usage)
+            add_usage(completion, out);
+        add_proof(completion, out);
         buf_puts(out, "}\n\n");
     }
     buf_puts(out, "data: [DONE]\n\n");
@@ -158,6 +168,7 @@ struct buf *openai_whole(struct completion *completion,
     }
     buf_puts(out, "]");
     add_usage(completion, out);
+    add_proof(completion, out);
     return out;
 }
 

@@ -235,7 +235,7 @@ static void respond_metrics(const struct app *app, struct response *response)
 {
     struct engine_stats stats;
     engine_stats(app->engine, &stats);
-    metrics_write(&app->metrics, app->info, &stats, &app->capture,
+    metrics_write(&app->metrics, app->info, &stats, &app->capture, &app->audits,
                   response_begin(response, 200, "text/plain; version=0.0.4; charset=utf-8"));
 }
 

@@ -59,6 +59,10 @@ static int parse(struct settings *s, int argc, char **argv, struct err *err)
          "file that keeps the tokens of all prompts and answers, for headway-train; without it "
          "none are kept"},
         {"capture-limit", OPT_INT, &s->capture_limit, 1, 1 << 24, NULL, "MiB that it may grow to"},
+        {"audit", OPT_REAL, &s->audit, 0, 1, NULL,
+         "part of the answers that are decoded again plainly, later, and compared"},
+        {"audit-file", OPT_STRING, &s->audit_file, 0, 0, NULL,
+         "file that gets a line for each that differs, by which it can be repeated"},
         {"allow-origin", OPT_STRING, &s->allow_origin, 0, 0, NULL,
          "web pages that may use the server (CORS), empty = none"},
         {"max-body", OPT_INT, &s->max_body, 1024, 1 << 26, NULL, "bytes of a request's body"},

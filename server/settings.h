@@ -10,6 +10,8 @@ struct settings {
     struct engine_options engine;
     const char *host, *alias, *key, *key_file, *tls_cert, *tls_key, *allow_origin, *capture,
         *log_level, *log_format;
+    const char *audit_file;
+    double audit;
     bool prefix_apart;
     int capture_limit, kv_memory, prefix_memory, port, max_body, max_bodies, max_unread,
         max_connections, max_per_address, max_tokens, max_seconds, timeout, stall, drain;

@@ -27,10 +27,10 @@ int speedup_check(struct api_request *request, struct response *error)
     if (!request->rounds)
         return 0;
     if (request->n_prompts != 1 || request->best_of != 1 || request->stream || request->echo ||
-        request->logprobs >= 0 || request->trace)
+        request->logprobs >= 0 || request->trace || request->proof)
         return response_error(error, 400, NULL, NULL,
                               "/v1/speedup times one text: leave out 'stream', 'n', 'best_of', "
-                              "'echo', 'logprobs', 'trace', and lists of prompts.");
+                              "'echo', 'logprobs', 'trace', 'proof', and lists of prompts.");
     if (!request->engine.speculation)
         return response_error(error, 400, "speculation", NULL,
                               "'speculation' is off: there would be nothing to compare.");

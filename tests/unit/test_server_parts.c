@@ -143,6 +143,7 @@ static void test_json_text(void **state)
 }
 
 static const struct capture capture;
+static const struct audits audits;
 
 static void test_histogram(void **state)
 {
@@ -154,7 +155,7 @@ static void test_histogram(void **state)
     histogram_add(&metrics.inter_token, 0.0015, 4);
     histogram_add(&metrics.inter_token, 1e6, 1);
     metrics_count_response(&metrics, ROUTE_HEALTH, 200);
-    metrics_write(&metrics, &info, &stats, &capture, &out);
+    metrics_write(&metrics, &info, &stats, &capture, &audits, &out);
     assert_non_null(strstr(out.data, "inter_token_latency_seconds_bucket{le=\"0.001\"} 0\n"));
     assert_non_null(strstr(out.data, "inter_token_latency_seconds_bucket{le=\"0.002\"} 4\n"));
     assert_non_null(strstr(out.data, "inter_token_latency_seconds_bucket{le=\"300\"} 4\n"));
@@ -212,7 +213,7 @@ static void test_engine_metrics(void **state)
     (void)state;
     stats.kv_bytes_limit = ((size_t)1 << 40) + 1;
     stats.speculation.accepted_at[ENGINE_DRAFTS_MAX - 1] = 9;
-    metrics_write(&metrics, &info, &stats, &capture, &out);
+    metrics_write(&metrics, &info, &stats, &capture, &audits, &out);
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
         assert_line(&out, lines[i]);
     assert_null(strstr(out.data, "{head=\"4\"}"));
@@ -228,7 +229,7 @@ static void test_metrics_of_few_and_many_heads(void **state)
     for (int heads = 1; heads <= ENGINE_DRAFTS_MAX + 1; heads += ENGINE_DRAFTS_MAX) {
         struct engine_info info = {.n_predict = heads};
         struct buf out = {0};
-        metrics_write(&metrics, &info, &stats, &capture, &out);
+        metrics_write(&metrics, &info, &stats, &capture, &audits, &out);
         assert_int_equal(!strstr(out.data, "headway_head_dead{head=\"31\"} 0\n"), heads == 1);
         assert_int_equal(!strstr(out.data, "{head=\"1\"}"), heads == 1);
         assert_null(strstr(out.data, "{head=\"32\"}"));
