@@ -56,6 +56,8 @@ static bool probe(struct exchange *exchange)
 {
     static const char interim[] = "HTTP/1.1 100 Continue\r\n\r\n";
     bool stream = exchange->completion->request.stream;
+    if (exchange->completion->state == COMPLETION_DONE)
+        return true; /* the answer is on its way: that shows it too */
     if (!stream && exchange->old)
         return false;
     if (stream)

@@ -48,7 +48,8 @@ static void describe(struct MHD_Connection *mhd, const struct exchange *exchange
     if (status == 400)
         response_error(to, status, NULL, "bad_request", "%s", what_is_malformed(mhd, exchange));
     else if (status == 413)
-        response_error(to, status, NULL, "body_too_large", "The body's length is no such number.");
+        response_error(to, status, NULL, "body_too_large",
+                       "The body's length is a number larger than this server reads.");
     else if (status == 414)
         response_error(to, status, NULL, "url_too_long",
                        "The request line is longer than %d bytes.", CONNECTION_POOL);

@@ -582,6 +582,19 @@ class Clients(unittest.TestCase):
             plug.close()
             server.wait_metric("num_requests_running", lambda n: n == 0)
 
+    def test_half_closed_in_the_middle_of_an_answer(self):
+        fields = {"prompt": PROMPT, "max_tokens": 900, "ignore_eos": True, "temperature": 0, "logprobs": 20, "n": 2}
+        with Server() as server:
+            for version in (b"1.1", b"1.0"):
+                sock = server.raw(60, receive_buffer=4096)
+                sock.sendall(post_bytes(fields).replace(b"HTTP/1.1", b"HTTP/" + version))
+                data = sock.recv(100)  # the rest does not fit what the kernel holds
+                sock.shutdown(socket.SHUT_WR)
+                time.sleep(0.1)
+                data += read_all(sock)
+                choices = json.loads(data.split(b"\r\n\r\n", 1)[1])["choices"]
+                self.assertEqual([len(choice["logprobs"]["tokens"]) for choice in choices], [900, 900])
+
     def test_who_left_before_the_first_word_is_noticed(self):
         with Server("--max-sequences", 1, "--context", 400000) as server:
             plug = server.open_stream(**{**ENDLESS, "n": 1})
