@@ -156,8 +156,9 @@ struct automaton *automaton_retain(const struct automaton *automaton)
     return a;
 }
 
-void automaton_release(struct automaton *a)
+void automaton_release(const struct automaton *automaton)
 {
+    struct automaton *a = (struct automaton *)automaton;
     if (!a || __atomic_sub_fetch(&a->references, 1, __ATOMIC_ACQ_REL))
         return;
     free(a->edges);

@@ -49,7 +49,7 @@ struct automaton {
 
 /* One more owner, and one less: the last one frees it. NULL is allowed. Any thread. */
 struct automaton *automaton_retain(const struct automaton *automaton);
-void automaton_release(struct automaton *automaton);
+void automaton_release(const struct automaton *automaton);
 
 /* ---- making one ---- */
 

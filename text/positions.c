@@ -116,7 +116,7 @@ void positions_release(struct positions *p)
         pool_release(&p->pools[i]);
     free(p->pools);
     free(p->work);
-    automaton_release((struct automaton *)p->automaton);
+    automaton_release(p->automaton);
     *p = (struct positions){0};
 }
 

@@ -14,6 +14,7 @@
 #include "engine/scheduler.h"
 #include "model/gemm.h"
 #include "tests/unit/gguf_model.h"
+#include "text/regex.h"
 #include "train/checkpoint.h"
 #include "train/frozen.h"
 #include "train/trainer.h"
@@ -140,6 +141,35 @@ static void stop_make(struct example *e, struct dice *d)
     e->r.n_stops = 1;
 }
 
+/* What some answers must look like. */
+static const char *const expressions[] = {
+    "[a-z ]{5,30}",
+    "(the |a )?(cat |mat |int x = [0-9]{1,3};\\n)+(sat|on|\\.)",
+    "\\{\"a\": -?[0-9]{1,9}(, \"b\": \"[^\"\\\\]{0,12}\")?\\}",
+    ".{0,20}|[\\s\\S]{25,}",
+    "(a|b|ab|ba){3,40}c?",
+    "((if \\(x\\) )?\\{\\n|\\}\\n|x = [01];\\n){2,9}",
+};
+#define EXPRESSIONS (int)(sizeof expressions / sizeof *expressions)
+static struct automaton *grammars[EXPRESSIONS];
+
+static int compile_grammars(void **state)
+{
+    struct err err;
+    (void)state;
+    for (int i = 0; i < EXPRESSIONS; i++)
+        assert_ok(regex_compile(expressions[i], strlen(expressions[i]), &grammars[i], &err), err);
+    return 0;
+}
+
+static int release_grammars(void **state)
+{
+    (void)state;
+    for (int i = 0; i < EXPRESSIONS; i++)
+        automaton_release(grammars[i]);
+    return 0;
+}
+
 static void example_make(struct example *e, struct dice *d, int vocab, int heads,
                          const struct beginning *begin)
 {
@@ -171,6 +201,8 @@ static void example_make(struct example *e, struct dice *d, int vocab, int heads
         e->r.biases = e->bias;
         e->r.n_biases = 1;
     }
+    if (roll(d, 3) == 0)
+        e->r.grammar = grammars[roll(d, EXPRESSIONS)];
 }
 
 /* ---- answers ---- */
@@ -278,7 +310,7 @@ static void assert_same(const struct answer *a, const struct answer *b, const st
 
 struct totals {
     int cases;
-    uint64_t tokens, accepted, side, preemptions, reused;
+    uint64_t tokens, accepted, side, preemptions, reused, structured, structured_accepted;
 };
 
 static const char *const isas[] = {KERNELS_NAMES};
@@ -360,6 +392,8 @@ static void batch_case(struct scheduler *plain, struct scheduler *s, struct dice
         t->cases++;
         t->tokens += (uint64_t)got[i].n;
         t->accepted += got[i].accepted;
+        t->structured += e[i].r.grammar != NULL;
+        t->structured_accepted += e[i].r.grammar ? got[i].accepted : 0;
         buf_release(&want[i].text);
         buf_release(&got[i].text);
     }
@@ -476,12 +510,13 @@ static void property(const struct setting *set, uint64_t seed)
         for (int j = 0; j < RIGS; j++)
             rig_release(&rigs[j]);
     }
-    printf(
-        "%s, %s weights, %s kernels: %d cases identical, %llu tokens, of which %llu were "
-        "accepted drafts; %llu preemptions, %llu prompt tokens reused; %d drafts as fresh ones\n",
-        set->name ? set->name : kind, set->weights, set->isa ? set->isa : "all", t.cases,
-        (unsigned long long)t.tokens, (unsigned long long)t.accepted,
-        (unsigned long long)t.preemptions, (unsigned long long)t.reused, drafts);
+    printf("%s, %s weights, %s kernels: %d cases identical, %llu tokens, of which %llu were "
+           "accepted drafts; %llu of the cases with a grammar, %llu drafts accepted there; %llu "
+           "preemptions, %llu prompt tokens reused; %d drafts as fresh ones\n",
+           set->name ? set->name : kind, set->weights, set->isa ? set->isa : "all", t.cases,
+           (unsigned long long)t.tokens, (unsigned long long)t.accepted,
+           (unsigned long long)t.structured, (unsigned long long)t.structured_accepted,
+           (unsigned long long)t.preemptions, (unsigned long long)t.reused, drafts);
     assert_true(t.cases >= CASES_LEAST || t.cases >= wanted);
     assert_true(drafts > 0 || t.cases < 100 || set->no_heads); /* else nothing was tested */
     assert_true((t.preemptions > 0 && t.reused > 0) || t.cases < 900);
@@ -845,5 +880,5 @@ int main(void)
 #undef TEST
     for (int i = 0; i < HEAD_KINDS_WHOLE; i++)
         kinds[i] = (enum head_kind)i;
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, compile_grammars, release_grammars);
 }
