@@ -137,14 +137,14 @@ static void add_class(struct char_set *set, char name)
 {
     static const struct char_range digits[] = {{'0', '9'}},
                                    words[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}},
-                                   spaces[] = {{'\t', '\r'},     {' ', ' '},       {0xa0, 0xa0},
-                                               {0x1680, 0x1680}, {0x2000, 0x200a}, {0x2028, 0x2029},
-                                               {0x202f, 0x202f}, {0x205f, 0x205f}, {0x3000, 0x3000},
-                                               {0xfeff, 0xfeff}};
+                                   spaces[] = {
+                                       {'\t', '\r'},     {' ', ' '},       {0xa0, 0xa0},
+                                       {0x1680, 0x1680}, {0x2000, 0x200a}, {0x2028, 0x2029},
+                                       {0x202f, 0x202f}, {0x205f, 0x205f}, {0x3000, 0x3000}};
     struct char_set class = {0};
     char kind = name | 0x20;
     const struct char_range *list = kind == 'd' ? digits : kind == 'w' ? words : spaces;
-    int n = kind == 'd' ? 1 : kind == 'w' ? 4 : 10;
+    int n = kind == 'd' ? 1 : kind == 'w' ? 4 : 9;
     for (int i = 0; i < n; i++)
         char_set_add(&class, list[i].low, list[i].high);
     if (name != kind)
