@@ -134,7 +134,8 @@ static bool walk(struct matcher *m, uint32_t top, uint64_t *mask)
         const struct trie_node *node = &trie->nodes[i];
         int at = HISTORY + node->depth;
         int32_t before = m->at[at - 1];
-        int32_t next = before < 0 ? POSITION_NONE : m->positions.next[before * 256 + node->byte];
+        int32_t next =
+            before < 0 ? POSITION_NONE : positions_known(&m->positions, before, node->byte);
         if (next == POSITION_UNKNOWN)
             next = step(m, at - 1, at, node->byte);
         m->at[at] = next;

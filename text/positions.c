@@ -77,12 +77,12 @@ static void pool_release(struct position_pool *p)
     free(p->stack_bucket);
 }
 
-static bool pool_init(struct position_pool *p)
+static bool pool_init(struct position_pool *p, int n_classes)
 {
     p->sets = malloc(POSITIONS_MAX * sizeof *p->sets);
     p->places = malloc(PLACES * sizeof *p->places);
     p->stacks = malloc(STACKS * sizeof *p->stacks);
-    p->next = malloc((size_t)POSITIONS_MAX * 256 * sizeof *p->next);
+    p->next = malloc(POSITIONS_MAX * (size_t)n_classes * sizeof *p->next);
     p->set_bucket = malloc(SET_BUCKETS * sizeof *p->set_bucket);
     p->stack_bucket = malloc(STACK_BUCKETS * sizeof *p->stack_bucket);
     if (!p->sets || !p->places || !p->stacks || !p->next || !p->set_bucket || !p->stack_bucket)
@@ -97,12 +97,28 @@ static void use(struct positions *p, struct position_pool *pool)
     p->next = pool->next;
 }
 
+static void find_classes(struct positions *p)
+{
+    const struct automaton *a = p->automaton;
+    bool begins[257] = {false}; /* a class begins with that byte */
+    for (int i = 0; i < a->n_edges; i++)
+        if (a->edges[i].kind == AUTOMATON_BYTES)
+            begins[a->edges[i].low] = begins[a->edges[i].high + 1] = true;
+    p->n_classes = 1;
+    for (int b = 0; b < 256; b++) {
+        p->n_classes += b > 0 && begins[b];
+        p->class_of[b] = (uint8_t)(p->n_classes - 1);
+    }
+}
+
 int positions_init(struct positions *p, const struct automaton *a, struct err *err)
 {
     *p = (struct positions){.automaton = automaton_retain(a)};
+    find_classes(p);
     p->pools = calloc(2, sizeof *p->pools);
     p->work = calloc(1, sizeof *p->work);
-    if (!p->pools || !p->work || !pool_init(&p->pools[0]) || !pool_init(&p->pools[1])) {
+    if (!p->pools || !p->work || !pool_init(&p->pools[0], p->n_classes) ||
+        !pool_init(&p->pools[1], p->n_classes)) {
         positions_release(p);
         return err_set(err, ERR_MEMORY, "no memory left to follow a text's structure");
     }
@@ -222,7 +238,8 @@ static int by_place(const void *a, const void *b)
 }
 
 /* The number of the set of these places, sorted. */
-static int32_t intern(struct position_pool *p, const struct place *places, int n, bool accepts)
+static int32_t intern(struct position_pool *p, int n_classes, const struct place *places, int n,
+                      bool accepts)
 {
     uint32_t hash = mix(3, accepts);
     for (int i = 0; i < n; i++)
@@ -238,8 +255,8 @@ static int32_t intern(struct position_pool *p, const struct place *places, int n
     p->sets[s] = (struct place_set){p->n_places, (uint16_t)n, accepts, *bucket};
     memcpy(p->places + p->n_places, places, (size_t)n * sizeof *places);
     p->n_places += n;
-    for (int i = 0; i < 256; i++)
-        p->next[s * 256 + i] = POSITION_UNKNOWN;
+    for (int i = 0; i < n_classes; i++)
+        p->next[s * n_classes + i] = POSITION_UNKNOWN;
     return *bucket = (int16_t)s;
 }
 
@@ -253,7 +270,7 @@ static int32_t finish(struct positions *p)
     if (w->too_many || (!w->n_kept && !w->accepts))
         return POSITION_NONE;
     qsort(w->kept, (size_t)w->n_kept, sizeof *w->kept, by_place);
-    return intern(p->pool, w->kept, w->n_kept, w->accepts);
+    return intern(p->pool, p->n_classes, w->kept, w->n_kept, w->accepts);
 }
 
 int32_t positions_start(struct positions *p)
@@ -278,7 +295,7 @@ int32_t positions_make(struct positions *p, int32_t at, uint8_t byte)
     }
     int32_t next = finish(p);
     if (next != POSITION_FULL)
-        p->next[at * 256 + byte] = (int16_t)next;
+        p->next[at * p->n_classes + p->class_of[byte]] = (int16_t)next;
     return next;
 }
 
@@ -317,7 +334,7 @@ static int32_t move_set(struct positions *p, const struct position_pool *from,
             return POSITION_FULL;
     }
     qsort(places, set->n, sizeof *places, by_place);
-    return intern(to, places, set->n, set->accepts);
+    return intern(to, p->n_classes, places, set->n, set->accepts);
 }
 
 bool positions_collect(struct positions *p, int32_t *kept, int n)

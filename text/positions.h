@@ -24,7 +24,9 @@ struct positions {
     const struct automaton *automaton;  /* one reference */
     struct position_pool *pools, *pool; /* two, and the one in use */
     struct position_work *work;
-    int16_t *next; /* (POSITIONS_MAX, 256) of the pool in use; NONE or UNKNOWN where negative */
+    uint8_t class_of[256]; /* bytes that no edge tells apart are of one class */
+    int n_classes;
+    int16_t *next; /* (POSITIONS_MAX, n_classes) of the pool in use; NONE or UNKNOWN if negative */
 };
 
 /* ERR_MEMORY. */
@@ -36,9 +38,15 @@ int32_t positions_start(struct positions *positions);
 
 /* Behind one more byte: a position, NONE or FULL. */
 int32_t positions_make(struct positions *positions, int32_t at, uint8_t byte);
+/* The same where it is known already, else UNKNOWN. */
+static inline int32_t positions_known(const struct positions *positions, int32_t at, uint8_t byte)
+{
+    return positions->next[at * positions->n_classes + positions->class_of[byte]];
+}
+
 static inline int32_t positions_step(struct positions *positions, int32_t at, uint8_t byte)
 {
-    int32_t next = positions->next[at * 256 + byte];
+    int32_t next = positions_known(positions, at, byte);
     return next == POSITION_UNKNOWN ? positions_make(positions, at, byte) : next;
 }
 

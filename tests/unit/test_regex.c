@@ -6,18 +6,9 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
-#include "base/rng.h"
+#include "tests/unit/random_regex.h"
 #include "text/positions.h"
 #include "text/regex.h"
-
-struct dice {
-    uint64_t seed, count;
-};
-
-static int roll(struct dice *d, int n)
-{
-    return (int)rng_below(d->seed, 3, d->count++, (uint64_t)n);
-}
 
 /* Whether the automaton takes the text, and how many bytes of it can begin one that it takes. */
 static bool accepts(struct positions *p, const char *text, size_t len, size_t *begun)
@@ -158,71 +149,6 @@ static void test_hostile(void **state)
 
 /* ---- against PCRE2 ---- */
 
-struct text {
-    char bytes[8192];
-    size_t len;
-};
-
-static void put(struct text *t, const char *what)
-{
-    size_t n = strlen(what);
-    if (t->len + n < sizeof t->bytes) {
-        memcpy(t->bytes + t->len, what, n + 1);
-        t->len += n;
-    }
-}
-
-static void put_atom(struct text *t, struct dice *d, int depth);
-
-static void put_sequence(struct text *t, struct dice *d, int depth)
-{
-    static const char *const repeats[] = {"*",     "+",    "?",  "{2}", "{1,3}",
-                                          "{0,2}", "{2,}", "*?", "+?"};
-    for (int n = roll(d, 4); n >= 0; n--) {
-        put_atom(t, d, depth);
-        if (roll(d, 3) == 0)
-            put(t, repeats[roll(d, 9)]);
-    }
-}
-
-static void put_choice(struct text *t, struct dice *d, int depth)
-{
-    for (int n = roll(d, 3); n >= 0; n--) {
-        put_sequence(t, d, depth);
-        put(t, n ? "|" : "");
-    }
-}
-
-static void put_atom(struct text *t, struct dice *d, int depth)
-{
-    static const char *const atoms[] = {"a",
-                                        "b",
-                                        "c",
-                                        ".",
-                                        "\\d",
-                                        "\\w",
-                                        "[ab]",
-                                        "[^b]",
-                                        "[a-c1]",
-                                        "\xc3\xa9",
-                                        "\\s",
-                                        "[^\\d]",
-                                        "[\xc3\xa0-\xc3\xbf]",
-                                        "1",
-                                        "\\x{e9}",
-                                        "[^\xe4\xb8\xad]",
-                                        "\xf0\x9f\x98\x80",
-                                        "\\W"};
-    int i = roll(d, depth ? 22 : 18);
-    if (i >= 18) {
-        put(t, roll(d, 2) ? "(" : "(?:");
-        put_choice(t, d, depth - 1);
-        put(t, ")");
-    } else {
-        put(t, i == 14 ? "\xc3\xa9" : atoms[i]);
-    }
-}
-
 static void put_text(struct text *t, struct dice *d)
 {
     static const char *const pieces[] = {
@@ -281,7 +207,7 @@ static void test_random(void **state)
         struct err err;
         int number;
         size_t at, begun;
-        put_choice(&expression, &d, 3);
+        put_choice(&expression, &d, 3, false);
         pcre2_code *code =
             pcre2_compile((PCRE2_SPTR)expression.bytes, expression.len,
                           PCRE2_UTF | PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_DOLLAR_ENDONLY,
