@@ -91,16 +91,6 @@ static int32_t draw_colon(struct json_compiler *c, int32_t from)
     return json_lexis_regex(&c->lexis, ": ?", false, from);
 }
 
-static bool is_required(const json_t *required, const char *name)
-{
-    for (size_t i = 0; i < json_array_size(required); i++) {
-        const char *other = json_string_value(json_array_get(required, i));
-        if (other && !strcmp(other, name))
-            return true;
-    }
-    return false;
-}
-
 static void draw_property(struct json_compiler *c, struct half *h, const char *name,
                           const json_t *schema, bool required)
 {
@@ -149,31 +139,53 @@ static void check_object(struct json_compiler *c, const json_t *schema)
         json_refuse(c, "required", "it must be a list of names");
     if (others && !json_is_boolean(others) && !json_is_object(others))
         json_refuse(c, "additionalProperties", "it must be true, false or a schema");
-    for (size_t i = 0; i < json_array_size(required); i++) {
+}
+
+/* The names that are required, as the keys of an object. NULL: something is wrong. */
+static json_t *required_names(struct json_compiler *c, const json_t *schema)
+{
+    const json_t *properties = json_object_get(schema, "properties");
+    const json_t *required = json_object_get(schema, "required");
+    json_t *names = json_object();
+    for (size_t i = 0; i < json_array_size(required) && !c->rc; i++) {
         const char *name = json_string_value(json_array_get(required, i));
         if (!name)
             json_refuse(c, "required", "it must be a list of names");
         else if (!json_object_get(properties, name))
             json_refuse(c, "required", "'%.80s' is not among the properties", name);
+        else if (json_object_set_new(names, name, json_true()))
+            json_out_of_memory(c);
     }
+    if (!names)
+        json_out_of_memory(c);
+    if (c->rc)
+        json_decref(names);
+    return c->rc ? NULL : names;
 }
 
 int32_t json_object_draw(struct json_compiler *c, const json_t *schema, int32_t from)
 {
     json_t *properties = json_object_get(schema, "properties"), *value;
-    const json_t *required = json_object_get(schema, "required");
     const json_t *others = json_object_get(schema, "additionalProperties");
     const char *name;
     check_object(c, schema);
+    json_t *required = c->rc ? NULL : required_names(c, schema);
     if (c->rc)
         return from;
-    if (!properties && (!others || json_is_true(others)))
+    if (!properties && (!others || json_is_true(others))) {
+        json_decref(required);
         return json_lexis_draw(&c->lexis, JSON_OBJECT_ANY, from);
+    }
     struct half h = {json_lexis_draw(&c->lexis, JSON_SPACE, json_lexis_text(&c->lexis, "{", from)),
                      -1};
     size_t mark = json_enter(c, "properties");
     json_object_foreach(properties, name, value)
-        draw_property(c, &h, name, value, is_required(required, name));
+    {
+        if (c->rc || c->draft.full)
+            break;
+        draw_property(c, &h, name, value, json_object_get(required, name) != NULL);
+    }
+    json_decref(required);
     json_leave(c, mark);
     if (json_is_true(others) || json_is_object(others))
         draw_others(c, &h, properties, others);
