@@ -133,18 +133,25 @@ static int read_unicode(struct reader *r, uint32_t *code)
     return rc;
 }
 
-static void add_class(struct char_set *set, char name)
+/* Where an escape stands: not in a class, or in one. */
+enum around { OUTSIDE, INSIDE, NEGATED };
+
+/* Dialects do not agree on what white space is: \s is what all of them take, and \S, or \s in a
+ * class that is negated, leaves out what any of them takes. */
+static void add_class(struct char_set *set, char name, bool negated)
 {
     static const struct char_range digits[] = {{'0', '9'}},
                                    words[] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}},
                                    spaces[] = {
                                        {'\t', '\r'},     {' ', ' '},       {0xa0, 0xa0},
                                        {0x1680, 0x1680}, {0x2000, 0x200a}, {0x2028, 0x2029},
-                                       {0x202f, 0x202f}, {0x205f, 0x205f}, {0x3000, 0x3000}};
+                                       {0x202f, 0x202f}, {0x205f, 0x205f}, {0x3000, 0x3000},
+                                       {0x1c, 0x1f},     {0x85, 0x85},     {0xfeff, 0xfeff}};
     struct char_set class = {0};
     char kind = name | 0x20;
+    bool wide = (name != kind) != negated;
     const struct char_range *list = kind == 'd' ? digits : kind == 'w' ? words : spaces;
-    int n = kind == 'd' ? 1 : kind == 'w' ? 4 : 9;
+    int n = kind == 'd' ? 1 : kind == 'w' ? 4 : wide ? 12 : 9;
     for (int i = 0; i < n; i++)
         char_set_add(&class, list[i].low, list[i].high);
     if (name != kind)
@@ -154,7 +161,7 @@ static void add_class(struct char_set *set, char name)
 }
 
 /* Behind a backslash: a class (*single is false), or a character. */
-static int read_escape(struct reader *r, struct char_set *set, bool in_class, uint32_t *code,
+static int read_escape(struct reader *r, struct char_set *set, enum around around, uint32_t *code,
                        bool *single)
 {
     static const char controls[] = "n\nr\rt\tf\fv\v";
@@ -175,7 +182,7 @@ static int read_escape(struct reader *r, struct char_set *set, bool in_class, ui
     case 'W':
     case 's':
     case 'S':
-        add_class(set, c);
+        add_class(set, c, around == NEGATED);
         *single = false;
         return 0;
     case 'x':
@@ -189,7 +196,7 @@ static int read_escape(struct reader *r, struct char_set *set, bool in_class, ui
                    : 0;
     case 'b':
         *code = '\b';
-        return in_class ? 0 : refuse(r, "word boundaries (\\b) are not supported");
+        return around != OUTSIDE ? 0 : refuse(r, "word boundaries (\\b) are not supported");
     case 'B':
         return refuse(r, "word boundaries (\\B) are not supported");
     case 'p':
@@ -207,11 +214,12 @@ static int read_escape(struct reader *r, struct char_set *set, bool in_class, ui
 }
 
 /* One element of a class: a character, or the whole of \d and the like. */
-static int read_element(struct reader *r, struct char_set *set, uint32_t *code, bool *single)
+static int read_element(struct reader *r, struct char_set *set, enum around around, uint32_t *code,
+                        bool *single)
 {
     *single = true;
     if (take(r, "\\"))
-        return read_escape(r, set, true, code, single);
+        return read_escape(r, set, around, code, single);
     if (is_next(r, "[:"))
         return refuse(r, "POSIX classes ([:...:]) are not supported");
     return read_char(r, code);
@@ -221,19 +229,20 @@ static int read_element(struct reader *r, struct char_set *set, uint32_t *code, 
 static int read_class(struct reader *r, struct char_set *set)
 {
     bool negated = take(r, "^"), single, second;
+    enum around around = negated ? NEGATED : INSIDE;
     uint32_t low, high;
     int rc;
     while (!take(r, "]")) {
         if (r->at == r->len)
             return refuse(r, "a class is not closed");
-        if ((rc = read_element(r, set, &low, &single)))
+        if ((rc = read_element(r, set, around, &low, &single)))
             return rc;
         high = low;
         bool range = single && is_next(r, "-") && !is_next(r, "-]");
         if (range) {
             r->at++;
             rc = r->at == r->len ? refuse(r, "a class is not closed")
-                                 : read_element(r, set, &high, &second);
+                                 : read_element(r, set, around, &high, &second);
             if (!rc && (!second || high < low))
                 rc = refuse(r, "a range in a class is out of order");
             if (rc)
@@ -298,7 +307,7 @@ static int read_atom(struct reader *r)
         char_set_negate(&set);
         single = false;
     } else {
-        rc = take(r, "\\") ? read_escape(r, &set, false, &code, &single) : read_char(r, &code);
+        rc = take(r, "\\") ? read_escape(r, &set, OUTSIDE, &code, &single) : read_char(r, &code);
     }
     if (!rc && single)
         char_set_add(&set, code, code);

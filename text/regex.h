@@ -1,9 +1,9 @@
 /* Regular expressions, as far as an automaton can be made of them: characters, ., classes, groups,
  * alternatives, repetitions. Syntax and meaning are those of ECMA-262 with its flag u, which JSON
- * Schema goes by: characters are Unicode's, \d and \w are ASCII's, \s is white space of any script
- * (but not U+FEFF), . is no line break. What is more than a set of texts (captures) does not
- * matter, so that lazy quantifiers are the same as others. Back-references, lookaround, word
- * boundaries, possessive quantifiers, inline flags and Unicode properties are refused by name.
+ * Schema goes by: characters are Unicode's, \d and \w are ASCII's, \s is white space of any script,
+ * . is no line break. What is more than a set of texts (captures) does not matter, so that lazy
+ * quantifiers are the same as others. Back-references, lookaround, word boundaries, possessive
+ * quantifiers, inline flags and Unicode properties are refused by name.
  *
  * Hostile expressions: length and nesting are bounded here, the work for repetitions in repetitions
  * by the size that an automaton may have. Any thread. */

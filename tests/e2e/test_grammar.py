@@ -68,7 +68,7 @@ class Schemas(Structured):
         schema = schemas.SCHEMAS[number]
         found, seed = [], 1000 * number
         while len(found) < count:
-            n = min(count - len(found), 16)
+            n = min(count - len(found), 4)
             found += self.ask(PROMPTS[number % 3], response_format=as_format(schema), seed=seed, n=n,
                               max_tokens=160, temperature=(1, 0.7, 1.3)[number % 3],
                               speculation=("auto", "auto", "off", 4)[number % 4])
@@ -78,7 +78,7 @@ class Schemas(Structured):
     def test_every_answer_is_valid(self):
         numbers = range(0, len(schemas.SCHEMAS), 10 if SLOW else 1)
         whole = cut = 0
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
             for number, found in pool.map(lambda i: self.answers(i, SEEDS), numbers):
                 schema = schemas.SCHEMAS[number]
                 for text, finish in found:
