@@ -170,6 +170,13 @@ static int take(const char *field, json_t *value, struct structure *s, struct re
     return take_schema(value, s, error);
 }
 
+static bool demands_call(const json_t *root)
+{
+    const json_t *choice = field_get(root, "tool_choice");
+    const char *word = json_string_value(choice);
+    return choice && !(word && (!strcmp(word, "auto") || !strcmp(word, "none")));
+}
+
 int structure_parse(struct api_request *request, struct response *error)
 {
     static const char *const fields[] = {"response_format", "json_schema",   "guided_json",
@@ -193,5 +200,10 @@ int structure_parse(struct api_request *request, struct response *error)
             automaton_release(s.automaton);
     }
     request->engine.grammar = first.automaton;
+    if (!rc && first.automaton && demands_call(request->json))
+        rc = response_error(error, 400, "tool_choice", NULL,
+                            "'tool_choice' makes the answer a call, but '%s' says what it is to "
+                            "look like: leave one out.",
+                            first.field);
     return rc;
 }
