@@ -254,6 +254,45 @@ static void rig_release(struct rig *rig)
     runtime_release(&rig->runtime);
 }
 
+/* No draft is proposed that could not come. */
+static void assert_drafts_allowed(struct sequence *q)
+{
+    const struct proposal *p = &q->proposal;
+    for (int j = 0; j < p->n && q->sampler.matcher; j++) {
+        int32_t path[DRAFTS_MAX];
+        for (int node = j; node >= 0; node = p->parent[node])
+            path[p->depth[node] - 1] = p->token[node];
+        assert_int_equal(matcher_admits(q->sampler.matcher, path, p->depth[j]), p->depth[j]);
+    }
+}
+
+/* The answer is in its grammar, or the beginning of what is. */
+static void assert_structure(const struct tokenizer *tokenizer, const struct example *e,
+                             const struct answer *a)
+{
+    struct positions p;
+    struct err err;
+    int n_ends;
+    const int32_t *ends = tokenizer_ends(tokenizer, &n_ends);
+    if (!e->r.grammar)
+        return;
+    assert_ok(positions_init(&p, e->r.grammar, &err), err);
+    int32_t at = positions_start(&p), before = e->tokens[e->r.n_tokens - 1];
+    for (int i = 0; i < a->n; i++) {
+        int32_t token = a->token[i].token;
+        size_t len;
+        const char *bytes = tokenizer_bytes(tokenizer, before, token, &len);
+        for (size_t k = 0; k < len; k++)
+            at = at < 0 ? at : positions_step(&p, at, (uint8_t)bytes[k]);
+        assert_true(at >= 0);
+        for (int k = 0; k < n_ends; k++)
+            assert_true(token != ends[k] || positions_accepts(&p, at));
+        before = token;
+    }
+    assert_true(a->finish != FINISH_STOP || e->r.n_stops || positions_accepts(&p, at));
+    positions_release(&p);
+}
+
 /* Moves every sequence one step on; the answers of finished ones are complete then. */
 static void step(struct scheduler *s, struct answer **by_slot, int *left)
 {
@@ -262,6 +301,7 @@ static void step(struct scheduler *s, struct answer **by_slot, int *left)
         struct sequence *q = &s->sequences[i];
         if (!q->active)
             continue;
+        assert_drafts_allowed(q);
         if (by_slot[i])
             answer_collect(by_slot[i], q);
         sequence_collected(q);
@@ -389,6 +429,7 @@ static void batch_case(struct scheduler *plain, struct scheduler *s, struct dice
     t->reused += s->reused_tokens - reused;
     for (int i = 0; i < n; i++) {
         assert_same(&want[i], &got[i], &e[i]);
+        assert_structure(s->runtime->tokenizer, &e[i], &got[i]);
         t->cases++;
         t->tokens += (uint64_t)got[i].n;
         t->accepted += got[i].accepted;

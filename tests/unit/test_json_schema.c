@@ -232,6 +232,30 @@ static void test_ranges(void **state)
     }
 }
 
+/* Lists in lists, as deep as there may be calls; at the bottom they can still be closed. */
+static void test_depth(void **state)
+{
+    struct automaton *a = compile("true");
+    struct positions p;
+    struct err err;
+    int depth = 0;
+    (void)state;
+    assert_true(takes(a, "[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]"));
+    assert_ok(positions_init(&p, a, &err), err);
+    int32_t at = positions_start(&p);
+    for (int32_t next; (next = positions_step(&p, at, '[')) >= 0; depth++)
+        at = next;
+    printf("%d lists in each other\n", depth);
+    assert_true(depth >= 25 && depth <= AUTOMATON_DEPTH_MAX);
+    while (depth--) {
+        at = positions_step(&p, at, ']');
+        assert_true(at >= 0);
+    }
+    assert_true(positions_accepts(&p, at));
+    positions_release(&p);
+    automaton_release(a);
+}
+
 static void test_choices(void **state)
 {
     struct choice_text list[] = {{"ab", 2}, {"abc", 3}, {"ab", 2}, {"b", 1}, {"a\0b", 3}};
@@ -250,7 +274,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_texts),   cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_walks),   cmocka_unit_test(test_ranges),
-        cmocka_unit_test(test_choices),
+        cmocka_unit_test(test_choices), cmocka_unit_test(test_depth),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
