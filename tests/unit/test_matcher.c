@@ -246,7 +246,9 @@ static void test_crowded(void **state)
     struct automaton *a = regex("([ab]*a[ab]{14}c?)*");
     matcher_make(&m, automaton_retain(a), &w);
     matcher_make(&other, a, &w);
+    int collected = 0;
     for (int i = 0; i < 1500; i++) {
+        const struct position_pool *pool = other.positions.pool;
         int32_t token = roll(&d, 2) ? 'a' : 'b';
         matcher_push(&m, token);
         matcher_push(&other, token);
@@ -259,8 +261,11 @@ static void test_crowded(void **state)
         }
         const uint64_t *want = matcher_mask(&m);
         assert_memory_equal(want, matcher_mask(&other), m.words * sizeof *want);
+        collected += other.positions.pool != pool;
     }
+    printf("%d times full\n", collected);
     assert_false(m.failed || other.failed);
+    assert_true(collected > 3);
     matcher_release(&m);
     matcher_release(&other);
     words_release(&w);
