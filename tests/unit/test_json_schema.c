@@ -256,6 +256,41 @@ static void test_depth(void **state)
     automaton_release(a);
 }
 
+/* Behind bytes, where they may follow. */
+static bool feed(struct positions *p, int32_t *at, const char *text)
+{
+    int32_t next = *at;
+    for (; *text && next >= 0; text++)
+        next = positions_step(p, next, (uint8_t)*text);
+    *at = next >= 0 ? next : *at;
+    return next >= 0;
+}
+
+/* What is begun at the bottom must still have room for the calls that end it. */
+static void test_room_to_end(void **state)
+{
+    struct automaton *a = compile(
+        "{\"$ref\":\"#/$defs/n\",\"$defs\":{\"n\":{\"properties\":{\"n\":{\"anyOf\":[{\"$ref\":"
+        "\"#/$defs/n\"},{\"properties\":{\"x\":{\"type\":\"array\",\"items\":{\"type\":\"string\"},"
+        "\"minItems\":1}},\"required\":[\"x\"]}]}},\"required\":[\"n\"]}}}");
+    struct positions p;
+    struct err err;
+    int depth = 0;
+    (void)state;
+    assert_ok(positions_init(&p, a, &err), err);
+    int32_t at = positions_start(&p);
+    while (feed(&p, &at, "{\"n\": "))
+        depth++;
+    printf("%d objects in each other\n", depth);
+    assert_true(depth > 20);
+    assert_true(feed(&p, &at, "{\"x\": [\"\"]}"));
+    while (depth--)
+        assert_true(feed(&p, &at, "}"));
+    assert_true(positions_accepts(&p, at));
+    positions_release(&p);
+    automaton_release(a);
+}
+
 static void test_choices(void **state)
 {
     struct choice_text list[] = {{"ab", 2}, {"abc", 3}, {"ab", 2}, {"b", 1}, {"a\0b", 3}};
@@ -272,9 +307,10 @@ static void test_choices(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_texts),   cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_walks),   cmocka_unit_test(test_ranges),
-        cmocka_unit_test(test_choices), cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_texts),       cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_walks),       cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_choices),     cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_room_to_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
