@@ -191,7 +191,8 @@ static int add_format(struct chat_body *body)
     if (format)
         chat_body_set(body, "response_format", json_incref(format));
     else
-        return 0;
+        chat_body_copy(body, "output_format", "response_format");
+    return 0;
 }
 
 static int check_thinking(struct chat_body *body)
