@@ -69,6 +69,8 @@ static void wish(struct sequence *q, struct wish *w)
     c->heads = c->n_lookup = 0;
     if (lookup || automatic) /* what is not used is learned from */
         c->n_lookup = lookup_propose(&q->lookup, DRAFTS_MAX, c->lookup, &c->match_length);
+    if (q->sampler.matcher)
+        c->n_lookup = matcher_admits(q->sampler.matcher, c->lookup, c->n_lookup);
     *w = (struct wish){.rates = &q->rates,
                        .mode = automatic        ? SPECULATE_BEST
                                : tree || !heads ? SPECULATE_TREE
@@ -223,9 +225,11 @@ static void choose_next(struct lane *lane, struct scheduler *s, struct sequence 
         ids = few->ids;
         n_logits = few->n;
     }
-    int n = sampler_sample(lane, &q->sampler, logits, n_logits, ids, NULL, ranks, best, work);
+    const uint64_t *allowed = sequence_allowed(lane, q);
+    int n = sampler_sample(lane, &q->sampler, logits, n_logits, ids, allowed, ranks, best, work);
     if (lane->id == 0) {
-        if (!n) /* all of a draft vocabulary is banned: any token is as good in hand as another */
+        if (!n) /* nothing of a draft vocabulary may come: any token is as good in hand as another
+                 */
             best[0] = 0;
         memcpy(c->token[head], best, (n ? (size_t)n : 1) * sizeof *best);
         c->n[head] = (int8_t)n;
@@ -317,6 +321,28 @@ static void learn_rates(struct scheduler *s, struct sequence *q)
     rates_note(&s->rates, NULL, &q->candidates, truth, n);
 }
 
+/* What stands behind another node than the one it was drafted for may not be allowed there: such
+ * nodes are no drafts. Nodes stand depth first, so that the way to each is that of the one before,
+ * up to a point. */
+static void keep_allowed(struct matcher *m, struct proposal *p)
+{
+    bool kept[DRAFTS_MAX];
+    int depth = 0;
+    for (int j = 0; j < p->n; j++) {
+        for (; depth >= p->depth[j]; depth--)
+            matcher_pop(m);
+        kept[j] =
+            (p->parent[j] < 0 || kept[(int)p->parent[j]]) && matcher_admits(m, &p->token[j], 1);
+        if (kept[j]) {
+            matcher_push(m, p->token[j]);
+            depth++;
+        }
+    }
+    for (; depth > 0; depth--)
+        matcher_pop(m);
+    proposal_keep(p, kept);
+}
+
 void draft_step(struct scheduler *s)
 {
     struct step *p = &s->step;
@@ -342,5 +368,7 @@ void draft_step(struct scheduler *s)
         struct sequence *q = &s->sequences[p->slots[i]];
         if (q->shape.n)
             proposal_build(&q->proposal, &q->shape, &q->candidates);
+        if (q->shape.n && q->sampler.matcher)
+            keep_allowed(q->sampler.matcher, &q->proposal);
     }
 }

@@ -27,6 +27,7 @@
 
 struct engine;
 struct tokenizer; /* text/tokenizer.h */
+struct automaton; /* text/automaton.h */
 
 struct engine_options {
     const char *model;   /* folder or file of a model (weights/source.h) */
@@ -128,13 +129,17 @@ struct engine_request {
     bool logprobs; /* of tokens wanted; without it theirs are NaN, and the sum over the vocabulary
                       is saved */
     enum engine_alone alone;
+    /* What the text must look like, or NULL; submit takes a reference of its own. The text ends
+     * where it is complete, whatever min_tokens and ignore_eos say; before, it may end with eos
+     * only where it is whole. Nothing but tokens of text is in it. */
+    const struct automaton *grammar;
 };
 
 /* ---- events ---- */
 
 enum engine_finish {
     FINISH_NONE,      /* more is to come */
-    FINISH_STOP,      /* eos, a stop token or a stop string */
+    FINISH_STOP,      /* eos, a stop token or string, or the grammar is complete */
     FINISH_LENGTH,    /* max_tokens, or the context is full */
     FINISH_CANCELLED, /* engine_cancel */
     FINISH_ERROR,     /* the event's `error` says why */

@@ -40,7 +40,7 @@ static void job_free(struct job *job)
     news_release(&job->out);
     news_release(&job->taken);
     free(job->prompt);
-    free(job->request);
+    request_free(job->request);
     free(job);
 }
 

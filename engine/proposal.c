@@ -85,6 +85,18 @@ void proposal_cut(struct proposal *p, int depth, int most)
     take(p, order, n);
 }
 
+void proposal_keep(struct proposal *p, const bool *kept)
+{
+    bool stays[DRAFTS_MAX];
+    int order[DRAFTS_MAX], n = 0;
+    for (int j = 0; j < p->n; j++) {
+        stays[j] = kept[j] && (p->parent[j] < 0 || stays[(int)p->parent[j]]);
+        if (stays[j])
+            order[n++] = j;
+    }
+    take(p, order, n);
+}
+
 void proposal_order(struct proposal *p)
 {
     int order[DRAFTS_MAX], n = 0, at = -1;

@@ -56,6 +56,9 @@ int proposal_add(struct proposal *proposal, int parent, int32_t token, int head,
  * left. */
 void proposal_cut(struct proposal *proposal, int depth, int most);
 
+/* Drops the nodes that are not kept, with what stands behind them. */
+void proposal_keep(struct proposal *proposal, const bool *kept);
+
 /* Depth first, likeliest child first. */
 void proposal_order(struct proposal *proposal);
 

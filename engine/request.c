@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text/automaton.h"
+
 static int check_real(const char *field, float value, float low, float high, struct err *err)
 {
     if (value >= low && value <= high) /* false for NaN */
@@ -143,5 +145,13 @@ struct engine_request *request_copy(const struct engine_request *r)
     copy->bad_tokens = put(&to, r->bad_tokens, bad_tokens(r) * sizeof *r->bad_tokens);
     for (int i = 0; i < r->n_stops; i++)
         strings[i] = put(&to, r->stops[i], r->stop_lens[i]);
+    copy->grammar = automaton_retain(r->grammar);
     return copy;
+}
+
+void request_free(struct engine_request *copy)
+{
+    if (copy)
+        automaton_release(copy->grammar);
+    free(copy); /* the struct and what it points to are one block */
 }

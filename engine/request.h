@@ -9,8 +9,9 @@
 /* Checks every field. ERR_INVALID, with a sentence that names it. Any thread. */
 int request_check(const struct engine_request *request, int vocab, int context, struct err *err);
 
-/* Copies a checked request with all that it points to. NULL when memory ran out. Free with free():
- * the struct and what it points to are one block. */
+/* Copies a checked request with all that it points to, but for the grammar, which gets one more
+ * owner. NULL when memory ran out. */
 struct engine_request *request_copy(const struct engine_request *request);
+void request_free(struct engine_request *copy); /* NULL is allowed */
 
 #endif

@@ -62,10 +62,8 @@ static int list_prompt(struct sampler *s, const struct engine_request *r, int vo
 {
     s->uses = calloc((size_t)vocab, sizeof *s->uses);
     s->listed = calloc((size_t)vocab, sizeof *s->listed);
-    if (!s->uses || !s->listed) {
-        sampler_release(s);
+    if (!s->uses || !s->listed)
         return err_set(err, ERR_MEMORY, "no memory to count the uses of %d tokens", vocab);
-    }
     /* Without repetition_penalty those of the prompt are as good as any. */
     for (size_t i = 0; i < r->n_tokens && r->repetition_penalty != 1; i++) {
         if (!s->uses[r->tokens[i]])
@@ -75,8 +73,18 @@ static int list_prompt(struct sampler *s, const struct engine_request *r, int vo
     return 0;
 }
 
+static int follow_grammar(struct sampler *s, const struct engine_request *r, int vocab,
+                          const struct token_trie *trie, struct err *err)
+{
+    s->matcher = calloc(1, sizeof *s->matcher);
+    if (!s->matcher)
+        return err_set(err, ERR_MEMORY, "no memory to follow a grammar");
+    return matcher_init(s->matcher, r->grammar, trie, vocab, r->tokens[r->n_tokens - 1],
+                        r->ignore_eos, err);
+}
+
 int sampler_init(struct sampler *s, const struct engine_request *r, int vocab, const int32_t *ends,
-                 int n_ends, struct err *err)
+                 int n_ends, const struct token_trie *trie, struct err *err)
 {
     assert(n_ends + r->n_stop_tokens <= SAMPLER_ENDS_MAX);
     *s = (struct sampler){.temperature = r->temperature,
@@ -100,6 +108,10 @@ int sampler_init(struct sampler *s, const struct engine_request *r, int vocab, c
     int rc = bans_new(&s->bans, r, vocab, err);
     if (!rc && penalised(s))
         rc = list_prompt(s, r, vocab, err);
+    if (!rc && r->grammar)
+        rc = follow_grammar(s, r, vocab, trie, err);
+    if (rc)
+        sampler_release(s);
     return rc;
 }
 
@@ -108,7 +120,11 @@ void sampler_release(struct sampler *s)
     free(s->uses);
     free(s->listed);
     bans_free(s->bans);
+    if (s->matcher)
+        matcher_release(s->matcher);
+    free(s->matcher);
     s->uses = s->listed = NULL;
+    s->matcher = NULL;
     s->bans = NULL;
     s->n_listed = 0;
 }
@@ -117,6 +133,8 @@ void sampler_push(struct sampler *s, int32_t token)
 {
     s->n_pushed++;
     bans_push(s->bans, token);
+    if (s->matcher)
+        matcher_push(s->matcher, token);
     if (!s->uses)
         return;
     if (!s->uses[token])
@@ -130,6 +148,8 @@ void sampler_pop(struct sampler *s, int32_t token)
     assert(s->n_pushed > 0);
     s->n_pushed--;
     bans_pop(s->bans);
+    if (s->matcher)
+        matcher_pop(s->matcher);
     if (!s->uses)
         return;
     s->uses[token] -= 2;
@@ -138,6 +158,11 @@ void sampler_pop(struct sampler *s, int32_t token)
         s->n_listed--;
         assert(s->listed[s->n_listed] == token);
     }
+}
+
+const uint64_t *sampler_allowed(struct sampler *s)
+{
+    return s->matcher ? matcher_mask(s->matcher) : NULL;
 }
 
 void sampler_work_take(struct sampler_work *work, struct arena *arena, int vocab, int lanes)

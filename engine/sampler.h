@@ -24,6 +24,7 @@
 #include "engine/engine.h"
 #include "model/kernels/kernels.h"
 #include "model/team.h"
+#include "text/matcher.h"
 
 #define SAMPLER_RANKS_MAX 8
 #define SAMPLER_ENDS_MAX (32 + ENGINE_STOP_TOKENS_MAX)
@@ -39,7 +40,8 @@ struct sampler {
     int n_ends;
     int min_tokens;
     int n_prompt, n_pushed;
-    struct bans *bans; /* NULL: all tokens may follow */
+    struct bans *bans;       /* NULL: all tokens may follow */
+    struct matcher *matcher; /* of the request's grammar, NULL without one */
     /* With penalties, else NULL: */
     int32_t *uses;   /* (V) twice how often a token was pushed, plus 1 for those of the prompt */
     int32_t *listed; /* (V) the tokens whose uses are not 0; those of the prompt first */
@@ -48,15 +50,20 @@ struct sampler {
 
 /* Takes the settings of a request that engine_submit has checked, and its prompt. `ends`: end
  * tokens, n_ends at most 32, copied; they and the request's stop tokens are banned until min_tokens
- * were pushed. ERR_MEMORY, only with penalties or bans. */
+ * were pushed. trie: of the vocabulary, for requests with a grammar. ERR_MEMORY, only with
+ * penalties, bans or a grammar. */
 int sampler_init(struct sampler *sampler, const struct engine_request *request, int vocab,
-                 const int32_t *ends, int n_ends, struct err *err);
+                 const int32_t *ends, int n_ends, const struct token_trie *trie, struct err *err);
 void sampler_release(struct sampler *sampler);
 
 /* A generated token, or a draft on the path that is looked at. */
 void sampler_push(struct sampler *sampler, int32_t token);
 /* Takes back the last push, which was `token`. */
 void sampler_pop(struct sampler *sampler, int32_t token);
+
+/* The tokens that the request's grammar allows next, for sampler_sample; NULL without a grammar. By
+ * one lane, valid until the next push, pop or call. */
+const uint64_t *sampler_allowed(struct sampler *sampler);
 
 /* Working memory of a team for one row at a time. */
 struct sampler_work {

@@ -181,6 +181,7 @@ void scheduler_release(struct scheduler *s)
         sequence_release(&s->sequences[i]);
     speculate_release(&s->speculate);
     prefix_release(&s->prefix);
+    token_trie_release(&s->trie);
     kv_pool_release(&s->pool);
     arena_release(&s->arena);
     memset(s, 0, sizeof *s);
@@ -252,7 +253,10 @@ int scheduler_add(struct scheduler *s, const struct engine_request *r, struct er
         return err_set(err, ERR_BUSY, "no memory for its keys and values now: try again later");
     struct sequence *q = &s->sequences[slot];
     int rc =
-        sequence_start(q, r, &s->runtime->model.config, s->runtime->tokenizer, s->context, err);
+        r->grammar && !s->trie.nodes ? token_trie_init(&s->trie, s->runtime->tokenizer, err) : 0;
+    if (!rc)
+        rc = sequence_start(q, r, &s->runtime->model.config, s->runtime->tokenizer, &s->trie,
+                            s->context, err);
     if (rc)
         return rc;
     q->age = s->admitted++;

@@ -74,6 +74,7 @@ struct scheduler {
     const struct head_type *heads;
     struct kv_pool pool;
     struct prefix prefix;
+    struct token_trie trie;     /* made when the first grammar comes */
     struct sequence *sequences; /* (max_sequences) */
     struct sequence **by_age;   /* (max_sequences) plan.c's */
     bool alone;                 /* the step is one sequence's that wants steps of its own */

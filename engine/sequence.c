@@ -30,7 +30,8 @@ static void copy_stops(struct sequence *q, const struct engine_request *r)
 }
 
 int sequence_start(struct sequence *q, const struct engine_request *r, const struct config *c,
-                   const struct tokenizer *tokenizer, int context, struct err *err)
+                   const struct tokenizer *tokenizer, const struct token_trie *trie, int context,
+                   struct err *err)
 {
     int n_ends;
     const int32_t *ends = tokenizer_ends(tokenizer, &n_ends);
@@ -38,7 +39,7 @@ int sequence_start(struct sequence *q, const struct engine_request *r, const str
     if (r->prompt_logprobs && !q->prompt)
         return err_set(err, ERR_MEMORY, "no memory for the log-probabilities of %zu prompt tokens",
                        r->n_tokens);
-    int rc = sampler_init(&q->sampler, r, c->vocab, ends, n_ends, err);
+    int rc = sampler_init(&q->sampler, r, c->vocab, ends, n_ends, trie, err);
     if (rc) {
         free(q->prompt);
         q->prompt = NULL;
@@ -74,6 +75,7 @@ int sequence_start(struct sequence *q, const struct engine_request *r, const str
     q->decode_seconds = q->plain_seconds = 0;
     q->prompt_ready = false;
     q->finish = FINISH_NONE;
+    q->fault = NULL;
     memset(&q->figures, 0, sizeof q->figures);
     lookup_reset(&q->lookup);
     for (int i = 0; i < q->n_prompt && q->speculation; i++)
@@ -101,20 +103,33 @@ void sequence_release(struct sequence *q)
     kv_release(&q->kv);
 }
 
-/* Whether the text ends with a token, which is not part of it. */
-static bool is_end(const struct sequence *q, const struct tokenizer *tokenizer, int32_t token)
+static bool is_eos(const struct tokenizer *tokenizer, int32_t token)
 {
     int n;
     const int32_t *ends = tokenizer_ends(tokenizer, &n);
-    for (int i = 0; i < q->n_stop_tokens; i++)
-        if (q->stop_tokens[i] == token)
-            return true;
-    if (q->ignore_eos)
-        return false;
     for (int i = 0; i < n; i++)
         if (ends[i] == token)
             return true;
     return false;
+}
+
+/* Whether the text ends with a token, which is not part of it. */
+static bool is_end(const struct sequence *q, const struct tokenizer *tokenizer, int32_t token)
+{
+    for (int i = 0; i < q->n_stop_tokens; i++)
+        if (q->stop_tokens[i] == token)
+            return true;
+    return !q->ignore_eos && is_eos(tokenizer, token);
+}
+
+const uint64_t *sequence_allowed(struct lane *lane, struct sequence *q)
+{
+    if (!q->sampler.matcher)
+        return NULL;
+    if (lane->id == 0)
+        q->allowed = sampler_allowed(&q->sampler);
+    lane_barrier(lane);
+    return q->allowed;
 }
 
 void sequence_commit(struct sequence *q, const struct tokenizer *tokenizer, int vocab,
@@ -133,15 +148,29 @@ void sequence_commit(struct sequence *q, const struct tokenizer *tokenizer, int 
     sampler_push(&q->sampler, token);
     if (q->speculation)
         lookup_append(&q->lookup, token);
-    if (!early && is_end(q, tokenizer, token)) {
+    const struct matcher *matcher = q->sampler.matcher; /* has seen min_tokens and ignore_eos */
+    if ((!early && is_end(q, tokenizer, token)) || (matcher && is_eos(tokenizer, token))) {
         q->finish = FINISH_STOP;
         text_end(&q->text, &q->out);
     } else if (text_add(&q->text, bytes, len, q->n_tokens - q->n_prompt < q->min_tokens, &q->out)) {
         q->finish = FINISH_STOP;
+    } else if (matcher && matcher_complete(matcher)) {
+        q->finish = FINISH_STOP;
+        text_end(&q->text, &q->out);
     } else if (q->n_tokens >= q->limit) {
         q->finish = FINISH_LENGTH;
         text_end(&q->text, &q->out);
     }
+}
+
+void sequence_stuck(struct sequence *q)
+{
+    q->finish = FINISH_ERROR;
+    q->fault = q->sampler.matcher && q->sampler.matcher->failed
+                   ? "the text's structure has more possibilities than there is memory for"
+                   : "no token of the model may come next, by the text's structure and the tokens "
+                     "that the request leaves out";
+    text_end(&q->text, &q->out);
 }
 
 void sequence_preempt(struct sequence *q)

@@ -43,6 +43,7 @@ struct sequence {
     bool ignore_eos, logprobs, prompt_logprobs;
     int min_tokens, top_logprobs;
     enum engine_finish finish;
+    const char *fault; /* with FINISH_ERROR */
 
     /* the cache: keys and values of the first n_cached tokens, x_1..x_(t-1) while it decodes */
     struct kv kv;
@@ -73,6 +74,7 @@ struct sequence {
 
     /* this step */
     int32_t chosen[DRAFT_RANKS]; /* by the sampler, for all lanes */
+    const uint64_t *allowed;     /* for all lanes, what may be chosen; NULL: anything */
     int n_before;                /* n_tokens before it */
     int n_allotted;              /* rows it may have */
     int first_row, n_rows;
@@ -92,10 +94,11 @@ struct sequence {
 /* The arrays of a sequence of up to `context` tokens, out of an arena. */
 void sequence_take(struct sequence *q, struct arena *arena, int context);
 
-/* Begins with a checked request. The pages are the scheduler's business. ERR_MEMORY. */
+/* Begins with a checked request. The pages are the scheduler's business; `trie` is for requests
+ * with a grammar. ERR_MEMORY. */
 int sequence_start(struct sequence *q, const struct engine_request *request,
-                   const struct config *config, const struct tokenizer *tokenizer, int context,
-                   struct err *err);
+                   const struct config *config, const struct tokenizer *tokenizer,
+                   const struct token_trie *trie, int context, struct err *err);
 /* Ends it, finished or not, and leaves its pages to others. */
 void sequence_end(struct sequence *q);
 /* Memory that outlives requests. */
@@ -107,10 +110,16 @@ static inline bool sequence_prefills(const struct sequence *q)
     return q->n_cached < q->prefill_end;
 }
 
+/* sampler_allowed, by the lanes that look at the sequence together. */
+const uint64_t *sequence_allowed(struct lane *lane, struct sequence *q);
+
 /* Commits a sampled token: adds it, and its bytes to the text, which may end. logits: of the row it
  * was drawn from (V). */
 void sequence_commit(struct sequence *q, const struct tokenizer *tokenizer, int vocab,
                      int32_t token, const float *logits);
+
+/* No token may come next: the text ends with a fault. */
+void sequence_stuck(struct sequence *q);
 
 /* Gives its pages away: all its tokens will be read again. */
 void sequence_preempt(struct sequence *q);

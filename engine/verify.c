@@ -14,14 +14,18 @@ static float *logits_of(const struct scheduler *s, int out_row)
 
 /* ---- by the lanes ---- */
 
+/* -1 when nothing may follow. */
 static int32_t sample(struct lane *lane, struct scheduler *s, struct sequence *q, float *logits,
                       struct sampler_work *work)
 {
     int vocab = s->runtime->model.config.vocab;
-    sampler_sample(lane, &q->sampler, logits, vocab, NULL, NULL, 1, q->chosen, work);
-    int32_t token = q->chosen[0];
-    if (lane->id == 0)
+    const uint64_t *allowed = sequence_allowed(lane, q);
+    int n = sampler_sample(lane, &q->sampler, logits, vocab, NULL, allowed, 1, q->chosen, work);
+    int32_t token = n ? q->chosen[0] : -1;
+    if (lane->id == 0 && n)
         sequence_commit(q, s->runtime->tokenizer, vocab, token, logits);
+    else if (lane->id == 0)
+        sequence_stuck(q);
     lane_barrier(lane);
     return token;
 }

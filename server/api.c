@@ -16,8 +16,10 @@
 #include "server/responses.h"
 #include "server/sampling.h"
 #include "server/speedup.h"
+#include "server/structure.h"
 #include "server/token_fields.h"
 #include "server/tools.h"
+#include "text/automaton.h"
 
 #define COMPLETION_TOKENS 16 /* OpenAI's default */
 
@@ -192,9 +194,9 @@ static int parse(struct api_request *request, const struct api_model *model, con
     if (body_parse(&request->json, model->id, body, len, error) || speedup_begin(request, error) ||
         fields_check(request, error) || make_chat(request, error) ||
         fields_check_values(request, error) || sampling_parse(request, model, error) ||
-        token_fields_parse(request, model, error) || parse_length(request, model, error) ||
-        parse_choices(request, error) || parse_form(request, error) ||
-        check_best_of(request, error) || parse_stops(request, error))
+        token_fields_parse(request, model, error) || structure_parse(request, error) ||
+        parse_length(request, model, error) || parse_choices(request, error) ||
+        parse_form(request, error) || check_best_of(request, error) || parse_stops(request, error))
         return ERR_INVALID;
     int rc = api_is_chat(request->kind) ? chat_parse(request, model, error)
                                         : prompts_parse(request, model, error);
@@ -229,4 +231,6 @@ void api_release(struct api_request *request)
     for (int i = 0; i < request->engine.n_stops; i++)
         free((char *)request->stops[i]);
     request->engine.n_stops = 0;
+    automaton_release(request->engine.grammar);
+    request->engine.grammar = NULL;
 }

@@ -6,7 +6,8 @@
  * Fields: https://github.com/openai/openai-openapi (createCompletion, createChatCompletion), those
  * that vLLM adds (top_k, min_p, repetition_penalty, ignore_eos, min_tokens, return_token_ids,
  * stop_token_ids, allowed_token_ids, bad_words, include_stop_str_in_output, truncate_prompt_tokens,
- * add_special_tokens, chat_template_kwargs, add_generation_prompt, continue_final_message), and of
+ * add_special_tokens, chat_template_kwargs, add_generation_prompt, continue_final_message, those of
+ * structure.h), and of
  * ours parse_special and speculation. null means absent. Fields of the wrong type or out of
  * range, those that ask for another text than this server can give, and names that are none are
  * refused by name (fields.h). */

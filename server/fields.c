@@ -16,6 +16,7 @@ enum {
 };
 
 #define IGNORED "" /* accepted, as OpenAI's clients and those of other servers send it */
+#define USE_SCHEMA "use 'response_format' with a JSON schema, or 'guided_regex'"
 
 static const struct {
     const char *name;
@@ -52,7 +53,13 @@ static const struct {
     {"user", BOTH, NULL},
     {"cache_salt", ALL, NULL},
     {"skip_special_tokens", BOTH, NULL},
+    /* in structure.c */
     {"response_format", BOTH, NULL},
+    {"json_schema", BOTH, NULL},
+    {"guided_json", BOTH, NULL},
+    {"guided_regex", BOTH, NULL},
+    {"guided_choice", BOTH, NULL},
+    {"structured_outputs", BOTH, NULL},
     /* in prompt.c */
     {"prompt", COMPLETION, NULL},
     {"echo", COMPLETION, NULL},
@@ -115,6 +122,7 @@ static const struct {
     {"max_tool_calls", RESPONSES, IGNORED}, /* of tools that a server runs */
     {"cache_control", MESSAGES, IGNORED},
     {"inference_geo", MESSAGES, IGNORED},
+    {"guided_decoding_backend", BOTH, IGNORED},
     /* they would change the text */
     {"suffix", CHAT, "/v1/completions fills in the middle"},
     {"use_beam_search", BOTH, "texts are sampled"},
@@ -138,16 +146,12 @@ static const struct {
     {"logits_processors", BOTH, "use 'logit_bias'"},
     {"prompt_logprobs", BOTH, "use 'echo' and 'logprobs' of /v1/completions"},
     {"n_probs", BOTH, "use 'logprobs'"},
-    {"guided_json", BOTH, "there are no grammars yet"},
-    {"guided_regex", BOTH, "there are no grammars yet"},
-    {"guided_choice", BOTH, "there are no grammars yet"},
-    {"guided_grammar", BOTH, "there are no grammars yet"},
-    {"guided_decoding_backend", BOTH, "there are no grammars yet"},
-    {"structured_outputs", BOTH, "there are no grammars yet"},
-    {"json_schema", BOTH, "there are no grammars yet"},
-    {"grammar", BOTH, "there are no grammars yet"},
-    {"regex", BOTH, "there are no grammars yet"},
-    {"ebnf", BOTH, "there are no grammars yet"},
+    {"guided_grammar", BOTH, USE_SCHEMA},
+    {"grammar", BOTH, USE_SCHEMA},
+    {"regex", BOTH, "use 'guided_regex'"},
+    {"guided_whitespace_pattern", BOTH,
+     "spaces are at most one, or a line break with an indentation"},
+    {"ebnf", BOTH, USE_SCHEMA},
     {"lora_path", BOTH, "the server has one model"},
     {"prompt", CHAT, "chats have 'messages'; /v1/completions continues a prompt"},
     {"messages", COMPLETION, "/v1/chat/completions answers messages"},
@@ -186,21 +190,6 @@ static bool asks(const json_t *field)
     if (json_is_object(field))
         return json_object_size(field) > 0;
     return !json_is_false(field) && !json_is_null(field);
-}
-
-static int refuse_format(const json_t *root, struct response *error)
-{
-    const json_t *format = field_get(root, "response_format");
-    const char *type = json_string_value(json_object_get(format, "type"));
-    if (!format || (type && !strcmp(type, "text")))
-        return 0;
-    if (!type)
-        return response_error(error, 400, "response_format", NULL,
-                              "'response_format' must be an object with a 'type'.");
-    return response_error(error, 400, "response_format", NULL,
-                          "'response_format' of type '%.40s' is not supported: there are no "
-                          "grammars yet, only \"text\".",
-                          type);
 }
 
 static int refuse_modalities(const json_t *root, struct response *error)
@@ -299,7 +288,5 @@ int fields_check_values(const struct api_request *request, struct response *erro
         return response_error(error, 400, "skip_special_tokens", NULL,
                               "'skip_special_tokens' must be true: control tokens are no text; "
                               "'return_token_ids' shows them.");
-    if (refuse_format(root, error))
-        return ERR_INVALID;
     return refuse_modalities(root, error);
 }

@@ -344,8 +344,8 @@ static bool is_token(const struct tokenizer *t, int32_t id)
     return id >= 0 && id < t->vocab.n_tokens;
 }
 
-/* Whether SentencePiece put a space before a text that stands behind that token. */
-static bool has_prefix(const struct tokenizer *t, int32_t before)
+/* SentencePiece has put it there. */
+bool tokenizer_strips(const struct tokenizer *t, int32_t before)
 {
     const struct vocab_rules *rules = &t->vocab.rules;
     if (t->vocab.kind != VOCAB_SENTENCEPIECE || !rules->add_space_prefix)
@@ -365,7 +365,7 @@ const char *tokenizer_bytes(const struct tokenizer *tokenizer, int32_t before, i
     uint32_t begin = tokenizer->bytes.begins[token], end = tokenizer->bytes.begins[token + 1];
     const char *bytes = tokenizer->bytes.bytes.data + begin;
     if (begin < end && tokenizer->vocab.tokens[token].kind == TOKEN_TEXT && *bytes == ' ' &&
-        has_prefix(tokenizer, before)) {
+        tokenizer_strips(tokenizer, before)) {
         bytes++;
         begin++;
     }

@@ -53,6 +53,9 @@ int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t
 const char *tokenizer_bytes(const struct tokenizer *tokenizer, int32_t before, int32_t token,
                             size_t *len);
 
+/* Whether the space before a text's first word is no part of a text that stands behind `before`. */
+bool tokenizer_strips(const struct tokenizer *tokenizer, int32_t before);
+
 /* The text of a control token as the vocabulary writes it ("<|im_end|>"); of other tokens their
  * bytes. */
 const char *tokenizer_written(const struct tokenizer *tokenizer, int32_t token, size_t *len);

@@ -65,7 +65,7 @@ static int row(struct measuring *m, struct team *team, const struct setting *how
                                .frequency_penalty = penalties ? 0.2f : 0,
                                .repetition_penalty = penalties ? 1.1f : 1};
     double ms[REPEAT_MAX];
-    int rc = sampler_init(&m->sampler, &r, m->vocab, NULL, 0, err);
+    int rc = sampler_init(&m->sampler, &r, m->vocab, NULL, 0, NULL, err);
     if (rc)
         return rc;
     /* Until the lanes have found their cores. */

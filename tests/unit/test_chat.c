@@ -135,7 +135,7 @@ static void test_bad_fields(void **state)
         {"\"tool_choice\":\"required\"", "tool_choice"},
         {"\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}}", "tool_choice"},
         {"\"functions\":[{\"name\":\"f\"}]", "functions"},
-        {"\"response_format\":{\"type\":\"json_object\"}", "response_format"},
+        {"\"response_format\":{\"type\":\"structural_tag\"}", "response_format"},
         {"\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{}}", "response_format"},
         {"\"response_format\":7", "response_format"},
         {"\"modalities\":[\"text\",\"audio\"]", "modalities"},

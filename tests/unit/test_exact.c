@@ -14,6 +14,7 @@
 #include "engine/scheduler.h"
 #include "model/gemm.h"
 #include "tests/unit/gguf_model.h"
+#include "text/regex.h"
 #include "train/checkpoint.h"
 #include "train/frozen.h"
 #include "train/trainer.h"
@@ -140,6 +141,35 @@ static void stop_make(struct example *e, struct dice *d)
     e->r.n_stops = 1;
 }
 
+/* What some answers must look like. */
+static const char *const expressions[] = {
+    "[a-z ]{5,30}",
+    "(the |a )?(cat |mat |int x = [0-9]{1,3};\\n)+(sat|on|\\.)",
+    "\\{\"a\": -?[0-9]{1,9}(, \"b\": \"[^\"\\\\]{0,12}\")?\\}",
+    ".{0,20}|[\\s\\S]{25,}",
+    "(a|b|ab|ba){3,40}c?",
+    "((if \\(x\\) )?\\{\\n|\\}\\n|x = [01];\\n){2,9}",
+};
+#define EXPRESSIONS (int)(sizeof expressions / sizeof *expressions)
+static struct automaton *grammars[EXPRESSIONS];
+
+static int compile_grammars(void **state)
+{
+    struct err err;
+    (void)state;
+    for (int i = 0; i < EXPRESSIONS; i++)
+        assert_ok(regex_compile(expressions[i], strlen(expressions[i]), &grammars[i], &err), err);
+    return 0;
+}
+
+static int release_grammars(void **state)
+{
+    (void)state;
+    for (int i = 0; i < EXPRESSIONS; i++)
+        automaton_release(grammars[i]);
+    return 0;
+}
+
 static void example_make(struct example *e, struct dice *d, int vocab, int heads,
                          const struct beginning *begin)
 {
@@ -171,6 +201,8 @@ static void example_make(struct example *e, struct dice *d, int vocab, int heads
         e->r.biases = e->bias;
         e->r.n_biases = 1;
     }
+    if (roll(d, 3) == 0)
+        e->r.grammar = grammars[roll(d, EXPRESSIONS)];
 }
 
 /* ---- answers ---- */
@@ -222,6 +254,45 @@ static void rig_release(struct rig *rig)
     runtime_release(&rig->runtime);
 }
 
+/* No draft is proposed that could not come. */
+static void assert_drafts_allowed(struct sequence *q)
+{
+    const struct proposal *p = &q->proposal;
+    for (int j = 0; j < p->n && q->sampler.matcher; j++) {
+        int32_t path[DRAFTS_MAX];
+        for (int node = j; node >= 0; node = p->parent[node])
+            path[p->depth[node] - 1] = p->token[node];
+        assert_int_equal(matcher_admits(q->sampler.matcher, path, p->depth[j]), p->depth[j]);
+    }
+}
+
+/* The answer is in its grammar, or the beginning of what is. */
+static void assert_structure(const struct tokenizer *tokenizer, const struct example *e,
+                             const struct answer *a)
+{
+    struct positions p;
+    struct err err;
+    int n_ends;
+    const int32_t *ends = tokenizer_ends(tokenizer, &n_ends);
+    if (!e->r.grammar)
+        return;
+    assert_ok(positions_init(&p, e->r.grammar, &err), err);
+    int32_t at = positions_start(&p), before = e->tokens[e->r.n_tokens - 1];
+    for (int i = 0; i < a->n; i++) {
+        int32_t token = a->token[i].token;
+        size_t len;
+        const char *bytes = tokenizer_bytes(tokenizer, before, token, &len);
+        for (size_t k = 0; k < len; k++)
+            at = at < 0 ? at : positions_step(&p, at, (uint8_t)bytes[k]);
+        assert_true(at >= 0);
+        for (int k = 0; k < n_ends; k++)
+            assert_true(token != ends[k] || positions_accepts(&p, at));
+        before = token;
+    }
+    assert_true(a->finish != FINISH_STOP || e->r.n_stops || positions_accepts(&p, at));
+    positions_release(&p);
+}
+
 /* Moves every sequence one step on; the answers of finished ones are complete then. */
 static void step(struct scheduler *s, struct answer **by_slot, int *left)
 {
@@ -230,6 +301,7 @@ static void step(struct scheduler *s, struct answer **by_slot, int *left)
         struct sequence *q = &s->sequences[i];
         if (!q->active)
             continue;
+        assert_drafts_allowed(q);
         if (by_slot[i])
             answer_collect(by_slot[i], q);
         sequence_collected(q);
@@ -278,7 +350,7 @@ static void assert_same(const struct answer *a, const struct answer *b, const st
 
 struct totals {
     int cases;
-    uint64_t tokens, accepted, side, preemptions, reused;
+    uint64_t tokens, accepted, side, preemptions, reused, structured, structured_accepted;
 };
 
 static const char *const isas[] = {KERNELS_NAMES};
@@ -357,9 +429,12 @@ static void batch_case(struct scheduler *plain, struct scheduler *s, struct dice
     t->reused += s->reused_tokens - reused;
     for (int i = 0; i < n; i++) {
         assert_same(&want[i], &got[i], &e[i]);
+        assert_structure(s->runtime->tokenizer, &e[i], &got[i]);
         t->cases++;
         t->tokens += (uint64_t)got[i].n;
         t->accepted += got[i].accepted;
+        t->structured += e[i].r.grammar != NULL;
+        t->structured_accepted += e[i].r.grammar ? got[i].accepted : 0;
         buf_release(&want[i].text);
         buf_release(&got[i].text);
     }
@@ -476,12 +551,13 @@ static void property(const struct setting *set, uint64_t seed)
         for (int j = 0; j < RIGS; j++)
             rig_release(&rigs[j]);
     }
-    printf(
-        "%s, %s weights, %s kernels: %d cases identical, %llu tokens, of which %llu were "
-        "accepted drafts; %llu preemptions, %llu prompt tokens reused; %d drafts as fresh ones\n",
-        set->name ? set->name : kind, set->weights, set->isa ? set->isa : "all", t.cases,
-        (unsigned long long)t.tokens, (unsigned long long)t.accepted,
-        (unsigned long long)t.preemptions, (unsigned long long)t.reused, drafts);
+    printf("%s, %s weights, %s kernels: %d cases identical, %llu tokens, of which %llu were "
+           "accepted drafts; %llu of the cases with a grammar, %llu drafts accepted there; %llu "
+           "preemptions, %llu prompt tokens reused; %d drafts as fresh ones\n",
+           set->name ? set->name : kind, set->weights, set->isa ? set->isa : "all", t.cases,
+           (unsigned long long)t.tokens, (unsigned long long)t.accepted,
+           (unsigned long long)t.structured, (unsigned long long)t.structured_accepted,
+           (unsigned long long)t.preemptions, (unsigned long long)t.reused, drafts);
     assert_true(t.cases >= CASES_LEAST || t.cases >= wanted);
     assert_true(drafts > 0 || t.cases < 100 || set->no_heads); /* else nothing was tested */
     assert_true((t.preemptions > 0 && t.reused > 0) || t.cases < 900);
@@ -845,5 +921,5 @@ int main(void)
 #undef TEST
     for (int i = 0; i < HEAD_KINDS_WHOLE; i++)
         kinds[i] = (enum head_kind)i;
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, compile_grammars, release_grammars);
 }

@@ -112,7 +112,7 @@ static void open_sampler(const struct problem *p, struct sampler *s)
 {
     struct err err;
     memset(s, 0x5a, sizeof *s);
-    assert_ok(sampler_init(s, &p->request, p->vocab, p->ends, p->n_ends, &err), err);
+    assert_ok(sampler_init(s, &p->request, p->vocab, p->ends, p->n_ends, NULL, &err), err);
     for (int i = (int)p->request.n_tokens; i < p->n_history; i++)
         sampler_push(s, p->history[i]);
 }
