@@ -52,7 +52,7 @@ static void walk(struct lane *lane, struct scheduler *s, struct sequence *q,
     do {
         int32_t token = sample(lane, s, q, logits_of(s, q->first_out + 1 + node), work);
         node = proposal_child(&q->proposal, node, token);
-        if (lane->id == 0)
+        if (lane->id == 0 && token >= 0)
             note_origin(s, q, node);
         if (node >= 0 && lane->id == 0)
             q->path[n] = node;
@@ -76,8 +76,8 @@ static void end_prefill(struct lane *lane, struct scheduler *s, struct sequence 
                               &q->prompt[pos + 1]);
     if (!last || q->limit == q->n_prompt)
         return;
-    sample(lane, s, q, logits_of(s, q->prompt_logprobs ? out - 1 : out), work);
-    if (lane->id == 0)
+    int32_t token = sample(lane, s, q, logits_of(s, q->prompt_logprobs ? out - 1 : out), work);
+    if (lane->id == 0 && token >= 0)
         note_origin(s, q, -1);
 }
 
