@@ -9,6 +9,7 @@
 #include "base/opts.h"
 #include "engine/scheduler.h"
 #include "tools/bench_decode.h"
+#include "tools/bench_doctor.h"
 #include "tools/bench_quality.h"
 #include "tools/bench_sampler.h"
 #include "tools/bench_shape.h"
@@ -37,7 +38,7 @@ struct options {
         *held_out, *modes;
     double temperature;
     int tokens, threads, repeat, limit, prompt, windows, vocab;
-    bool sampler, passes, chat;
+    bool sampler, passes, chat, doctor;
 };
 
 struct bench {
@@ -68,17 +69,28 @@ static int run_decode(struct bench *b, json_t *json, bool *identical, struct err
                                .limit = b->o.limit,
                                .temperature = b->o.temperature,
                                .chat = b->o.chat};
-    int rc = list_parse(&d.batch, "batch", b->o.batch ? b->o.batch : "1", DECODE_BATCH_MAX, err);
+    int rc = list_parse(&d.batch, "batch",
+                        b->o.batch    ? b->o.batch
+                        : b->o.doctor ? "1,4,16"
+                                      : "1",
+                        DECODE_BATCH_MAX, err);
     if (!rc && d.batch.values[0] != 1)
         rc = err_set(err, ERR_INVALID,
                      "--batch must begin with 1, whose texts the others are held to");
     if (!rc)
         rc = open_model(b, list_largest(&d.batch), err);
+    if (!rc && b->o.doctor && !d.prompts)
+        doctor_options(&b->s, &d);
     if (!d.prompts) {
         snprintf(path, sizeof path, "%s/prompts.json", b->o.model);
         d.prompts = path;
     }
-    return rc ? rc : decode_measure(&b->s, &d, json, identical, err);
+    if (!rc)
+        rc = decode_measure(&b->s, &d, json, identical, err);
+    if (!rc && b->o.doctor)
+        doctor_tell(&b->s, json);
+    json_decref(d.given);
+    return rc;
 }
 
 static int run_quality(struct bench *b, json_t *json, struct err *err)
@@ -132,6 +144,8 @@ int main(int argc, char **argv)
         {"heads", OPT_STRING, &o->heads, 0, 0, 0, "folder of heads for it"},
         {"prompts", OPT_STRING, &o->prompts, 0, 0, 0, "prompts, see above"},
         {"chat", OPT_FLAG, &o->chat, 0, 0, 0, "prompts are questions in the model's chat"},
+        {"doctor", OPT_FLAG, &o->doctor, 0, 0, 0,
+         "say in sentences what speculation is worth here, on prompts of its own"},
         {"limit", OPT_INT, &o->limit, 0, 1e6, 0, "prompts of each kind that are used; 0 = all"},
         {"modes", OPT_STRING, &o->modes, 0, 0, 0, "ways to draft, see above"},
         {"temperature", OPT_REAL, &o->temperature, 0, 100, 0, "of sampling; 0 = greedy"},

@@ -425,7 +425,9 @@ int decode_measure(struct scheduler *s, const struct decode_options *o, json_t *
     if (!rc && o->tokens >= s->context - 2)
         rc = err_set(err, ERR_INVALID, "--tokens %d leaves no room for a prompt in a context of %d",
                      o->tokens, s->context);
-    if (!rc)
+    if (!rc && o->given)
+        prompts = json_incref(o->given);
+    else if (!rc)
         rc = read_prompts(o->prompts, s->runtime->model.config.vocab, &prompts, err);
     const struct buf *template = &s->runtime->chat_template;
     if (!rc && o->chat)

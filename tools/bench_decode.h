@@ -15,7 +15,8 @@
     "k (a chain of heads), tree:n, both:n, lookup:n (n drafts), auto, chain:auto"
 
 struct decode_options {
-    const char *prompts; /* file */
+    const char *prompts; /* file, */
+    json_t *given;       /* or, in its place, what one would hold, borrowed */
     const char *modes;   /* "1,2,tree:8,auto"; NULL: every chain, and auto */
     struct list batch;   /* begins with 1 */
     int tokens, repeat, limit;

@@ -133,3 +133,20 @@ cmp -s "$dir/page/speed.svg" "$dir/again/speed.svg" && fail "the plot does not f
 page --from "$dir/json" --out "$dir/none" && fail "a page of figures that are not for it"
 [ "$(wc -l <"$dir/err")" = 1 ] && [ ! -e "$dir/none" ] || fail "not refused with one sentence"
 echo "the page is made"
+
+# ---- in sentences ----
+
+"$build/headway-bench" --model "$model" --doctor --tokens 24 --repeat 1 --modes 2,7,lookup:4,auto --batch 1 \
+    --json "$dir/doctor.json" >"$dir/out" 2>"$dir/err" || fail "--doctor left with $?"
+python3 - "$dir/doctor.json" "$dir/out" <<'END' || fail "the sentences do not say what was measured"
+import json, re, sys
+cells = {c["mode"]: c for c in json.load(open(sys.argv[1]))["decode"]}
+said = [line for line in open(sys.argv[2]) if line.startswith("- ")]
+fixed = max((c["speedup"], mode) for mode, c in cells.items() if mode != "auto")
+assert f"auto\" {cells['auto']['tokens_per_s']:.0f}: {cells['auto']['speedup']:.2f} times" in said[0], said
+assert ("plain decoding is the fastest" if fixed[1] == "0" else
+        f"{fixed[1]} is the fastest, {fixed[0]:.2f} times plain") in said[1], (said, fixed)
+rates = [float(x) for x in re.findall(r"\d\.\d\d", said[2])]
+assert rates == [round(x, 2) for x in cells["7"]["acceptance"]], (said, rates)
+END
+echo "the doctor speaks"
