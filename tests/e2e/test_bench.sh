@@ -136,7 +136,7 @@ echo "the page is made"
 
 # ---- in sentences ----
 
-"$build/headway-bench" --model "$model" --doctor --tokens 24 --repeat 1 --modes 2,7,lookup:4,auto --batch 1 \
+"$bench" --model weights/demo --doctor --tokens 24 --repeat 1 --modes 2,7,lookup:4,auto --batch 1 \
     --json "$dir/doctor.json" >"$dir/out" 2>"$dir/err" || fail "--doctor left with $?"
 python3 - "$dir/doctor.json" "$dir/out" <<'END' || fail "the sentences do not say what was measured"
 import json, re, sys
