@@ -79,6 +79,7 @@ static void time_drafts(struct scheduler *s, int heads)
     struct step *p = &s->step;
     struct sequence *q = &s->sequences[0];
     int committed = s->caches ? 2 : 1;
+    take_rows(s, committed, 0); /* passes of so many rows may not have been timed */
     p->heads_run = p->heads_choose = heads;
     p->n_committed = committed;
     p->n_drafting = 1;
