@@ -88,7 +88,7 @@ static void collect(struct engine *e, int slot)
         d.finish = FINISH_ERROR;
         err_set(&job->error, ERR_MEMORY, "memory ran out while decoding the text");
     }
-    if (d.finish == FINISH_ERROR && q->fault)
+    if (d.finish == FINISH_ERROR && *q->fault)
         err_set(&job->error, ERR_INVALID, "%s", q->fault);
     sequence_collected(q);
     if (mailbox_deliver(&e->mailbox, job, &d)) {

@@ -1,6 +1,7 @@
 /* The life of a sequence. */
 #include "engine/sequence.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,7 +76,7 @@ int sequence_start(struct sequence *q, const struct engine_request *r, const str
     q->decode_seconds = q->plain_seconds = 0;
     q->prompt_ready = false;
     q->finish = FINISH_NONE;
-    q->fault = NULL;
+    q->fault[0] = '\0';
     memset(&q->figures, 0, sizeof q->figures);
     lookup_reset(&q->lookup);
     for (int i = 0; i < q->n_prompt && q->speculation; i++)
@@ -166,10 +167,12 @@ void sequence_commit(struct sequence *q, const struct tokenizer *tokenizer, int 
 void sequence_stuck(struct sequence *q)
 {
     q->finish = FINISH_ERROR;
-    q->fault = q->sampler.matcher && q->sampler.matcher->failed
-                   ? "the text's structure has more possibilities than there is memory for"
-                   : "no token of the model may come next, by the text's structure and the tokens "
-                     "that the request leaves out";
+    if (q->sampler.matcher && q->sampler.matcher->failed)
+        snprintf(q->fault, sizeof q->fault, "the text's structure %s", q->sampler.matcher->failed);
+    else
+        snprintf(q->fault, sizeof q->fault,
+                 "no token of the model may come next, by the text's structure and the tokens that "
+                 "the request leaves out");
     text_end(&q->text, &q->out);
 }
 

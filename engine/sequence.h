@@ -43,7 +43,7 @@ struct sequence {
     bool ignore_eos, logprobs, prompt_logprobs;
     int min_tokens, top_logprobs;
     enum engine_finish finish;
-    const char *fault; /* with FINISH_ERROR */
+    char fault[128]; /* with FINISH_ERROR, else "" */
 
     /* the cache: keys and values of the first n_cached tokens, x_1..x_(t-1) while it decodes */
     struct kv kv;

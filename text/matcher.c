@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 #define HISTORY (MATCHER_POPS_MAX + 1)
 #define PLACES (HISTORY + TOKEN_TRIE_DEPTH + 1)
 
@@ -20,8 +22,10 @@ static void forget_masks(struct matcher *m)
 int matcher_init(struct matcher *m, const struct automaton *a, const struct token_trie *trie,
                  int vocab, int32_t before, bool never_ends, struct err *err)
 {
-    *m = (struct matcher){
-        .trie = trie, .words = ((size_t)vocab + 63) / 64, .never_ends = never_ends};
+    *m = (struct matcher){.trie = trie,
+                          .words = ((size_t)vocab + 63) / 64,
+                          .never_ends = never_ends,
+                          .seconds = MATCHER_SECONDS};
     int rc = positions_init(&m->positions, a, err);
     if (rc)
         return rc;
@@ -49,6 +53,13 @@ void matcher_release(struct matcher *m)
 
 /* ---- steps ---- */
 
+static void fail(struct matcher *m, const char *why)
+{
+    m->failed = why;
+    for (int i = 0; i < PLACES; i++)
+        m->at[i] = POSITION_NONE;
+}
+
 /* One byte on from the position at[from] to at[to]. Where there is no room for another, all
  * positions that nobody stands at are forgotten. */
 static int32_t step(struct matcher *m, int from, int to, uint8_t byte)
@@ -57,12 +68,12 @@ static int32_t step(struct matcher *m, int from, int to, uint8_t byte)
         m->at[from] < 0 ? POSITION_NONE : positions_step(&m->positions, m->at[from], byte);
     if (next == POSITION_FULL) {
         forget_masks(m);
-        m->failed |= !positions_collect(&m->positions, m->at, PLACES);
-        next = m->failed ? POSITION_NONE : positions_step(&m->positions, m->at[from], byte);
-        m->failed |= next == POSITION_FULL;
+        next = positions_collect(&m->positions, m->at, PLACES)
+                   ? positions_step(&m->positions, m->at[from], byte)
+                   : POSITION_FULL;
+        if (next == POSITION_FULL)
+            fail(m, "has more possibilities than there is memory for");
     }
-    for (int i = 0; m->failed && i < PLACES; i++)
-        m->at[i] = POSITION_NONE;
     return m->at[to] = m->failed ? POSITION_NONE : next;
 }
 
@@ -79,6 +90,7 @@ static bool is_end(const struct matcher *m, int32_t token)
 void matcher_push(struct matcher *m, int32_t token)
 {
     int from = (int)(m->n % HISTORY), to = (int)(++m->n % HISTORY);
+    m->seconds += MATCHER_SECONDS_A_PUSH;
     size_t len;
     const char *bytes = tokenizer_bytes(m->trie->tokenizer, m->token[from], token, &len);
     m->at[to] = m->at[from];
@@ -124,6 +136,14 @@ static void set(uint64_t *mask, int32_t token)
     mask[token / 64] |= (uint64_t)1 << token % 64;
 }
 
+/* A position that is not known yet, with a look at the clock now and then. */
+static int32_t make(struct matcher *m, int from, int to, uint8_t byte)
+{
+    if (++m->made % 256 == 0 && clock_thread_seconds() - m->began > m->seconds)
+        fail(m, "takes too long to follow");
+    return step(m, from, to, byte);
+}
+
 /* Sets the tokens of the subtree at `top` whose bytes may follow the position of its parent, which
  * is in at[HISTORY + depth]. Returns whether there are some. */
 static bool walk(struct matcher *m, uint32_t top, uint64_t *mask)
@@ -137,7 +157,7 @@ static bool walk(struct matcher *m, uint32_t top, uint64_t *mask)
         int32_t next =
             before < 0 ? POSITION_NONE : positions_known(&m->positions, before, node->byte);
         if (next == POSITION_UNKNOWN)
-            next = step(m, at - 1, at, node->byte);
+            next = make(m, at - 1, at, node->byte);
         m->at[at] = next;
         if (next < 0) {
             i = node->end;
@@ -169,6 +189,7 @@ static bool walk_below(struct matcher *m, uint32_t parent, int32_t token_before,
 static void fill(struct matcher *m, uint64_t *mask)
 {
     unsigned now = m->n % HISTORY;
+    m->began = clock_thread_seconds();
     memset(mask, 0, m->words * sizeof *mask);
     bool any = walk_below(m, 0, m->token[now], mask);
     if (positions_accepts(&m->positions, m->at[now]) && !(any && m->never_ends)) {
@@ -179,6 +200,7 @@ static void fill(struct matcher *m, uint64_t *mask)
     }
     if (m->failed)
         memset(mask, 0, m->words * sizeof *mask);
+    m->seconds -= clock_thread_seconds() - m->began;
 }
 
 const uint64_t *matcher_mask(struct matcher *m)

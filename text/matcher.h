@@ -1,6 +1,8 @@
 /* A text beside its automaton, token by token: which tokens may come next. A cursor: push, pop,
  * mask. A mask is a function of the automaton and the bytes so far, whatever was looked at between.
- * One owner, one thread at a time; memory is taken at the start and bounded, a few MiB. */
+ * One owner, one thread at a time. Memory is taken at the start and bounded, a few MiB; and so is
+ * the time that masks take, as some automata have a set of states for every text: who has used it
+ * up, or the memory, has failed. */
 #ifndef TEXT_MATCHER_H
 #define TEXT_MATCHER_H
 
@@ -13,13 +15,18 @@
 
 #define MATCHER_POPS_MAX 63 /* the last so many pushes can be taken back */
 #define MATCHER_MASKS 64    /* masks that are kept */
+#define MATCHER_SECONDS 1.0 /* that masks may take, and for each push more */
+#define MATCHER_SECONDS_A_PUSH 0.01
 
 struct matcher {
     const struct token_trie *trie; /* borrowed */
     struct positions positions;
     size_t words; /* of a mask */
     bool never_ends;
-    bool failed; /* memory for positions ran out: no token is allowed from then on */
+    const char *failed; /* why: no token is allowed from then on */
+    double seconds,
+        began;     /* left for masks; when the one in work was begun, by the thread's clock */
+    unsigned made; /* positions, for masks */
 
     /* Positions behind the last pushes, in turn, and those on the way down the tree. */
     int32_t at[MATCHER_POPS_MAX + 1 + TOKEN_TRIE_DEPTH + 1];

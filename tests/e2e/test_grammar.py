@@ -134,6 +134,13 @@ class Texts(Structured):
         self.assertEqual(finish, "length")
         self.assertRegex(text, r"\A[a-f]+\Z")
 
+    def test_what_takes_too_long_ends(self):
+        """Nearly every text leads this one to a set of states of its own."""
+        status, _, data = self.server.request("POST", "/v1/completions", {
+            "prompt": "Once", "max_tokens": 200, "guided_regex": "(.*[a-m].{0,40}){9}"})
+        self.assertEqual(status, 500, data)
+        self.assertIn("takes too long to follow", json.loads(data)["error"]["message"])
+
     def test_with_other_fields(self):
         digits = {"guided_regex": r"(\d{2,3} ){2,9}end"}
         for more in ({"min_tokens": 10}, {"top_k": 3, "top_p": 0.8}, {"min_p": 0.1},
