@@ -176,7 +176,12 @@ static void add_request(struct buf *out, const struct engine_request *r)
     buf_puts(out, "],\"logit_bias\":{");
     for (int i = 0; i < r->n_biases; i++)
         buf_printf(out, "%s\"%d\":%.9g", i ? "," : "", r->biases[i].token, r->biases[i].bias);
-    buf_puts(out, "}");
+    buf_puts(out, "},\"stop_token_ids\":");
+    token_list_write(out, r->stop_tokens, (size_t)r->n_stop_tokens);
+    if (r->n_allowed) {
+        buf_puts(out, ",\"allowed_token_ids\":");
+        token_list_write(out, r->allowed, r->n_allowed);
+    }
 }
 
 /* What the answer was is in a field that the server ignores. */
@@ -188,8 +193,13 @@ static void write_line(const struct choice *choice)
     const struct audit_token *said = (const void *)audit->said.data;
     struct buf out = {0};
     add_request(&out, &request);
-    buf_printf(&out, ",\"metadata\":{\"id\":\"%s\",\"differs_at\":%zu,\"said\":[",
-               choice->completion->id, audit->where);
+    buf_printf(&out,
+               ",\"metadata\":{\"id\":\"%s\",\"left_out\":\"%s\",\"differs_at\":%zu,\"said\":[",
+               choice->completion->id,
+               request.grammar ? "its structure"
+               : request.n_bad ? "bad_words"
+                               : "",
+               audit->where);
     for (size_t i = 0; i < audit->said.len / sizeof *said; i++)
         buf_printf(&out, i ? ",%d" : "%d", said[i].token);
     buf_puts(&out, "]}}\n");

@@ -97,7 +97,8 @@ static void every_difference_is_found(void **state)
     int lines = 0;
     for (; fgets(line, sizeof line, file); lines++) {
         assert_true(!strncmp(line, "{\"prompt\":[1,2,3],\"max_tokens\":9,", 33));
-        assert_non_null(strstr(line, "\"metadata\":{\"id\":\"\",\"differs_at\":"));
+        assert_non_null(
+            strstr(line, "\"metadata\":{\"id\":\"\",\"left_out\":\"\",\"differs_at\":"));
     }
     fclose(file);
     assert_int_equal(lines, 28);
