@@ -105,7 +105,7 @@ $(BUILD)/%.o: %.c $(BUILD)/flags | $(DEPS)
 	$(CC) $(CFLAGS) $(call isa,$<) $(if $(filter train/ranks.c,$<),$(MPI_FLAGS)) -c $< -o $@
 
 # It takes the page in as it is.
-$(BUILD)/server/page.o: server/web/page.html
+$(BUILD)/server/page.o: $(wildcard server/web/*)
 
 # ---- linking: the server has neither gradients nor a library for them ----
 

@@ -94,6 +94,8 @@ void headers_add(struct headers *headers, const char *name, size_t name_len, con
         headers->request_id = is_id(value, value_len) ? value : NULL;
     else if (!strcasecmp(name, "x-api-key"))
         headers->api_key = value;
+    else if (!strcasecmp(name, "If-None-Match"))
+        headers->if_none_match = value;
     else if (!strcasecmp(name, "Access-Control-Request-Headers"))
         headers->asked_headers = value;
     else if (!strcasecmp(name, "Expect"))

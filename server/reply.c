@@ -55,11 +55,29 @@ static enum MHD_Result queue(struct exchange *exchange, int status, struct MHD_R
     return result;
 }
 
+/* Browsers keep the page's files and ask each time whether they are still the same. */
+static void add_page_headers(struct exchange *exchange, struct MHD_Response *message,
+                             const char *etag)
+{
+    add_header(exchange, message, "Content-Security-Policy",
+               "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+               "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+    add_header(exchange, message, "X-Content-Type-Options", "nosniff");
+    add_header(exchange, message, "Referrer-Policy", "no-referrer");
+    add_header(exchange, message, "Cache-Control", "no-cache");
+    add_header(exchange, message, "ETag", etag);
+}
+
 enum MHD_Result reply_send(struct exchange *exchange, struct response *response)
 {
     char seconds[16];
+    const char *known = exchange->headers.if_none_match;
     if (response->body.failed)
         return MHD_NO;
+    if (*response->etag && known && strstr(known, response->etag)) {
+        response->status = 304;
+        response->body.len = 0;
+    }
     struct MHD_Response *message = MHD_create_response_from_buffer(
         response->body.len, response->body.data ? response->body.data : "",
         response->body.data ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT);
@@ -69,9 +87,7 @@ enum MHD_Result reply_send(struct exchange *exchange, struct response *response)
     add_header(exchange, message, "Content-Type", response->type);
     add_header(exchange, message, "Allow", response->allow);
     if (exchange->route == ROUTE_PAGE)
-        add_header(exchange, message, "Content-Security-Policy",
-                   "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-                   "connect-src 'self'; frame-ancestors 'none'");
+        add_page_headers(exchange, message, response->etag);
     snprintf(seconds, sizeof seconds, "%d", response->retry_after);
     if (response->retry_after)
         add_header(exchange, message, "Retry-After", seconds);

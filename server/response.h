@@ -14,6 +14,7 @@ struct response {
     const char *type; /* Content-Type */
     struct buf body;
     const char *allow;      /* Allow header, with 405 */
+    char etag[20];          /* with its quotes; "" = not to be cached */
     int retry_after;        /* seconds, 0 = no such header */
     bool anthropic;         /* errors are Anthropic's, */
     const char *request_id; /* which say this; borrowed */

@@ -18,7 +18,6 @@ static const struct {
     enum route route;
     bool post;
 } ROUTES[] = {
-    {"/", ROUTE_PAGE, false},
     {"/health", ROUTE_HEALTH, false},
     {"/ready", ROUTE_READY, false},
     {"/metrics", ROUTE_METRICS, false},
@@ -61,6 +60,8 @@ static enum route find(const char *path, bool *post)
             return ROUTES[i].route;
         }
     *post = false;
+    if (page_has(path))
+        return ROUTE_PAGE;
     return strncmp(path, MODELS_PREFIX, strlen(MODELS_PREFIX)) ? ROUTE_NONE : ROUTE_MODEL;
 }
 
@@ -244,7 +245,7 @@ void route_respond(struct app *app, enum route route, const char *path, const st
 {
     switch (route) {
     case ROUTE_PAGE:
-        buf_puts(response_begin(response, 200, "text/html; charset=utf-8"), PAGE);
+        page_respond(path, response);
         break;
     case ROUTE_HEALTH:
         respond_health(app, response);
