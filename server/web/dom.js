@@ -58,5 +58,5 @@ export function fixed(value, digits) {
 
 // Three digits, as far as they say something.
 export function short(value) {
-    return fixed(value, value >= 100 ? 0 : value >= 10 ? 1 : 2);
+    return fixed(value, value >= 100 || value === 0 ? 0 : value >= 10 ? 1 : 2);
 }

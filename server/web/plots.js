@@ -50,9 +50,10 @@ const percent = value => fixed(100 * value, 0) + " %";
 const FIGURES = [
     {name: "rate", title: "Tokens per second", show: short,
      value: seconds => grown("generation_tokens_total") / seconds},
-    {name: "per_verification", title: "Tokens per verification", show: value => fixed(value, 2),
-     value: () => 1 + share(grown("spec_decode_num_accepted_tokens_total"),
-                            grown("spec_decode_num_drafts_total"))},
+    {name: "per_verification", title: "Tokens per verification", unit: "last minute",
+     show: value => fixed(value, 2),
+     value: () => 1 + share(grown("spec_decode_num_accepted_tokens_total", RECENT),
+                            grown("spec_decode_num_drafts_total", RECENT))},
     {name: "running", title: "Requests running, and waiting", show: value => fixed(value, 0),
      value: () => samples.at(-1).values.get("num_requests_running"),
      second: () => samples.at(-1).values.get("num_requests_waiting")},
