@@ -19,7 +19,7 @@ struct headers {
     uint64_t length;
     const char *content_type; /* NULL when absent; live as long as the request */
     const char *authorization;
-    const char *api_key;       /* x-api-key, as Anthropic's clients send it */
+    const char *api_key; /* x-api-key, as Anthropic's clients send it */
     const char *if_none_match;
     const char *asked_headers; /* Access-Control-Request-Headers */
     const char *request_id;    /* X-Request-Id, where it may go into the log and back */

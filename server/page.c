@@ -1,5 +1,5 @@
-/* The page, put into the program by the assembler so that it needs no files beside it. Paths are from
- * the root, where make runs the compiler. */
+/* The page, put into the program by the assembler so that it needs no files beside it. Paths are
+ * from the root, where make runs the compiler. */
 #include "server/page.h"
 
 #include <inttypes.h>
@@ -9,7 +9,7 @@
 #include "base/hash.h"
 
 #define EMBED(symbol, file)                                                                        \
-    __asm__(".section .rodata\n" #symbol ": .incbin \"server/web/" file "\"\n" #symbol              \
+    __asm__(".section .rodata\n" #symbol ": .incbin \"server/web/" file "\"\n" #symbol             \
             "_end: .byte 0\n.previous\n");                                                         \
     extern const char symbol[], symbol##_end[]
 

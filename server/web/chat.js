@@ -1,6 +1,6 @@
 // The conversation, or the one text that is continued: asking, stopping, editing, measuring.
 
-import {$, announce, button, copy, eachFrame, fixed, following, make, short} from "./dom.js";
+import {$, announce, button, copy, eachFrame, fixed, following, make, short, swap} from "./dom.js";
 import {markdown} from "./markdown.js";
 import {ask, emptyAnswer, makeFields, speculationMode, streamAnswer} from "./request.js";
 import {TokenView} from "./tokens.js";
@@ -175,8 +175,8 @@ function messagesOf(turn) {
 }
 
 function drawBusy() {
-    $("go").hidden = running !== null;
-    $("stop").hidden = running === null;
+    if (running) swap($("go"), $("stop"));
+    else swap($("stop"), $("go"));
     $("empty").hidden = turns.length > 0;
 }
 
@@ -209,6 +209,7 @@ async function run(turn) {
     } else {
         announce(answer.stopped ? "Stopped." : "Answer: " + answer.text);
     }
+    keep();
     drawBusy();
 }
 
@@ -221,26 +222,57 @@ export function stop() {
 function regenerate(turn) {
     for (const later of turns.splice(turns.indexOf(turn) + 1)) later.element.remove();
     run(turn);
+    $("stop").focus();
 }
 
-export function send(question) {
-    if (!question.trim() || running) return;
-    if (!chat) clear();
-    const turn = {question, chat, answer: null, asked: make("div", {class: "question"}),
+function add(question, answer) {
+    const turn = {question, chat, answer, asked: make("div", {class: "question"}),
                   body: make("div", {class: "body"}), foot: make("div", {class: "foot"})};
     turn.element = make("article", {class: "turn"}, turn.asked, turn.body, turn.foot);
     turn.asked.hidden = !chat;
     turns.push(turn);
     $("log").append(turn.element);
     drawQuestion(turn);
+    return turn;
+}
+
+export function send(question) {
+    if (!question.trim() || running) return;
+    if (!chat) clear();
+    const turn = add(question, null);
     $("log").scrollTop = $("log").scrollHeight;
     run(turn);
+}
+
+// ---- what this tab of the browser keeps, so that it survives being loaded again ----
+
+function keep() {
+    try {
+        const kept = turns.filter(turn => turn.answer?.tokens.length)
+            .map(({question, answer}) => ({question, answer}));
+        sessionStorage.setItem("headway-turns", JSON.stringify({chat, kept}));
+    } catch { /* too long, or not allowed: it is not kept */ }
+}
+
+export function restore() {
+    try {
+        const stored = JSON.parse(sessionStorage.getItem("headway-turns"));
+        if (!stored || stored.chat !== chat || turns.length) return;
+        for (const {question, answer} of stored.kept) {
+            const turn = add(question, answer);
+            drawBody(turn);
+            drawFoot(turn);
+        }
+        drawBusy();
+        $("log").scrollTop = $("log").scrollHeight;
+    } catch { /* not of this page's making */ }
 }
 
 export function clear() {
     stop();
     for (const turn of turns) turn.element.remove();
     turns = [];
+    keep();
     drawBusy();
 }
 
@@ -255,7 +287,8 @@ export function redraw() {
 }
 
 export function setChat(yes) {
-    if (yes !== chat) clear();
+    if (yes === chat) return;
+    if (turns.length) clear();
     chat = yes;
 }
 

@@ -24,6 +24,14 @@ export function announce(text) {
     $("status").textContent = text.slice(0, 4000);
 }
 
+// Shows `second` in place of `first`, which has its focus then.
+export function swap(first, second) {
+    const focused = document.activeElement === first;
+    first.hidden = true;
+    second.hidden = false;
+    if (focused) second.focus();
+}
+
 export async function copy(text, from) {
     const before = from.textContent;
     try {

@@ -1,11 +1,11 @@
 // The page: what the model can do, tabs, settings, keys. The rest is in chat.js, race.js, plots.js.
 
-import {busy, clear, editLast, isChat, onRefusal, redraw, send, setChat, stop} from "./chat.js";
-import {$, make} from "./dom.js";
+import {busy, clear, editLast, isChat, onRefusal, redraw, restore, send, setChat, stop} from "./chat.js";
+import {$, button, make} from "./dom.js";
 import {plotsShow, plotsStart} from "./plots.js";
 import {race, raceStop} from "./race.js";
 import {ask, settingsLoad, settingsReset, settingsSave} from "./request.js";
-import {hideTip} from "./tokens.js";
+import {hideTip, scrollTip} from "./tokens.js";
 
 // ---- tabs ----
 
@@ -61,6 +61,11 @@ onRefusal(error => { if (error.status === 401) askForKey(error.message); });
 
 // ---- what the model can do ----
 
+const ASK = ["Write a Python function that merges two sorted lists.",
+             "Explain in a few sentences how a compiler works.",
+             "List five countries of Europe with their capitals, as a table."];
+const BEGIN = ["import os\nimport sys\n\ndef main():\n    ", "static int ", "Once upon a time"];
+
 function drawMode() {
     const chat = $("mode-chat").checked;
     setChat(chat);
@@ -73,8 +78,11 @@ function drawMode() {
     $("hint").replaceChildren(...(chat
         ? [make("kbd", {}, "Enter"), " sends, ", make("kbd", {}, "Shift"), " ", make("kbd", {}, "Enter"), " begins a line"]
         : [make("kbd", {}, "Ctrl"), " ", make("kbd", {}, "Enter"), " continues the text"]));
-    $("empty").textContent = (chat ? "Ask something. " : "Begin a text, and the model goes on. ") +
-        "Colours shows which head, or look-up, proposed each token; measure, below an answer, what that is worth.";
+    $("empty").replaceChildren(
+        make("p", {}, (chat ? "Ask something. " : "Begin a text, and the model goes on. ") +
+             "Colours show which head, or look-up, proposed each token; \u201cmeasure\u201d below an answer, " +
+             "what that is worth."),
+        ...(chat ? ASK : BEGIN).map(text => button(text, () => send(text), {class: ""})));
     if (!chat && !$("prompt").value) $("prompt").value = "Once upon a time";
     if (chat && $("prompt").value === "Once upon a time") $("prompt").value = "";
 }
@@ -92,6 +100,7 @@ async function look() {
         $("mode-chat").checked = model.chat;
         $("mode-completion").checked = !model.chat;
         drawMode();
+        restore();
         $("race-prompt").value ||= model.chat ? "Write a short story about a lighthouse."
                                               : "import os\nimport sys\n\ndef main():\n    ";
     } catch (error) {
@@ -155,7 +164,7 @@ document.addEventListener("keydown", event => {
         ALT[event.code]();
     }
 });
-document.addEventListener("scroll", hideTip, true);
+document.addEventListener("scroll", scrollTip, true);
 
 settingsLoad();
 drawMode();

@@ -62,7 +62,7 @@ const FIGURES = [
      value: () => median("time_to_first_token_seconds")},
     {name: "kv", title: "Keys and values in use", show: value => fixed(100 * value, 1) + " %",
      value: () => samples.at(-1).values.get("kv_cache_usage_perc")},
-    {name: "prefix", title: "Prompt tokens found in the prefix cache", unit: "last minute", show: percent,
+    {name: "prefix", title: "Prompt tokens from the cache", unit: "last minute", show: percent,
      value: () => share(grown("prefix_cache_hits_total", RECENT), grown("prefix_cache_queries_total", RECENT))},
 ];
 

@@ -1,7 +1,7 @@
 // Plain against speculative decoding, side by side: the same request twice, each in steps of its own
 // that have equal machine time.
 
-import {$, announce, eachFrame, fixed, following, make, short} from "./dom.js";
+import {$, eachFrame, fixed, following, make, short, swap} from "./dom.js";
 import {emptyAnswer, makeFields, speculationMode, streamAnswer} from "./request.js";
 import {TokenView} from "./tokens.js";
 
@@ -61,7 +61,6 @@ function verdict(plain, fast) {
             : `Plain decoding is ${fixed(1 / factor, 2)} \u00d7 as fast`), " \u00b7 ",
         same ? make("span", {class: "good"}, "identical texts: checked")
              : make("b", {class: "error"}, `THE TEXTS DIFFER from character ${at + 1} on`));
-    announce(element.textContent);
 }
 
 export async function race(chat, prompt, limit, refused) {
@@ -72,8 +71,7 @@ export async function race(chat, prompt, limit, refused) {
     const kind = chat ? "chat" : "completion", mode = speculationMode();
     const plain = new Lane($("lane-plain"), "plain", "off", asked, kind, limit);
     const fast = new Lane($("lane-fast"), "speculative", mode === "off" ? "auto" : mode, asked, kind, limit);
-    $("race-go").hidden = true;
-    $("race-stop").hidden = false;
+    swap($("race-go"), $("race-stop"));
     $("verdict").className = "";
     $("verdict").textContent = "";
     try {
@@ -88,8 +86,7 @@ export async function race(chat, prompt, limit, refused) {
         if (!stopped) refused(error);
     }
     controller = null;
-    $("race-go").hidden = false;
-    $("race-stop").hidden = true;
+    swap($("race-stop"), $("race-go"));
 }
 
 export function raceStop() {

@@ -28,10 +28,18 @@ function describe(token) {
     return lines;
 }
 
+let tipped = null;      // the element that the tip is about
+
 function showTip(span, token) {
     const tip = $("tip");
+    tipped = span;
     tip.replaceChildren(...describe(token).map((line, i) => make(i ? "div" : "code", {}, line)));
     tip.hidden = false;
+    placeTip();
+}
+
+function placeTip() {
+    const tip = $("tip"), span = tipped;
     const box = span.getClientRects()[0] || span.getBoundingClientRect();
     const left = Math.max(8, Math.min(box.left, innerWidth - tip.offsetWidth - 8));
     const above = box.top - tip.offsetHeight - 6;
@@ -40,7 +48,14 @@ function showTip(span, token) {
 }
 
 export function hideTip() {
+    tipped = null;
     $("tip").hidden = true;
+}
+
+// What was reached by key stays described where it scrolls to.
+export function scrollTip() {
+    if (tipped && tipped === document.activeElement) placeTip();
+    else hideTip();
 }
 
 // One view of one answer, which may still grow.

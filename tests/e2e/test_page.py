@@ -211,6 +211,10 @@ class Page(unittest.TestCase):
                 [1, 1, 1, 1, 1, 1, 0, 1, 1])
             self.assertIn("Title", self.text("#status"))
 
+            self.browser.value("window.before = true")
+            self.browser.send("Page.reload")
+            self.browser.wait("!window.before && document.querySelector('.body figure')")
+
             # An earlier message is edited to one whose answer has no end, which is stopped.
             self.browser.type("#prompt", "")
             self.browser.key("ArrowUp", 38)
