@@ -3,6 +3,10 @@
 
 import {button, copy, make} from "./dom.js";
 
+// Expressions take time that may grow with the square of a text's length: what is longer than any
+// person's line or paragraph, a model that goes round in circles, is shown as it is.
+const LINE_MAX = 4000, PARAGRAPH_MAX = 8000;
+
 // ---- inline: code, strong, emphasis, strike, links ----
 
 const INLINE = new RegExp([
@@ -25,7 +29,7 @@ function link(image, text, address) {
 export function inline(text, depth = 0) {
     const nodes = [];
     let at = 0;
-    if (depth < 6)
+    if (depth < 6 && text.length < PARAGRAPH_MAX)
         for (const m of text.matchAll(INLINE)) {
             if (m.index > at) nodes.push(text.slice(at, m.index));
             at = m.index + m[0].length;
@@ -53,6 +57,7 @@ const QUOTE = /^ {0,3}> ?(.*)$/;
 const DASHES = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;
 
 function begins(line, next) {
+    if (line.length > LINE_MAX) return false;
     return FENCE.test(line) || HEADING.test(line) || RULE.test(line) || ITEM.test(line) ||
            QUOTE.test(line) || (line.includes("|") && next !== undefined && next.includes("-") &&
                                 DASHES.test(next));
@@ -62,6 +67,7 @@ function begins(line, next) {
 function measure(lines, from) {
     const line = lines[from];
     let to = from + 1;
+    if (line.length > LINE_MAX) return ["paragraph", to];
     const fence = FENCE.exec(line);
     if (fence) {
         while (to < lines.length && !(lines[to].trim().startsWith(fence[1]) &&
