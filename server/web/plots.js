@@ -138,6 +138,18 @@ function drawAll() {
     drawBars();
 }
 
+// What --audit has found, where the server is started with it, stands beside what is plotted.
+function drawNote() {
+    const now = samples.at(-1).values, audits = now.get("exactness_audits_total") ?? 0;
+    const differ = now.get("exactness_mismatches_total") ?? 0;
+    $("plots-note").className = "hint";
+    $("plots-note").replaceChildren(
+        "All requests to this server, every two seconds while this page is visible.",
+        ...(audits ? [` Decoded again plainly: ${fixed(audits, 0)}${audits === 1 ? " answer" : " answers"}, `,
+                      make("b", {class: differ ? "error" : ""}, differ ? `${fixed(differ, 0)} DIFFERED` : "all identical"),
+                      "."] : []));
+}
+
 // ---- looking ----
 
 async function look() {
@@ -159,8 +171,7 @@ async function look() {
 async function tick() {
     try {
         await look();
-        $("plots-note").className = "hint";
-        $("plots-note").textContent = "All requests to this server, every two seconds while this page is visible.";
+        drawNote();
     } catch {
         $("plots-note").className = "hint error";
         $("plots-note").textContent = "The server's figures cannot be read: is it gone?";
