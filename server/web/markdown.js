@@ -63,6 +63,8 @@ function begins(line, next) {
                                 DASHES.test(next));
 }
 
+const isOrdered = mark => /\d/.test(mark);
+
 // The number of lines of the block that begins at `from`, and its kind.
 function measure(lines, from) {
     const line = lines[from];
@@ -82,13 +84,16 @@ function measure(lines, from) {
         return ["quote", to];
     }
     if (ITEM.test(line)) {
-        // It goes on with items, with what is indented, and with lines behind which nothing is empty.
+        // It goes on with items of its kind, with what is indented, and with lines that lie close.
+        const [, space, mark] = ITEM.exec(line);
         while (to < lines.length) {
             const empty = !lines[to].trim();
             const after = empty ? lines[to + 1] : lines[to];
             if (after === undefined || !after.trim()) break;
             if (!ITEM.test(after) && !/^\s{2,}/.test(after) && (empty || begins(after))) break;
-            if (RULE.test(after)) break;
+            const item = ITEM.exec(after);
+            if (RULE.test(after) || (item && item[1].length < space.length + 2 &&
+                                     isOrdered(item[2]) !== isOrdered(mark))) break;
             to += empty ? 2 : 1;
         }
         return ["list", to];
@@ -125,24 +130,24 @@ function code(lines) {
 
 function list(lines, depth) {
     const first = ITEM.exec(lines[0]);
-    const base = first[1].length, ordered = /\d/.test(first[2]);
+    const base = first[1].length, ordered = isOrdered(first[2]);
     const root = make(ordered ? "ol" : "ul");
     if (ordered) root.start = parseInt(first[2], 10);
     let item = null, indent = 0;
     const flush = () => {
         if (!item) return;
         const blocks = split(item.join("\n")), element = make("li");
-        for (const block of blocks)
-            element.append(...(block.kind === "paragraph" ? inline(block.lines.join("\n"))
-                                                          : [render(block, depth + 1)]));
+        blocks.forEach((block, i) => element.append(
+            ...(i === 0 && block.kind === "paragraph" ? inline(block.lines.join("\n"))
+                                                      : [render(block, depth + 1)])));
         root.append(element);
     };
     for (const line of lines) {
         const m = ITEM.exec(line);
-        if (m && (item === null || m[1].length < base + 2 || m[1].length < indent)) {
+        if (m && (item === null || m[1].length < base + 2)) {
             flush();
             item = [m[4]];
-            indent = m[1].length + 2;
+            indent = m[1].length + m[2].length + 1;
         } else {
             item.push(line.replace(new RegExp("^\\s{0," + indent + "}"), ""));
         }

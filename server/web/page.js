@@ -80,9 +80,12 @@ function drawMode() {
         : [make("kbd", {}, "Ctrl"), " ", make("kbd", {}, "Enter"), " continues the text"]));
     $("empty").replaceChildren(
         make("p", {}, (chat ? "Ask something. " : "Begin a text, and the model goes on. ") +
-             "Colours show which head, or look-up, proposed each token; \u201cmeasure\u201d below an answer, " +
+             "Colours show which head, or look\u2011up, proposed each token; \u201cmeasure\u201d below an answer, " +
              "what that is worth."),
-        ...(chat ? ASK : BEGIN).map(text => button(text, () => send(text), {class: ""})));
+        ...(chat ? ASK : BEGIN).map(text => button(text, () => {
+            if (!chat) $("prompt").value = text;
+            send(text);
+        }, {class: ""})));
     if (!chat && !$("prompt").value) $("prompt").value = "Once upon a time";
     if (chat && $("prompt").value === "Once upon a time") $("prompt").value = "";
 }

@@ -16,11 +16,11 @@ TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 PROMPT = "import os\nimport sys\n\ndef main():\n    "
 DRAFTS = 4  # a chain of them is the same each time, unlike what "auto" finds best at the moment
 MARKDOWN = ["# Title\n\nSome **bold**, ", "*slanted* and `code`", " with <img src=x onerror=alert(1)>.\n\n",
-            "1. one\n2. two\n   - inner\n\n", "| a | b |\n|---|--:|\n| 1 | 2 |\n\n",
+            "1. one\n2. two\n   - inner\n\n", "- other\n\n| a | b |\n|---|--:|\n| 1 | 2 |\n\n",
             "[good](https://example.org/) [bad](javascript:alert(1))\n\n", "```c\nint x;\n```\n"]
 SHAPE = [["H3", "Title"],
          ["P", "Some bold, slanted and code with <img src=x onerror=alert(1)>."],
-         ["OL", "onetwoinner"], ["DIV", "ab12"], ["P", "good bad"], ["FIGURE", "ccopyint x;"]]
+         ["OL", "onetwoinner"], ["UL", "other"], ["DIV", "ab12"], ["P", "good bad"], ["FIGURE", "ccopyint x;"]]
 TEMPLATE = ("{%- for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
             "{%- if messages[-1].content == 'more' %}{{ '<|round|>' }}"
             "{%- else %}{{ '<|marks|>' }}{% endif %}")
