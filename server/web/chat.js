@@ -61,7 +61,8 @@ async function measure(turn, from) {
         measured.setAttribute("role", same ? "status" : "alert");
         measured.replaceChildren(
             make("b", {}, fixed(ratio.median, 2) + " \u00d7 measured"),
-            ` (${fixed(ratio.min, 2)} to ${fixed(ratio.max, 2)}), ${short(got.plain.tokens_per_second)} \u2192 ` +
+            ` (${fixed(ratio.min, 2)} to ${fixed(ratio.max, 2)}), ` +
+            `${short(got.plain.tokens_per_second)} \u2192 ` +
             `${short(got.speculative.tokens_per_second)} tokens/s, `,
             make("b", {}, same ? "identical: checked"
                 : got.identical ? "NOT IDENTICAL to the answer above" : difference(got)));

@@ -76,12 +76,13 @@ function drawMode() {
     $("set-max_tokens").placeholder = chat ? "all" : "128";
     $("system-label").hidden = !chat;
     $("hint").replaceChildren(...(chat
-        ? [make("kbd", {}, "Enter"), " sends, ", make("kbd", {}, "Shift"), " ", make("kbd", {}, "Enter"), " begins a line"]
+        ? [make("kbd", {}, "Enter"), " sends, ", make("kbd", {}, "Shift"), " ",
+           make("kbd", {}, "Enter"), " begins a line"]
         : [make("kbd", {}, "Ctrl"), " ", make("kbd", {}, "Enter"), " continues the text"]));
     $("empty").replaceChildren(
         make("p", {}, (chat ? "Ask something. " : "Begin a text, and the model goes on. ") +
-             "Colours show which head, or look\u2011up, proposed each token; \u201cmeasure\u201d below an answer, " +
-             "what that is worth."),
+             "Colours show which head, or look\u2011up, proposed each token; \u201cmeasure\u201d below " +
+             "an answer, what that is worth."),
         ...(chat ? ASK : BEGIN).map(text => button(text, () => {
             if (!chat) $("prompt").value = text;
             send(text);
@@ -94,8 +95,8 @@ async function look() {
     try {
         const model = (await (await ask("v1/models")).json()).data[0];
         const heads = model.prediction_heads - 1;
-        $("model").textContent = model.id + (heads > 0 ? `, ${heads} ${heads === 1 ? "head drafts" : "heads draft"}`
-                                                       : ", look-up drafts");
+        $("model").textContent = model.id + (heads > 1 ? `, ${heads} heads draft` :
+                                             heads > 0 ? ", a head drafts" : ", look-up drafts");
         $("model").title = $("model").textContent;
         $("model").className = "";
         $("key-note").hidden = true;

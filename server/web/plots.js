@@ -92,8 +92,8 @@ function drawFigure(figure) {
     const values = history.map(h => h[figure.name]), seconds = history.map(h => h[figure.name + "2"]);
     const now = values.at(-1), finite = [...values, ...seconds].filter(Number.isFinite);
     const top = Math.max(...finite, 1e-9);
-    const text = Number.isFinite(now) ? figure.show(now) + (figure.second ? ", " + figure.show(seconds.at(-1)) : "")
-                                      : "\u2013";
+    const second = figure.second ? ", " + figure.show(seconds.at(-1)) : "";
+    const text = Number.isFinite(now) ? figure.show(now) + second : "\u2013";
     figure.now.replaceChildren(text, make("small", {}, figure.unit ? " " + figure.unit : ""));
     figure.top.textContent = finite.length && top > 1e-9 ? "up to " + figure.show(top) : "";
     figure.svg.setAttribute("aria-label", figure.title + ": " + text);
@@ -109,7 +109,8 @@ function drawBars() {
         const lately = grown(tried, RECENT) > 0;
         const t = lately ? grown(tried, RECENT) : now.get(tried) ?? 0;
         const a = lately ? grown(accepted, RECENT) : now.get(accepted) ?? 0;
-        if (t) rows.push(make("dt", {}, name), make("dd", {}, make("meter", {value: a / t, "aria-label": name})),
+        if (t) rows.push(make("dt", {}, name),
+                         make("dd", {}, make("meter", {value: a / t, "aria-label": name})),
                          make("dd", {}, percent(a / t)));
     };
     for (let i = 1; now.has(`head_tried_total{head="${i}"}`); i++)
@@ -145,9 +146,9 @@ function drawNote() {
     $("plots-note").className = "hint";
     $("plots-note").replaceChildren(
         "All requests to this server, every two seconds while this page is visible.",
-        ...(audits ? [` Decoded again plainly: ${fixed(audits, 0)}${audits === 1 ? " answer" : " answers"}, `,
-                      make("b", {class: differ ? "error" : ""}, differ ? `${fixed(differ, 0)} DIFFERED` : "all identical"),
-                      "."] : []));
+        ...(audits ? [` Decoded again plainly: ${fixed(audits, 0)} answer${audits === 1 ? "" : "s"}, `,
+                      make("b", {class: differ ? "error" : ""},
+                           differ ? `${fixed(differ, 0)} DIFFERED` : "all identical"), "."] : []));
 }
 
 // ---- looking ----

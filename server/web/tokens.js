@@ -69,7 +69,11 @@ export class TokenView {
         this.legend = make("div", {class: "legend", role: "group", "aria-label": "Who proposed how many tokens"});
         this.element = make("div", {class: "token-view"}, this.text, this.legend);
         const token = event => event.target.closest?.(".token");
-        const show = event => token(event) ? showTip(token(event), this.tokens[token(event).index]) : hideTip();
+        const show = event => {
+            const span = token(event);
+            if (span) showTip(span, this.tokens[span.index]);
+            else hideTip();
+        };
         this.text.addEventListener("pointerover", show);
         this.text.addEventListener("pointerout", hideTip);
         this.text.addEventListener("focusin", event => {
