@@ -9,11 +9,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "server/choice.h"
 #include "server/dialect.h"
-#include "server/prompt.h"
-#include "server/speculation_json.h"
 #include "server/speedup.h"
-#include "server/trace.h"
 
 static uint64_t random_bits(void)
 {
@@ -33,14 +31,8 @@ static void unlink_and_free(struct completion *completion)
         completion->app->completions = completion->next;
     if (completion->next)
         completion->next->prev = completion->prev;
-    for (size_t i = 0; i < completion->n_choices; i++) {
-        answer_release(&completion->choices[i].answer);
-        buf_release(&completion->choices[i].ids);
-        buf_release(&completion->choices[i].trace);
-        buf_release(&completion->choices[i].captured);
-        audit_release(&completion->choices[i].audit);
-        logprobs_release(&completion->choices[i].logprobs);
-    }
+    for (size_t i = 0; i < completion->n_choices; i++)
+        choice_release(&completion->choices[i]);
     free(completion->choices);
     buf_release(&completion->out);
     buf_release(&completion->metrics);
@@ -114,21 +106,6 @@ void completion_let_go(struct completion *completion)
 
 /* ---- start ---- */
 
-/* The text begins behind the prompt, or with it. */
-static void init_choice(struct completion *completion, size_t i)
-{
-    const struct api_request *request = &completion->request;
-    struct choice *choice = &completion->choices[i];
-    choice->completion = completion;
-    choice->prompt = &request->prompts[i / (size_t)request->best_of];
-    choice->index = (int)i;
-    choice->last_token = choice->prompt->tokens[choice->prompt->n_tokens - 1];
-    choice->answer.tools = &request->tools;
-    choice->answer.forgets = request->stream && request->kind != API_RESPONSES;
-    logprobs_init(&choice->logprobs, completion->app->info->tokenizer, api_is_chat(request->kind),
-                  request->echo ? -1 : choice->last_token);
-}
-
 static int make_choices(struct completion *completion)
 {
     const struct api_request *request = &completion->request;
@@ -138,7 +115,7 @@ static int make_choices(struct completion *completion)
         return ERR_MEMORY;
     completion->n_choices = request->n_prompts * (size_t)request->best_of;
     for (size_t i = 0; i < completion->n_choices; i++)
-        init_choice(completion, i);
+        choice_init(completion, i);
     return 0;
 }
 
@@ -264,131 +241,6 @@ double completion_first(const struct completion *completion)
 
 /* ---- events ---- */
 
-static void measure(struct choice *choice, const struct engine_event *event)
-{
-    struct metrics *metrics = &choice->completion->app->metrics;
-    double now = clock_seconds(), start = choice->completion->start;
-    if (!choice->begun && choice->completion->state == COMPLETION_RUNNING)
-        histogram_add(&metrics->queue, event->queued, 1);
-    if (event->n_tokens && !choice->n_tokens) {
-        histogram_add(&metrics->first_token, now - start, 1);
-        choice->first = now;
-    } else if (event->n_tokens) {
-        histogram_add(&metrics->inter_token, (now - choice->last) / (double)event->n_tokens,
-                      event->n_tokens);
-    }
-    if (event->n_tokens)
-        choice->last = now;
-    choice->n_tokens += event->n_tokens;
-    if (event->finish != FINISH_STOP && event->finish != FINISH_LENGTH)
-        return;
-    histogram_add(&metrics->request, now - start, 1);
-    histogram_tokens(&metrics->prompt, event->prompt_tokens);
-    histogram_tokens(&metrics->generation, event->completion_tokens);
-    if (choice->n_tokens > 1)
-        histogram_add(&metrics->per_token,
-                      (choice->last - choice->first) / (double)(choice->n_tokens - 1), 1);
-}
-
-/* With `echo` a choice begins with its prompt. */
-static void echo(struct choice *choice)
-{
-    struct buf text = {0};
-    prompt_write(choice->prompt, choice->completion->app->info->tokenizer, &text);
-    answer_add(&choice->answer, text.data, text.len);
-    choice->answer.failed |= text.failed;
-    buf_release(&text);
-}
-
-static void add_ids(struct choice *choice, const struct engine_event *event)
-{
-    for (size_t i = 0; i < event->n_tokens; i++)
-        buf_printf(&choice->ids, choice->ids.len ? ",%d" : "%d", event->tokens[i].token);
-}
-
-static void add_trace(struct choice *choice, const struct engine_event *event)
-{
-    const struct tokenizer *tokenizer = choice->completion->app->info->tokenizer;
-    for (size_t i = 0; i < event->n_tokens; i++) {
-        trace_add(&choice->trace, tokenizer, choice->last_token, &event->tokens[i]);
-        choice->last_token = event->tokens[i].token;
-    }
-}
-
-static void capture(struct choice *choice, const struct engine_event *event)
-{
-    struct capture *to = &choice->completion->app->capture;
-    if (!to->on)
-        return;
-    for (size_t i = 0; i < event->n_tokens; i++)
-        buf_append(&choice->captured, (const char *)&event->tokens[i].token, sizeof(int32_t));
-    if (event->finish)
-        capture_add(to, choice->prompt->tokens, choice->prompt->n_tokens, &choice->captured);
-}
-
-static void finish(struct choice *choice, const struct engine_event *event)
-{
-    struct completion *completion = choice->completion;
-    answer_end(&choice->answer);
-    choice->stop = event->stop;
-    choice->finish_reason = event->finish == FINISH_LENGTH ? "length"
-                            : choice->answer.n_calls       ? "tool_calls"
-                                                           : "stop";
-    completion->completion_tokens += event->completion_tokens;
-    completion->forwards += event->forwards;
-    if (event->speculation) {
-        completion->drafted += event->speculation->drafted;
-        completion->accepted += event->speculation->accepted;
-    }
-    if (completion->n_choices == 1 && event->speculation)
-        speculation_json_write(&completion->metrics, event);
-    if (completion->request.rounds)
-        speedup_note(choice, event);
-}
-
-/* The first event has come: what the answer begins with, and what is known of its prompt. */
-static void begin(struct choice *choice, const struct engine_event *event)
-{
-    const struct api_request *request = &choice->completion->request;
-    choice->begun = true;
-    if (choice->index % request->best_of == 0)
-        choice->completion->cached_tokens += event->cached_tokens;
-    if (request->echo)
-        echo(choice);
-    if (request->begun.len)
-        answer_add(&choice->answer, request->begun.data, request->begun.len);
-}
-
-static void add_event(struct choice *choice, const struct engine_event *event)
-{
-    struct completion *completion = choice->completion;
-    const struct api_request *request = &completion->request;
-    size_t unread = completion->out.len;
-    bool has_prompt = !choice->opened && (request->echo || request->return_token_ids);
-    if (!choice->begun)
-        begin(choice, event);
-    if (event->text_len)
-        answer_add(&choice->answer, event->text, event->text_len);
-    if (request->logprobs >= 0)
-        logprobs_take(&choice->logprobs, event, choice->prompt->bos_added,
-                      event->stop && !request->engine.include_stop);
-    if (request->return_token_ids)
-        add_ids(choice, event);
-    if (request->trace)
-        add_trace(choice, event);
-    for (size_t i = 0; i < event->n_tokens; i++)
-        choice->logprob += (double)event->tokens[i].logprob;
-    capture(choice, event);
-    audit_note(choice, event);
-    if (event->finish)
-        finish(choice, event);
-    if (request->stream)
-        completion->dialect->chunk(completion, choice);
-    completion->out.failed |= choice->answer.failed;
-    if (has_prompt)
-        completion->echoed += completion->out.len - unread;
-}
-
 /* Ends it with a sentence: in place of the response, or behind what a stream has brought. */
 static void end_with(struct completion *completion, int status, const char *code,
                      const char *message)
@@ -438,7 +290,7 @@ static void expire(struct choice *choice, const struct engine_event *event)
     struct engine_event last = *event;
     if (completion_tokens(completion)) {
         last.finish = FINISH_LENGTH;
-        add_event(choice, &last);
+        choice_add(choice, &last);
     } else {
         completion->response.retry_after = 1;
         end_with(completion, 503, "timed_out",
@@ -487,7 +339,7 @@ static void take_event(struct completion *completion, struct choice *choice,
     else if (event->finish == FINISH_ERROR || event->finish == FINISH_CANCELLED)
         fail(completion, event->error);
     else
-        add_event(choice, event);
+        choice_add(choice, event);
     if (choice->finish_reason && completion->state == COMPLETION_RUNNING && !completion->expired &&
         audit_end(choice, &err))
         fail(completion, err.text);
@@ -496,7 +348,7 @@ static void take_event(struct completion *completion, struct choice *choice,
 static void note_progress(struct choice *choice, const struct engine_event *event)
 {
     if (!choice->completion->request.rounds)
-        measure(choice, event);
+        choice_measure(choice, event);
     else
         choice->n_tokens += event->n_tokens;
     choice->ended = event->finish != FINISH_NONE;

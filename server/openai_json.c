@@ -26,24 +26,14 @@ void openai_add_prompt_ids(const struct api_prompt *prompt, struct buf *out)
     token_list_write(out, prompt->tokens, prompt->n_tokens);
 }
 
-/* The token ids since the last call. */
-static void add_ids(struct choice *choice, struct buf *out)
+/* What came of a list since the last call. */
+static void add_list(const char *name, struct buf *items, struct buf *out)
 {
-    buf_puts(out, ",\"token_ids\":[");
-    buf_append(out, choice->ids.data, choice->ids.len);
+    buf_printf(out, ",\"%s\":[", name);
+    buf_append(out, items->data, items->len);
     buf_puts(out, "]");
-    out->failed |= choice->ids.failed;
-    choice->ids.len = 0;
-}
-
-/* The origins of the tokens since the last call. */
-static void add_trace(struct choice *choice, struct buf *out)
-{
-    buf_puts(out, ",\"trace\":[");
-    buf_append(out, choice->trace.data, choice->trace.len);
-    buf_puts(out, "]");
-    out->failed |= choice->trace.failed;
-    choice->trace.len = 0;
+    out->failed |= items->failed;
+    items->len = 0;
 }
 
 void openai_add_rest(struct choice *choice, bool logprobs, const char *reason, struct buf *out)
@@ -59,9 +49,9 @@ void openai_add_rest(struct choice *choice, bool logprobs, const char *reason, s
     else
         buf_puts(out, ",\"finish_reason\":null");
     if (completion->request.return_token_ids)
-        add_ids(choice, out);
+        add_list("token_ids", &choice->ids, out);
     if (completion->request.trace)
-        add_trace(choice, out);
+        add_list("trace", &choice->trace, out);
 }
 
 static void add_proof(const struct completion *completion, struct buf *out)
