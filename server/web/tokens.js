@@ -66,7 +66,8 @@ export class TokenView {
         this.counts = new Map();
         this.text = make("div", {class: "tokens", role: "group", "aria-label":
                                  "The answer by token; arrow keys go from token to token"});
-        this.legend = make("div", {class: "legend", role: "group", "aria-label": "Who proposed how many tokens"});
+        this.legend = make("div", {class: "legend", role: "group",
+                                   "aria-label": "Who proposed how many tokens"});
         this.element = make("div", {class: "token-view"}, this.text, this.legend);
         const token = event => event.target.closest?.(".token");
         const show = event => {
