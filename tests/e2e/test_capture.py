@@ -107,7 +107,7 @@ class Capture(unittest.TestCase):
             self.assertEqual(metric(server, "capture_texts_total"), 3)
             self.assertEqual(metric(server, "capture_active"), 0)
             self.assertEqual(server.complete(prompt="a", max_tokens=1)["object"], "text_completion")
-            self.assertTrue(any("its limit is reached" in line for line in server.log))
+            server.wait_log("its limit is reached")
         self.assertLessEqual(os.path.getsize(self.path), 1 << 20)
         _, texts = records(self.path)
         self.assertEqual([len(p) for p, _ in texts[1:]], [301] * 3)

@@ -283,7 +283,7 @@ class Connections(unittest.TestCase):
             self.assertLess(server.descriptors(), 512 + 60)
             for sock in crowd:
                 sock.close()
-            self.assertTrue(any("closed for another" in line for line in server.log))
+            server.wait_log("closed for another")
 
     def test_connections_with_requests_stay(self):
         with Server("--max-connections", 8, *LONG) as server:

@@ -662,7 +662,7 @@ class Clients(unittest.TestCase):
             self.assertLess(server.resident() - resident, 64 << 20)
             data = read_all(sock)
             self.assertFalse(data.endswith(b"0\r\n\r\n"), "the stream must not look complete")
-            self.assertTrue(any('end="stream unread"' in line for line in server.log), server.log)
+            server.wait_log('end="stream unread"')
 
     def test_a_paused_reader_gets_all_of_it(self):
         fields = {"prompt": PROMPT, "max_tokens": 900, "ignore_eos": True, "temperature": 0, "logprobs": 20, "n": 2}
@@ -687,7 +687,7 @@ class Clients(unittest.TestCase):
         with Server("--max-unread", 1 << 14, "--max-sequences", 1, "--context", 100000) as server:
             socks = [server.open_stream(receive_buffer=4096, **{**ENDLESS, "n": 1, "logprobs": 20}) for _ in range(3)]
             server.wait_metric("stream_overflows_total", lambda n: n >= 1)
-            self.assertTrue(any("do not read their streams" in line for line in server.log), server.log)
+            server.wait_log("do not read their streams")
             for sock in socks:
                 sock.close()
             server.wait_metric("num_requests_running", lambda n: n == 0)
