@@ -8,6 +8,7 @@
 #include "base/opts.h" /* the version */
 #include "server/json_text.h"
 #include "server/page.h"
+#include "server/speculation_json.h"
 #include "server/props.h"
 #include "server/text_api.h"
 
@@ -162,6 +163,20 @@ bool route_wants_body(enum route route)
 
 /* ---- responses ---- */
 
+/* What each drafter was right about, since the start. */
+static void add_drafters(const struct app *app, struct buf *out)
+{
+    struct engine_stats stats;
+    engine_stats(app->engine, &stats);
+    buf_puts(out, ",\"drafters\":[");
+    speculation_json_drafter(out, 0, stats.lookup_tried, stats.lookup_accepted);
+    for (int i = 1; i < app->info->n_predict && i <= ENGINE_DRAFTS_MAX; i++) {
+        buf_puts(out, ",");
+        speculation_json_drafter(out, i, stats.heads[i - 1].tried, stats.heads[i - 1].accepted);
+    }
+    buf_puts(out, "]");
+}
+
 static void add_model(const struct app *app, struct buf *out)
 {
     const char *id = app->model.id;
@@ -169,9 +184,11 @@ static void add_model(const struct app *app, struct buf *out)
     json_write(out, id, strlen(id));
     buf_printf(out,
                ",\"object\":\"model\",\"created\":%" PRId64 ",\"owned_by\":\"headway\","
-               "\"max_model_len\":%d,\"prediction_heads\":%d,\"chat\":%s}",
+               "\"max_model_len\":%d,\"prediction_heads\":%d,\"chat\":%s",
                (int64_t)app->started, app->info->context, app->info->n_predict,
                app->model.template ? "true" : "false");
+    add_drafters(app, out);
+    buf_puts(out, "}");
 }
 
 static void respond_models(const struct app *app, struct response *response)

@@ -3,6 +3,16 @@
 
 #include <inttypes.h>
 
+void speculation_json_drafter(struct buf *out, int head, uint64_t tried, uint64_t accepted)
+{
+    if (head)
+        buf_printf(out, "{\"drafter\":\"head %d\"", head);
+    else
+        buf_puts(out, "{\"drafter\":\"look-up\"");
+    buf_printf(out, ",\"tried\":%" PRIu64 ",\"accepted\":%" PRIu64 ",\"rate\":%.4f}", tried,
+               accepted, tried ? (double)accepted / (double)tried : 0);
+}
+
 static void add_row(struct buf *out, const uint64_t *row, int last)
 {
     buf_puts(out, "[");

@@ -7,6 +7,9 @@
 #include "base/buf.h"
 #include "engine/engine.h"
 
+/* Appends what a drafter was right about, an object: head i, or look-up for 0. */
+void speculation_json_drafter(struct buf *out, int head, uint64_t tried, uint64_t accepted);
+
 /* Appends the object of a completion with one choice; `event` is its last. */
 void speculation_json_write(struct buf *out, const struct engine_event *event);
 

@@ -8,6 +8,7 @@
 #include "server/dialect.h"
 #include "server/field.h"
 #include "server/json_text.h"
+#include "server/speculation_json.h"
 
 /* ---- what is asked ---- */
 
@@ -118,12 +119,8 @@ static void add_drafters(const struct completion *completion, struct buf *out)
         }
         if (!tried)
             continue;
-        if (d)
-            buf_printf(out, "%s{\"drafter\":\"head %d\"", comma, d);
-        else
-            buf_printf(out, "%s{\"drafter\":\"look-up\"", comma);
-        buf_printf(out, ",\"tried\":%" PRIu64 ",\"accepted\":%" PRIu64 ",\"rate\":%.4f}", tried,
-                   accepted, ratio((double)accepted, (double)tried));
+        buf_puts(out, comma);
+        speculation_json_drafter(out, d, tried, accepted);
         comma = ",";
     }
     buf_puts(out, "]");

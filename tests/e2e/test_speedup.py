@@ -92,6 +92,15 @@ class Speedup(SharedServer):
         for d in got["drafters"]:
             self.assertAlmostEqual(d["rate"], d["accepted"] / d["tried"], delta=1e-3)
 
+    def test_the_model_knows_its_drafters(self):
+        self.server.complete(**TEXT, speculation=4)
+        model = json.loads(self.server.get("/v1/models")[1])["data"][0]
+        self.assertEqual([d["drafter"] for d in model["drafters"]],
+                         ["look-up"] + [f"head {i}" for i in range(1, model["prediction_heads"])])
+        first = model["drafters"][1]
+        self.assertEqual(first["tried"], self.server.metric('head_tried_total{head="1"}'))
+        self.assertAlmostEqual(first["rate"], first["accepted"] / first["tried"], delta=1e-3)
+
     def test_sampled_texts_are_the_same_too(self):
         for seed in range(3):
             got = self.server.post("/v1/speedup", **{**TEXT, "temperature": 0.8, "seed": seed}, rounds=2)
