@@ -9,7 +9,7 @@ import unittest
 
 import browser
 import scripted_gguf
-from harness import Server, SharedServer, require_files, text_of
+from harness import SLOW, Server, SharedServer, require_files, text_of
 
 FOLDER = "server/web"
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
@@ -79,7 +79,7 @@ class Files(SharedServer):
             self.assertEqual(self.server.request("GET", path)[0], 404)
 
 
-@unittest.skipUnless(browser.PROGRAM, "no chromium on the PATH")
+@unittest.skipUnless(browser.PROGRAM and not SLOW, "no chromium on the PATH, or a build with sanitizers")
 class Page(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
