@@ -158,14 +158,6 @@ class Server:
                 raise AssertionError(f"no line with {wanted}: {''.join(self.log)}")
             time.sleep(0.01)
 
-    def wait_log(self, words, seconds=20):
-        """Waits for a line of the log that has these words in it: a thread reads it."""
-        until = time.monotonic() + seconds
-        while not any(words in line for line in self.log):
-            if time.monotonic() > until:
-                raise AssertionError(f"no line of the log says {words!r}: {''.join(self.log)}")
-            time.sleep(0.01)
-
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
