@@ -3,7 +3,7 @@
 
     python3 -m venv /tmp/torch && /tmp/torch/bin/pip install numpy torch
     /tmp/torch/bin/python tools/compare_torch.py [--case NAME] [--precision f32|bf16] [--rounds N]
-        [--seconds S] [--threads N] [--json FILE]
+        [--seconds S] [--threads N] [--isa avx2] [--json FILE]
 
 Not part of `make test`: it needs a Python with torch, and a machine that does nothing else. BUILD
 names the build folder. The figures are bytes per second, that is tokens of the batch; ratio is
@@ -24,7 +24,8 @@ PyTorch gets what makes it fast: fused attention, fused AdamW, q, k and v (and w
 matrix, rotation of halves instead of pairs (the same model with rows of wq and wk permuted), the
 norm once for all replicated heads, no clipping product where nothing is clipped, huge pages, freed
 memory kept by malloc. For bf16, torch.autocast. Before the rounds of a case its VARIANTS are tried
-once each, and the fastest is used.
+once each, and the fastest is used. With --isa avx2 neither side may use more than AVX2, nor may the
+libraries that they call.
 """
 
 import argparse
@@ -73,6 +74,11 @@ VARIANTS = [dict(compile=c, chunked=k) for c, k in itertools.product((False, Tru
 RATE, BETAS, DECAY, CLIP, THETA, EPS = 1e-4, (0.9, 0.95), 0.1, 1.0, 10000.0, 1e-5
 
 
+# What keeps ATen, oneDNN (that headway uses too) and MKL to AVX2.
+AVX2_ALONE = dict(ATEN_CPU_CAPABILITY="avx2", ONEDNN_MAX_CPU_ISA="AVX2", DNNL_MAX_CPU_ISA="AVX2",
+                  MKL_ENABLE_INSTRUCTIONS="AVX2")
+
+
 def variant_name(v):
     return ("compiled" if v["compile"] else "eager") + (", chunked loss" if v["chunked"] else "")
 
@@ -87,6 +93,9 @@ def worker(job):
     torch.set_num_threads(job["threads"])
     torch.set_flush_denormal(True)
     torch.manual_seed(1)
+    if job["isa"] == "avx2":
+        import torch._inductor.config
+        torch._inductor.config.cpp.simdlen = 256
     c, bf16, variant = argparse.Namespace(**job["case"]), job["precision"] == "bf16", job["variant"]
     head_dim = c.dim // c.n_heads
     decayed, gains = [], []
@@ -223,9 +232,13 @@ class Failed(Exception):
     pass
 
 
+def environment_of(job):
+    return dict(os.environ, **(AVX2_ALONE if job["isa"] == "avx2" else {}))
+
+
 def torch_speed(job, limit):
     environment = dict(
-        os.environ, OMP_NUM_THREADS=str(job["threads"]), MKL_NUM_THREADS=str(job["threads"]),
+        environment_of(job), OMP_NUM_THREADS=str(job["threads"]), MKL_NUM_THREADS=str(job["threads"]),
         THP_MEM_ALLOC_ENABLE="1", MALLOC_MMAP_MAX_="0", MALLOC_TRIM_THRESHOLD_=str(1 << 40),
         TORCHINDUCTOR_CACHE_DIR=str(pathlib.Path(job["corpus"]).parent / "inductor"))
     try:
@@ -248,12 +261,13 @@ def headway_speed(job):
         head_layers=c["head_layers"] or 1, layers=c["layers"], dim=c["dim"], n_heads=c["n_heads"],
         kv_heads=c["kv_heads"], hidden=c["hidden"], vocab=c["vocab"], context=c["context"],
         batch=c["batch"], precision=job["precision"], threads=job["threads"], rate=RATE,
-        beta1=BETAS[0], beta2=BETAS[1], weight_decay=DECAY, clip=CLIP, rope_theta=THETA,
+        isa=job["isa"], beta1=BETAS[0], beta2=BETAS[1], weight_decay=DECAY, clip=CLIP, rope_theta=THETA,
         steps=10 ** 9, warmup=1, save_every=10 ** 9)
     command = [str(TRAIN)] + [text for name, value in options.items()
                               for text in ("--" + name.replace("_", "-"), str(value))]
     with open(out / "stderr", "w") as messages:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=messages)
+        process = subprocess.Popen(command, env=environment_of(job), stdout=subprocess.DEVNULL,
+                                   stderr=messages)
     try:
         first, steps, seconds = None, 0, 0.0
         while seconds < job["seconds"]:
@@ -320,8 +334,8 @@ def fastest_variant(job, seconds, compile_seconds):
 
 
 def compare(name, precision, o, corpus):
-    job = dict(case=CASES[name], precision=precision, threads=o.threads, seconds=o.seconds,
-               warm=5, corpus=str(corpus))
+    job = dict(case=CASES[name], precision=precision, threads=o.threads, isa=o.isa,
+               seconds=o.seconds, warm=5, corpus=str(corpus))
     variant, tried = fastest_variant(job, o.trial_seconds, o.compile_seconds)
     job["variant"] = variant
     headway, torch = [], []
@@ -360,6 +374,7 @@ def main():
     p.add_argument("--compile-seconds", type=float, default=180,
                    help="a try of torch.compile that takes longer is given up")
     p.add_argument("--threads", type=int, default=os.cpu_count())
+    p.add_argument("--isa", choices=["auto", "avx2"], default="auto")
     p.add_argument("--json", type=pathlib.Path, help="file for the results")
     o = p.parse_args()
     if o.worker:
@@ -386,7 +401,7 @@ def main():
               f"{r['ratio']['min']:.2f}..{r['ratio']['max']:.2f}  {r['torch_variant']}")
     if o.json:
         o.json.write_text(json.dumps(dict(
-            processor=processor(), threads=o.threads, rounds=o.rounds, seconds=o.seconds,
+            processor=processor(), isa=o.isa, threads=o.threads, rounds=o.rounds, seconds=o.seconds,
             results=results), indent=1) + "\n")
     return 1 if failed else 0
 

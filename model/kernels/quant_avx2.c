@@ -3,8 +3,8 @@
 #include "model/kernels/v16_avx2.h"
 
 #define QUANT_TABLE quant_avx2
-#define QUANT_PANELS 1
-#define QUANT_ROWS_AT_ONCE 4
+#define QUANT_TILE_1 4
+#define QUANT_TILE_2 0
 
 #include "model/kernels/quant_body.h"
 #endif

@@ -3,8 +3,8 @@
 #include "model/kernels/v16_avx512.h"
 
 #define QUANT_TABLE quant_avx512
-#define QUANT_PANELS 2
-#define QUANT_ROWS_AT_ONCE 4
+#define QUANT_TILE_1 6
+#define QUANT_TILE_2 4
 
 #include "model/kernels/quant_body.h"
 #endif

@@ -1,15 +1,20 @@
 /* Products with quantised weights, written in v16 like kernels_body.h. Included by quant_NAME.c
- * after their v16 header; QUANT_TABLE names the table of functions by type, QUANT_PANELS says how
- * many panels a tile of many rows goes over together, QUANT_ROWS_AT_ONCE how many rows' dot
- * products of those it holds in registers, QUANT_ROWS_FEW up to how many rows one panel alone keeps
- * their sums there too. The formats are in kernels.h; `type` is a constant after
- * inlining, and so are R rows and P panels. */
+ * after their v16 header; QUANT_TABLE names the table of functions by type, QUANT_TILE_1 the most
+ * rows of which a tile of one panel keeps all sums in registers, QUANT_TILE_2 those of a tile of
+ * two panels, or 0 for none. The formats are in kernels.h; `type` is a constant after inlining, and
+ * so are R rows and P panels. */
 #include "model/kernels/kernels.h"
 #include "model/kernels/v16.h"
 
-#ifndef QUANT_ROWS_FEW
-#define QUANT_ROWS_FEW QUANT_ROWS_AT_ONCE
-#endif
+/* The most rows of a tile of P panels. Blocks need twice the registers: theirs are of one. */
+V16_INLINE int tile_rows(const enum weight_type type, const int P)
+{
+    return P == 1 ? QUANT_TILE_1 : quant_is_block(type) ? 0 : QUANT_TILE_2;
+}
+
+/* Arrays of a tile. */
+#define TILE_PANELS (QUANT_TILE_2 ? 2 : 1)
+#define TILE_SUMS (QUANT_TILE_1 > 2 * QUANT_TILE_2 ? QUANT_TILE_1 : 2 * QUANT_TILE_2)
 
 /* Bits of a code in memory. */
 V16_INLINE int code_bits(const enum weight_type type)
@@ -30,8 +35,8 @@ V16_INLINE v64b group_codes(const enum weight_type type, const uint8_t *group, i
 
 /* Memory answers late: lines are asked for this many bytes before they are needed, one with each
  * step of the arithmetic, so that it never has to answer many at once. One panel alone passes by
- * faster than several. */
-#define PREFETCH_DISTANCE(P) ((P) == 1 ? 6720 : 2240)
+ * faster than two. */
+#define PREFETCH_DISTANCE(P) ((P) == 1 ? 6720 : 3360)
 
 /* Which vector a step takes: low and high halves of the same bytes follow each other. */
 V16_INLINE int vector_of(int step, const int steps)
@@ -41,10 +46,10 @@ V16_INLINE int vector_of(int step, const int steps)
 
 /* With each step of a group one of its lines further on. */
 V16_INLINE void group_prefetch(const enum weight_type type, const uint8_t *group, int step,
-                               const int P, const bool ahead)
+                               size_t ahead)
 {
     if (ahead && step < (int)quant_group_bytes(type) / 64)
-        v16_prefetch(group + PREFETCH_DISTANCE(P) + step * 64);
+        v16_prefetch(group + ahead + step * 64);
 }
 
 /* The whole-number scales, or minima, of two groups: 16 pairs of 16 bits. */
@@ -62,7 +67,7 @@ struct group_work {
     size_t panel_bytes;
     const uint8_t *subs; /* of a block: scales of its groups, of which `sub` counts here; or NULL */
     int sub;
-    bool ahead; /* ask for the group's lines further on */
+    size_t ahead; /* how many bytes further on lines are asked for; 0: none are */
 };
 
 #if V16_NARROW
@@ -73,7 +78,7 @@ V16_INLINE void narrow_dots(const enum weight_type type, const struct group_work
 {
     const int room = code_bits(type) == 4 ? 8 : code_bits(type) == 5 ? 4 : 2;
     const int run = room < last - first ? room : last - first;
-    v16i times[QUANT_PANELS];
+    v16i times[TILE_PANELS];
     for (int p = 0; p < P; p++)
         times[p] =
             g->subs ? v16i_pair_twice(load_subs(g->subs + (size_t)p * g->panel_bytes, g->sub / 2),
@@ -81,16 +86,16 @@ V16_INLINE void narrow_dots(const enum weight_type type, const struct group_work
                     : v16i_set(0x10001);
 #pragma GCC unroll 4
     for (int begin = first; begin < last; begin += run) {
-        v16n part[QUANT_ROWS_AT_ONCE * QUANT_PANELS];
+        v16n part[TILE_SUMS];
         for (int d = 0; d < R * P; d++)
             part[d] = v16i_set(0);
 #pragma GCC unroll 8
         for (int s = 0; s < run; s++) {
             const int step = begin + s, v = vector_of(step, last - first);
-            v64b w[QUANT_PANELS];
+            v64b w[TILE_PANELS];
             for (int p = 0; p < P; p++) {
                 const uint8_t *at = g->codes + (size_t)p * g->panel_bytes;
-                group_prefetch(type, at, step, P, g->ahead);
+                group_prefetch(type, at, step, g->ahead);
                 w[p] = group_codes(type, at, v);
             }
             for (int r = 0; r < R; r++)
@@ -105,31 +110,32 @@ V16_INLINE void narrow_dots(const enum weight_type type, const struct group_work
 }
 #endif
 
-V16_INLINE v4s row_codes(const struct group_work *g, int row, int v)
-{
-    const int at = g->i * GROUP + 4 * v;
 #if V16_NARROW
-    return v4s_load(g->x->split[row] + at); /* of q8: all others are narrow */
+typedef int16_t row_code; /* of q8: all others are narrow */
+#define ROW_CODES split
 #else
-    return v4s_load(g->x->codes[row] + at);
+typedef int8_t row_code;
+#define ROW_CODES codes
 #endif
-}
 
 /* dot += products of vectors first..last-1 (of 8) of one group with codes of R rows. */
 V16_INLINE void wide_dots(const enum weight_type type, const struct group_work *g, v16i *dot,
                           const int R, const int P, const int first, const int last)
 {
+    const row_code *x = g->x->ROW_CODES[g->row] + g->i * GROUP;
 #pragma GCC unroll 8
     for (int step = first; step < last; step++) {
-        v64u w[QUANT_PANELS];
+        v64u w[TILE_PANELS];
         const int v = vector_of(step, last - first);
+        __asm__("" : "+r"(x));
         for (int p = 0; p < P; p++) {
             const uint8_t *at = g->codes + (size_t)p * g->panel_bytes;
-            group_prefetch(type, at, step, P, g->ahead);
+            __asm__("" : "+r"(at));
+            group_prefetch(type, at, step, g->ahead);
             w[p] = v64u_of(group_codes(type, at, v));
         }
         for (int r = 0; r < R; r++) {
-            v4s four = row_codes(g, g->row + r, v);
+            v4s four = v4s_load(x + r * 2 * GROUP + 4 * v);
             for (int p = 0; p < P; p++)
                 dot[r * P + p] = v16i_dot(dot[r * P + p], w[p], four);
         }
@@ -150,7 +156,7 @@ V16_INLINE void group_dots(const enum weight_type type, const struct group_work 
         wide_dots(type, g, total, R, P, first, last);
         return;
     }
-    v16i dot[QUANT_ROWS_AT_ONCE * QUANT_PANELS];
+    v16i dot[TILE_SUMS];
     for (int d = 0; d < R * P; d++)
         dot[d] = v16i_set(0);
     wide_dots(type, g, dot, R, P, first, last);
@@ -167,11 +173,11 @@ V16_INLINE void group_dots(const enum weight_type type, const struct group_work 
 /* Group i of a pair: sum += dot * scales (+ minimum * sum of the row's codes). */
 V16_INLINE void group_add(const enum weight_type type, const struct quant_pair *x, int row, int i,
                           const uint8_t *pair, size_t panel_bytes, v16 *sum, const int R,
-                          const int P, const bool ahead)
+                          const int P, size_t ahead)
 {
     const size_t group_bytes = quant_group_bytes(type), floats = PANEL * sizeof(uint16_t);
     const uint8_t *scales = pair + 2 * group_bytes + (size_t)i * floats;
-    v16i dot[QUANT_ROWS_AT_ONCE * QUANT_PANELS];
+    v16i dot[TILE_SUMS];
     for (int r = 0; r < R; r++)
         for (int p = 0; p < P; p++)
             dot[r * P + p] = v16i_set(quant_has_minimum(type) ? 0 : x->of[row + r].offset[i]);
@@ -198,7 +204,7 @@ V16_INLINE void group_add(const enum weight_type type, const struct quant_pair *
 /* Group i of pair `pair` of a block: total += dot * s, for each of its sub-groups. */
 V16_INLINE void block_group(const enum weight_type type, const struct quant_pair *x, int row,
                             int pair, int i, const uint8_t *block, size_t panel_bytes, v16i *total,
-                            const int R, const int P, const bool ahead)
+                            const int R, const int P, size_t ahead)
 {
     const size_t group_bytes = quant_group_bytes(type);
     const int subs = GROUP / quant_sub_group(type), group = 2 * pair + i;
@@ -254,92 +260,42 @@ V16_INLINE void block_scale(const enum weight_type type, const struct quant_pair
 
 /* Asks for the scales behind the codes of a unit further on. */
 V16_INLINE void unit_prefetch(const enum weight_type type, const uint8_t *unit, size_t panel_bytes,
-                              const int P)
+                              const int P, size_t ahead)
 {
     const size_t codes = (quant_is_block(type) ? 8 : 2) * quant_group_bytes(type);
-    for (int p = 0; p < P; p++)
+    for (int p = 0; ahead && p < P; p++)
         for (size_t at = codes; at < quant_unit_bytes(type); at += 64)
-            v16_prefetch(unit + (size_t)p * panel_bytes + at + PREFETCH_DISTANCE(P));
+            v16_prefetch(unit + (size_t)p * panel_bytes + at + ahead);
 }
 
 /* ---- tiles ---- */
 
-/* One pass of a tile: what all of its functions work on. */
-struct quant_work {
-    const struct quant_pair *x; /* of the unit in hand: a pair of groups, or a block */
-    const uint8_t *unit;        /* its weights, of the first panel */
-    size_t panel_bytes;
-    v16 *sum;    /* (rows, P) */
-    v16i *total; /* (rows, P) of a block */
-};
-
-/* R rows from `row` on with group i of the unit. */
-V16_INLINE void work_group(const enum weight_type type, const struct quant_work *w, int row, int i,
-                           const int R, const int P, const bool ahead)
-{
-    if (quant_is_block(type))
-        block_group(type, w->x, row, i / 2, i % 2, w->unit, w->panel_bytes, w->total + row * P, R,
-                    P, ahead);
-    else
-        group_add(type, w->x, row, i, w->unit, w->panel_bytes, w->sum + row * P, R, P, ahead);
-}
-
-/* The same for a number of rows that is not known while compiling. */
-V16_INLINE void work_part(const enum weight_type type, const struct quant_work *w, int row, int i,
-                          int rows, const int P, const bool ahead)
-{
-#define WORK_CASE(R)                                                                               \
-    case R:                                                                                        \
-        if (R <= QUANT_ROWS_AT_ONCE)                                                               \
-            work_group(type, w, row, i, R <= QUANT_ROWS_AT_ONCE ? R : 1, P, ahead);                \
-        break;
-    switch (rows) {
-        WORK_CASE(1)
-        WORK_CASE(2)
-        WORK_CASE(3)
-        WORK_CASE(4)
-        WORK_CASE(5)
-        WORK_CASE(6)
-    }
-#undef WORK_CASE
-}
-
-/* `rows` rows of the block at x times P panels. Up to QUANT_ROWS_FEW of them, where `rows` must
- * be a constant, keep their sums in registers; sums of more stand in memory, and a part of the rows
- * at a time is multiplied. */
-V16_INLINE void quant_tile(const enum weight_type type, const struct quant_pair *x, int pairs,
-                           const uint8_t *panel, const float *residual, float *y, size_t y_stride,
-                           const int rows, const int P, const bool few)
+/* R rows from `row` on of the block at x times P panels; `ahead` as in struct group_work. */
+V16_INLINE void quant_tile(const enum weight_type type, const struct quant_pair *x, int row,
+                           int pairs, const uint8_t *panel, const float *residual, float *y,
+                           size_t y_stride, size_t ahead, const int R, const int P)
 {
     const size_t unit_bytes = quant_unit_bytes(type);
     const int unit_pairs = quant_is_block(type) ? BLOCK_PAIRS : 1;
-    const int most = QUANT_ROWS_AT_ONCE, parts = (rows + most - 1) / most;
-    const int part = (rows + parts - 1) / parts; /* rows */
-    v16 sum[QUANT_BLOCK * QUANT_PANELS];
-    v16i total[QUANT_BLOCK * QUANT_PANELS];
-    struct quant_work w = {x, panel, (size_t)(pairs / unit_pairs) * unit_bytes, sum, total};
-    for (int i = 0; i < rows * P; i++)
+    const size_t panel_bytes = (size_t)(pairs / unit_pairs) * unit_bytes;
+    v16 sum[TILE_SUMS];
+    for (int i = 0; i < R * P; i++)
         sum[i] = v16_set(0.0f);
-    for (; w.x < x + pairs; w.x += unit_pairs, w.unit += unit_bytes) {
-        unit_prefetch(type, w.unit, w.panel_bytes, P);
-        for (int i = 0; quant_is_block(type) && i < rows * P; i++)
+    for (const struct quant_pair *end = x + pairs; x < end; x += unit_pairs, panel += unit_bytes) {
+        unit_prefetch(type, panel, panel_bytes, P, ahead);
+        v16i total[TILE_SUMS];
+        for (int i = 0; quant_is_block(type) && i < R * P; i++)
             total[i] = v16i_set(0);
 #pragma GCC unroll 1
-        for (int i = 0; i < 2 * unit_pairs; i++) {
-            if (few)
-                work_group(type, &w, 0, i, rows, P, true);
+        for (int i = 0; i < 2 * unit_pairs; i++)
+            if (quant_is_block(type))
+                block_group(type, x, row, i / 2, i % 2, panel, panel_bytes, total, R, P, ahead);
             else
-                for (int r = 0, n; r < rows; r += n) {
-                    n = rows - r < part ? rows - r : part;
-                    work_part(type, &w, r, i, n, P, r == 0);
-                }
-        }
-        if (quant_is_block(type) && few)
-            block_scale(type, w.x, 0, w.unit, w.panel_bytes, total, sum, rows, P);
-        for (int r = 0; quant_is_block(type) && !few && r < rows; r++)
-            block_scale(type, w.x, r, w.unit, w.panel_bytes, total + r * P, sum + r * P, 1, P);
+                group_add(type, x, row, i, panel, panel_bytes, sum, R, P, ahead);
+        if (quant_is_block(type))
+            block_scale(type, x, row, panel, panel_bytes, total, sum, R, P);
     }
-    for (int r = 0; r < rows; r++)
+    for (int r = 0; r < R; r++)
         for (int p = 0; p < P; p++) {
             size_t at = (size_t)r * y_stride + (size_t)p * PANEL;
             v16 all = sum[r * P + p];
@@ -348,64 +304,72 @@ V16_INLINE void quant_tile(const enum weight_type type, const struct quant_pair 
 }
 
 /* With up to so many rows, memory is what a panel waits for, and one stream of it is faster than
- * several; with more, panels share what is loaded of the rows. */
+ * two; with more, panels share what is loaded of the rows. */
 #define QUANT_ROWS_ALONE 12
 
-/* A function for each number of rows that registers hold, of one panel, and two for more, of one
- * panel and of QUANT_PANELS: compilers take far longer over all of them in one. */
-typedef void quant_tile_fn(const struct quant_pair *x, int pairs, const uint8_t *panel,
-                           const float *residual, float *y, size_t y_stride, int rows);
+/* A function for each size of a tile. */
+typedef void quant_tile_fn(const struct quant_pair *x, int row, int pairs, const uint8_t *panel,
+                           const float *residual, float *y, size_t y_stride, size_t ahead);
 
-#define QUANT_TILE(name, type, R, P, few)                                                          \
-    static __attribute__((noinline)) void name(const struct quant_pair *x, int pairs,              \
-                                               const uint8_t *panel, const float *residual,        \
-                                               float *y, size_t y_stride, int rows)                \
+/* Sizes beyond the most are never called: kept small. */
+#define QUANT_TILE(R, P, name, type)                                                               \
+    static __attribute__((noinline)) void name##_##P##_##R(                                        \
+        const struct quant_pair *x, int row, int pairs, const uint8_t *panel,                      \
+        const float *residual, float *y, size_t y_stride, size_t ahead)                            \
     {                                                                                              \
-        quant_tile(type, x, pairs, panel, residual, y, y_stride, few ? R : rows, P, few);          \
+        quant_tile(type, x, row, pairs, panel, residual, y, y_stride, ahead,                       \
+                   (R) <= tile_rows(type, P) ? (R) : 1, (R) <= tile_rows(type, P) ? (P) : 1);      \
     }
-/* Beyond QUANT_ROWS_FEW never called: kept small. */
-#define QUANT_FEW(R, name, type)                                                                   \
-    QUANT_TILE(name##_few_##R, type, (R <= QUANT_ROWS_FEW ? R : 1), 1, true)
 
-#if QUANT_PANELS > 1
-#define QUANT_ALL(name, type) QUANT_TILE(name##_all, type, 0, QUANT_PANELS, false)
-#else
-#define QUANT_ALL(name, type) static quant_tile_fn *const name##_all = name##_more;
-#endif
+/* A panel, or two, stay in the cache while all rows pass over them, as many in a tile as go, and
+ * about the same number in each. */
+V16_INLINE void quant_rows(const enum weight_type type, quant_tile_fn *const tiles[2][9],
+                           const struct quant_pair *x, int rows, int pairs, const uint8_t *w,
+                           int first, int last, const float *residual, float *y, size_t y_stride)
+{
+    const size_t panel_bytes = quant_panel_bytes(type, pairs * 2 * GROUP);
+    for (int p = first, n; p < last; p += n) {
+        n = !tile_rows(type, 2) || rows <= QUANT_ROWS_ALONE || last - p < 2 ? 1 : 2;
+        const int most = tile_rows(type, n);
+        for (int r = 0, some; r < rows; r += some) {
+            const int left =
+                (rows < (r / QUANT_BLOCK + 1) * QUANT_BLOCK ? rows
+                                                            : (r / QUANT_BLOCK + 1) * QUANT_BLOCK) -
+                r;
+            const int tiles_left = (left + most - 1) / most;
+            some = (left + tiles_left - 1) / tiles_left;
+            size_t at = (size_t)r * y_stride + (size_t)p * PANEL;
+            tiles[n - 1][some - 1](x + r / QUANT_BLOCK * pairs, r % QUANT_BLOCK, pairs,
+                                   w + (size_t)p * panel_bytes, residual ? residual + at : NULL,
+                                   y + at, y_stride, r == 0 ? PREFETCH_DISTANCE(n) : 0);
+        }
+    }
+}
 
-/* A panel, or QUANT_PANELS, stay in the cache while all rows pass over them. */
 #define LINEAR_QUANT(name, type)                                                                   \
-    QUANT_FEW(1, name, type)                                                                       \
-    QUANT_FEW(2, name, type)                                                                       \
-    QUANT_FEW(3, name, type)                                                                       \
-    QUANT_FEW(4, name, type)                                                                       \
-    QUANT_FEW(5, name, type)                                                                       \
-    QUANT_FEW(6, name, type)                                                                       \
-    QUANT_FEW(7, name, type)                                                                       \
-    QUANT_FEW(8, name, type)                                                                       \
-    QUANT_FEW(9, name, type)                                                                       \
-    QUANT_TILE(name##_more, type, 0, 1, false)                                                     \
-    QUANT_ALL(name, type)                                                                          \
-    static quant_tile_fn *const name##_few[] = {name##_few_1, name##_few_2, name##_few_3,          \
-                                                name##_few_4, name##_few_5, name##_few_6,          \
-                                                name##_few_7, name##_few_8, name##_few_9};         \
+    QUANT_TILE(1, 1, name, type)                                                                   \
+    QUANT_TILE(2, 1, name, type)                                                                   \
+    QUANT_TILE(3, 1, name, type)                                                                   \
+    QUANT_TILE(4, 1, name, type)                                                                   \
+    QUANT_TILE(5, 1, name, type)                                                                   \
+    QUANT_TILE(6, 1, name, type)                                                                   \
+    QUANT_TILE(7, 1, name, type)                                                                   \
+    QUANT_TILE(8, 1, name, type)                                                                   \
+    QUANT_TILE(9, 1, name, type)                                                                   \
+    QUANT_TILE(1, 2, name, type)                                                                   \
+    QUANT_TILE(2, 2, name, type)                                                                   \
+    QUANT_TILE(3, 2, name, type)                                                                   \
+    QUANT_TILE(4, 2, name, type)                                                                   \
+    QUANT_TILE(5, 2, name, type)                                                                   \
+    QUANT_TILE(6, 2, name, type)                                                                   \
+    static quant_tile_fn *const name##_tiles[2][9] = {                                             \
+        {name##_1_1, name##_1_2, name##_1_3, name##_1_4, name##_1_5, name##_1_6, name##_1_7,       \
+         name##_1_8, name##_1_9},                                                                  \
+        {name##_2_1, name##_2_2, name##_2_3, name##_2_4, name##_2_5, name##_2_6}};                 \
     static void name(const struct quant_pair *x, int rows, int pairs, const void *w, int first,    \
                      int last, const float *residual, float *y, size_t y_stride)                   \
     {                                                                                              \
-        size_t panel_bytes = quant_panel_bytes(type, pairs * 2 * GROUP);                           \
-        for (int p = first, n; p < last; p += n) {                                                 \
-            n = rows <= QUANT_ROWS_ALONE || last - p < QUANT_PANELS ? 1 : QUANT_PANELS;            \
-            const uint8_t *panel = (const uint8_t *)w + (size_t)p * panel_bytes;                   \
-            for (int r = 0; r < rows; r += QUANT_BLOCK) {                                          \
-                size_t at = (size_t)r * y_stride + (size_t)p * PANEL;                              \
-                int some = rows - r < QUANT_BLOCK ? rows - r : QUANT_BLOCK;                        \
-                quant_tile_fn *tile = n == 1 ? name##_more : name##_all;                           \
-                if (rows <= QUANT_ROWS_FEW)                                                        \
-                    tile = name##_few[rows - 1];                                                   \
-                tile(x + r / QUANT_BLOCK * pairs, pairs, panel, residual ? residual + at : NULL,   \
-                     y + at, y_stride, some);                                                      \
-            }                                                                                      \
-        }                                                                                          \
+        quant_rows(type, name##_tiles, x, rows, pairs, w, first, last, residual, y, y_stride);     \
     }
 
 LINEAR_QUANT(linear_q8, WEIGHT_Q8)

@@ -3,9 +3,8 @@
 #include "model/kernels/v16_avx512.h"
 
 #define QUANT_TABLE quant_vnni
-#define QUANT_PANELS 4
-#define QUANT_ROWS_AT_ONCE 6
-#define QUANT_ROWS_FEW 9
+#define QUANT_TILE_1 9
+#define QUANT_TILE_2 6
 
 #include "model/kernels/quant_body.h"
 #endif
