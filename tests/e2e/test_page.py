@@ -95,6 +95,8 @@ class Page(unittest.TestCase):
         assert cls.demo.stop() == 0, "".join(cls.demo.log)
 
     def setUp(self):
+        self.browser.open("about:blank")  # so that the page before asks for nothing any more
+        self.browser.wait("location.href === 'about:blank'")
         self.browser.requests.clear()
         self.browser.errors.clear()
         self.browser.look(1280, 800)
