@@ -122,6 +122,8 @@ typedef int8_t row_code;
 V16_INLINE void wide_dots(const enum weight_type type, const struct group_work *g, v16i *dot,
                           const int R, const int P, const int first, const int last)
 {
+    /* Addresses are hidden from the compiler at each step: gcc 12 would keep one for each row, and
+     * halves of codes from one step to the next, where registers are needed for sums. */
     const row_code *x = g->x->ROW_CODES[g->row] + g->i * GROUP;
 #pragma GCC unroll 8
     for (int step = first; step < last; step++) {
@@ -332,10 +334,8 @@ V16_INLINE void quant_rows(const enum weight_type type, quant_tile_fn *const til
         n = !tile_rows(type, 2) || rows <= QUANT_ROWS_ALONE || last - p < 2 ? 1 : 2;
         const int most = tile_rows(type, n);
         for (int r = 0, some; r < rows; r += some) {
-            const int left =
-                (rows < (r / QUANT_BLOCK + 1) * QUANT_BLOCK ? rows
-                                                            : (r / QUANT_BLOCK + 1) * QUANT_BLOCK) -
-                r;
+            const int in_block = QUANT_BLOCK - r % QUANT_BLOCK;
+            const int left = rows - r < in_block ? rows - r : in_block;
             const int tiles_left = (left + most - 1) / most;
             some = (left + tiles_left - 1) / tiles_left;
             size_t at = (size_t)r * y_stride + (size_t)p * PANEL;
