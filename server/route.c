@@ -31,6 +31,7 @@ static const struct {
     {"/v1/responses", ROUTE_RESPONSES, true},
     {"/v1/messages", ROUTE_MESSAGES, true},
     {"/v1/messages/count_tokens", ROUTE_COUNT_TOKENS, true},
+    {"/infill", ROUTE_INFILL, true},
     {"/v1/speedup", ROUTE_SPEEDUP, true},
     {"/tokenize", ROUTE_TOKENIZE, true},
     {"/detokenize", ROUTE_DETOKENIZE, true},
@@ -149,6 +150,7 @@ bool route_completes(enum route route, enum api_kind *kind)
     *kind = route == ROUTE_CHAT        ? API_CHAT
             : route == ROUTE_RESPONSES ? API_RESPONSES
             : route == ROUTE_MESSAGES  ? API_MESSAGES
+            : route == ROUTE_INFILL    ? API_INFILL
             : route == ROUTE_SPEEDUP   ? API_SPEEDUP
                                        : API_COMPLETION;
     return *kind != API_COMPLETION || route == ROUTE_COMPLETIONS;
