@@ -87,7 +87,8 @@ static int add_file(struct api_prompt *to, const struct api_model *model, const 
 {
     const json_t *name = field_get(file, "filename"), *text = field_get(file, "text");
     const char *called = name ? json_string_value(name) : "file";
-    if (add_line(to, model, token, called, strlen(called), error) ||
+    size_t len = name ? json_string_length(name) : strlen(called);
+    if (add_line(to, model, token, called, len, error) ||
         add_text(to, model, json_string_value(text), json_string_length(text), "input_extra",
                  error))
         return ERR_INVALID;

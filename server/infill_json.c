@@ -121,7 +121,7 @@ static json_t *member(json_t *object, const char *path)
 
 static char *pick(const struct buf *all, const json_t *fields)
 {
-    json_t *from = json_loadb(all->data, all->len, 0, NULL), *to = json_object();
+    json_t *from = json_loadb(all->data, all->len, JSON_ALLOW_NUL, NULL), *to = json_object();
     for (size_t i = 0; i < json_array_size(fields); i++) {
         const char *path = json_string_value(json_array_get(fields, i));
         json_t *value = member(from, path);

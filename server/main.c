@@ -247,6 +247,20 @@ static void announce(const struct app *app, const char *http, const char *host, 
     fflush(stdout);
 }
 
+static void log_advice(void *arg, const char *sentence)
+{
+    (void)arg;
+    log_info("speculation: %s", sentence);
+}
+
+/* What warm-up says of drafts; /v1/models knows more once texts were decoded. */
+static void advise(const struct app *app)
+{
+    struct engine_stats stats;
+    engine_stats(app->engine, &stats);
+    engine_advise(app->info, &stats, log_advice, NULL);
+}
+
 static int serve(struct server *server, const struct settings *s, struct err *err)
 {
     int port = s->port;
@@ -272,6 +286,7 @@ static int serve(struct server *server, const struct settings *s, struct err *er
     uv_signal_start(&server->hangup, on_reload, SIGHUP);
     uv_timer_start(&server->progress, on_progress, PROGRESS_SECONDS * 1000,
                    PROGRESS_SECONDS * 1000);
+    advise(&server->app);
     announce(&server->app, s->tls_cert ? "https" : "http", s->host, port);
     notify_manager("READY=1");
     uv_run(&server->loop, UV_RUN_DEFAULT);

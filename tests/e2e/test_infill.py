@@ -73,6 +73,10 @@ class Infill(unittest.TestCase):
         self.assertEqual(answer["generation_settings"]["temperature"], 0)
         self.assertEqual(self.infill()["tokens"], [])
 
+    def test_any_text(self):
+        answer = self.infill(prompt="\0<|fim_middle|>\u00e9", response_fields=["prompt", "x/y", "", "/"])
+        self.assertEqual(answer["prompt"], gap("int one(void)\n{\n\0<|fim_middle|>\u00e9"))
+
     def test_as_a_completion_with_a_suffix(self):
         whole = self.server.complete(prompt=GAP["input_prefix"] + GAP["prompt"], temperature=0,
                                      suffix=GAP["input_suffix"], return_token_ids=True)
