@@ -6,7 +6,7 @@
 
 #include "engine/engine.h"
 
-#define DOCTOR_DRAFTS 7 /* longer chains are not spoken of */
+#define DOCTOR_DRAFTS ENGINE_COSTS_MAX /* longer chains are not spoken of */
 
 /* Figures of one text at a time. A zeroed struct knows nothing. */
 struct doctor {

@@ -108,7 +108,8 @@ static double draft_seconds(const struct scheduler *s, int drafts, int heads)
 
 static void publish_costs(const struct engine *e, struct engine_stats *stats)
 {
-    int heads = e->info.n_predict - 1, n = heads ? heads : ENGINE_DRAFTS_MAX;
+    int heads = e->info.n_predict - 1, n = ENGINE_COSTS_MAX;
+    n = heads && heads < n ? heads : n;
     double plain = draft_seconds(&e->scheduler, 0, 0);
     for (int i = 0; i < n && plain > 0; i++)
         stats->draft_costs[i] = draft_seconds(&e->scheduler, i + 1, heads ? i + 1 : 0) / plain;

@@ -2,6 +2,7 @@
 #include "tools/bench_replay.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -234,46 +235,78 @@ static int read_logged(struct logged *l, const char *line, size_t len,
 
 /* ---- decoding ---- */
 
-/* Appends struct engine_token to `made`, of which only token and log-probability count. */
-static int decode(struct scheduler *s, const struct engine_request *request, int speculation,
-                  struct buf *made, struct err *err)
+#define WAYS 3
+#define TREE_DRAFTS 8
+
+/* One way to decode a line's request, and what it gave. */
+struct way {
+    const char *name;
+    int speculation;
+    unsigned drafters;
+    struct buf made; /* struct engine_token, of which token and log-probability count */
+    uint64_t drafts; /* that were verified */
+};
+
+/* Which drafts "auto" makes depends on the clock, and may be none: beside it stands a tree that is
+ * always the same. Returns how many ways there are; the first is plain decoding. */
+static int list_ways(struct way ways[WAYS], const struct replay *replay, const struct logged *l)
 {
-    struct engine_request r = *request;
-    r.speculation = speculation;
+    bool heads = replay->s->runtime->model.config.n_predict > 1;
+    memset(ways, 0, WAYS * sizeof *ways);
+    ways[0].name = "plain";
+    ways[1].name = "with drafts";
+    ways[1].speculation = l->request.speculation;
+    ways[2].name = "with a tree of drafts";
+    ways[2].speculation = TREE_DRAFTS;
+    ways[2].drafters = (heads ? DRAFT_HEADS : 0) | DRAFT_LOOKUP | DRAFT_TREE;
+    return l->request.speculation == SPECULATION_AUTO ? 3 : 2;
+}
+
+static int decode(struct scheduler *s, const struct logged *l, struct way *way, struct err *err)
+{
+    struct engine_request r = l->request;
+    r.speculation = way->speculation;
+    r.drafters = way->drafters;
     int slot = scheduler_add(s, &r, err);
     if (slot < 0)
         return slot;
     struct sequence *q = &s->sequences[slot];
     while (!q->finish && scheduler_step(s)) {
-        buf_append(made, (const char *)q->fresh, (size_t)q->n_fresh * sizeof *q->fresh);
+        buf_append(&way->made, (const char *)q->fresh, (size_t)q->n_fresh * sizeof *q->fresh);
         sequence_collected(q);
     }
     int rc = q->finish == FINISH_ERROR ? err_set(err, ERR_INVALID, "it ended with: %s", q->fault)
-             : made->failed            ? err_set(err, ERR_MEMORY, "memory ran out")
+             : way->made.failed        ? err_set(err, ERR_MEMORY, "memory ran out")
                                        : 0;
+    way->drafts = q->figures.drafted;
     scheduler_remove(s, slot);
     return rc;
 }
 
 /* ---- comparing ---- */
 
-/* The token at a place of a text, -1 behind its end. */
-static int32_t token_at(const struct buf *made, size_t i)
+static size_t tokens_of(const struct way *way)
 {
-    const struct engine_token *tokens = (const void *)made->data;
-    return i < made->len / sizeof *tokens ? tokens[i].token : -1;
+    return way->made.len / sizeof(struct engine_token);
 }
 
-static int32_t said_at(const struct logged *l, size_t i)
+/* What a way gave at a place: behind its end token -1, and no log-probability. */
+static struct engine_token token_at(const struct way *way, size_t i)
 {
-    return i < l->n_said ? l->said[i] : -1;
+    const struct engine_token *tokens = (const void *)way->made.data;
+    return i < tokens_of(way) ? tokens[i] : (struct engine_token){.token = -1};
 }
 
-static uint32_t logprob_bits(const struct buf *made, size_t i)
+static bool same_at(const struct logged *l, const struct way *ways, int n, size_t i)
 {
-    uint32_t bits;
-    memcpy(&bits, &((const struct engine_token *)(const void *)made->data)[i].logprob, sizeof bits);
-    return bits;
+    struct engine_token plain = token_at(&ways[0], i);
+    bool same = !l->said || plain.token == (i < l->n_said ? l->said[i] : -1);
+    for (int w = 1; w < n; w++) {
+        struct engine_token token = token_at(&ways[w], i);
+        same = same && token.token == plain.token &&
+               !memcmp(&token.logprob, &plain.logprob, sizeof plain.logprob);
+    }
+    return same;
 }
 
 static void print_line(size_t line, const struct logged *l)
@@ -281,55 +314,58 @@ static void print_line(size_t line, const struct logged *l)
     printf("line %zu%s%s: ", line, *l->id ? " " : "", l->id);
 }
 
-static void print_token(const char *before, int32_t token)
+static void print_difference(const struct logged *l, const struct way *ways, int n, size_t i)
 {
-    if (token < 0)
-        printf("%s nothing", before);
-    else
-        printf("%s %d", before, token);
+    printf("token %zu differs:", i);
+    if (l->said && i < l->n_said)
+        printf(" logged %d,", l->said[i]);
+    else if (l->said)
+        printf(" logged nothing,");
+    for (int w = 0; w < n; w++) {
+        struct engine_token token = token_at(&ways[w], i);
+        printf("%s %s ", w ? "," : "", ways[w].name);
+        if (token.token < 0)
+            printf("nothing");
+        else
+            printf("%d (%.9g)", token.token, (double)token.logprob);
+    }
+    printf("\n");
 }
 
-/* Prints the first difference, if there is one. */
-static bool same_at(const struct logged *l, const struct buf *plain, const struct buf *drafted,
-                    size_t i)
+static void judge(struct replay *replay, const struct logged *l, const struct way *ways, int n,
+                  size_t line)
 {
-    int32_t p = token_at(plain, i), d = token_at(drafted, i), said = said_at(l, i);
-    bool logprobs = p == d && p >= 0 && logprob_bits(plain, i) != logprob_bits(drafted, i);
-    if (p == d && (!l->said || said == p) && !logprobs)
-        return true;
-    printf("token %zu differs:", i);
-    if (l->said)
-        print_token(" logged", said);
-    print_token(l->said ? ", plain" : " plain", p);
-    print_token(", with drafts", d);
-    printf(logprobs ? ", by log-probabilities of those\n" : "\n");
-    return false;
+    size_t most = l->n_said, i = 0;
+    uint64_t drafts = 0;
+    for (int w = 0; w < n; w++) {
+        most = tokens_of(&ways[w]) > most ? tokens_of(&ways[w]) : most;
+        drafts += ways[w].drafts;
+    }
+    while (i < most && same_at(l, ways, n, i))
+        i++;
+    print_line(line, l);
+    if (i == most)
+        printf("identical, %zu tokens, %" PRIu64 " drafts\n", most, drafts);
+    else
+        print_difference(l, ways, n, i);
+    replay->differ += i < most;
+    json_array_append_new(
+        replay->list,
+        json_pack("{s:I, s:s, s:I, s:I, s:b, s:o}", "line", (json_int_t)line, "id", l->id, "tokens",
+                  (json_int_t)tokens_of(&ways[0]), "drafts", (json_int_t)drafts, "identical",
+                  i == most, "differs_at", i < most ? json_integer((json_int_t)i) : json_null()));
 }
 
 static int compare(struct replay *replay, const struct logged *l, size_t line, struct err *err)
 {
-    struct buf plain = {0}, drafted = {0};
-    int rc = decode(replay->s, &l->request, 0, &plain, err);
+    struct way ways[WAYS];
+    int n = list_ways(ways, replay, l), rc = 0;
+    for (int w = 0; w < n && !rc; w++)
+        rc = decode(replay->s, l, &ways[w], err);
     if (!rc)
-        rc = decode(replay->s, &l->request, l->request.speculation, &drafted, err);
-    if (!rc) {
-        size_t n =
-            (plain.len > drafted.len ? plain.len : drafted.len) / sizeof(struct engine_token);
-        size_t most = l->n_said > n ? l->n_said : n, i = 0;
-        print_line(line, l);
-        while (i < most && same_at(l, &plain, &drafted, i))
-            i++;
-        if (i == most)
-            printf("identical, %zu tokens\n", n);
-        replay->differ += i < most;
-        json_array_append_new(replay->list,
-                              json_pack("{s:I, s:s, s:I, s:b, s:o}", "line", (json_int_t)line, "id",
-                                        l->id, "tokens", (json_int_t)n, "identical", i == most,
-                                        "differs_at",
-                                        i < most ? json_integer((json_int_t)i) : json_null()));
-    }
-    buf_release(&plain);
-    buf_release(&drafted);
+        judge(replay, l, ways, n, line);
+    for (int w = 0; w < n; w++)
+        buf_release(&ways[w].made);
     return rc;
 }
 

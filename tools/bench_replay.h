@@ -3,8 +3,9 @@
  *
  * A log has a line per request: the body of a /v1/completions with one prompt, text or token ids,
  * and any of the fields that headway-server writes to its --audit-file; other fields are refused by
- * name. Where the line has "metadata": {"said": [ids]}, as those of --audit-file do, both ways are
- * compared with it, else only with each other. */
+ * name. Where the line has "metadata": {"said": [ids]}, as those of --audit-file do, what is
+ * decoded is compared with it, else only with what other ways give: plain decoding, the drafts that
+ * the line asks for, and in place of "auto" also a tree that does not depend on the clock. */
 #ifndef TOOLS_BENCH_REPLAY_H
 #define TOOLS_BENCH_REPLAY_H
 

@@ -34,7 +34,7 @@ static bool says(const struct said *said, const char *words)
 
 static void set_costs(struct engine_stats *stats, double first, double more)
 {
-    for (int i = 0; i < ENGINE_DRAFTS_MAX; i++)
+    for (int i = 0; i < ENGINE_COSTS_MAX; i++)
         stats->draft_costs[i] = first + more * i;
 }
 
