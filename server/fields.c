@@ -134,13 +134,12 @@ static const struct {
     {"cache_control", MESSAGES, IGNORED},
     {"inference_geo", MESSAGES, IGNORED},
     {"guided_decoding_backend", BOTH, IGNORED},
-    /* of these the first would change the text, and llama.vim and llama.vscode always send it */
+    /* llama.vim and llama.vscode always send these, which in llama-server change the text */
     {"samplers", INFILL, IGNORED},
     {"n_indent", INFILL, IGNORED},
     {"t_max_prompt_ms", INFILL, IGNORED},
     {"t_max_predict_ms", INFILL, IGNORED},
     {"id_slot", INFILL, IGNORED},
-    {"repeat_last_n", INFILL, IGNORED},
     {"timings_per_token", INFILL, IGNORED},
     /* they would change the text */
     {"suffix", CHAT, "/v1/completions fills in the middle"},
@@ -166,6 +165,7 @@ static const struct {
     {"prompt_logprobs", BOTH, "use 'echo' and 'logprobs' of /v1/completions"},
     {"n_probs", BOTH, "use 'logprobs'"},
     {"n_probs", INFILL, "/v1/completions gives log-probabilities"},
+    {"repeat_last_n", INFILL, "penalties are for all of the text"},
     {"lora", INFILL, "the server has one model"},
     {"max_tokens", INFILL, "use 'n_predict'"},
     {"guided_grammar", BOTH, USE_SCHEMA},
