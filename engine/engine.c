@@ -15,6 +15,7 @@
 
 /* Waits of a second each after which an idle engine gives the memory of its pages back. */
 #define IDLE_WAITS 3
+#define MIDDLING 256.0 /* positions of a text whose steps' costs are told */
 
 struct engine {
     struct runtime runtime;
@@ -98,6 +99,22 @@ static void collect(struct engine *e, int slot)
     }
 }
 
+/* Seconds of a step with so many drafts for one text of middling length. */
+static double draft_seconds(const struct scheduler *s, int drafts, int heads)
+{
+    return costs_pass(&s->costs, drafts + 1, MIDDLING * (drafts + 1), false) +
+           costs_draft(&s->costs, heads, 1, false);
+}
+
+static void publish_costs(const struct engine *e, struct engine_stats *stats)
+{
+    int heads = e->info.n_predict - 1, n = ENGINE_COSTS_MAX;
+    n = heads && heads < n ? heads : n;
+    double plain = draft_seconds(&e->scheduler, 0, 0);
+    for (int i = 0; i < n && plain > 0; i++)
+        stats->draft_costs[i] = draft_seconds(&e->scheduler, i + 1, heads ? i + 1 : 0) / plain;
+}
+
 static void publish(struct engine *e)
 {
     const struct scheduler *s = &e->scheduler;
@@ -125,6 +142,7 @@ static void publish(struct engine *e)
         stats.heads[i - 1].accepted = s->drafted[i].accepted;
         stats.heads[i - 1].dead = i == dead;
     }
+    publish_costs(e, &stats);
     mailbox_publish(&e->mailbox, &stats);
     if (dead && dead != e->dead)
         log_error(
@@ -228,8 +246,10 @@ int engine_open(struct engine **out, const struct engine_options *o, struct err 
     e->options = *o;
     mailbox_init(&e->mailbox, o->max_queue);
     int rc = load(e, o, err);
-    if (!rc)
+    if (!rc) {
+        publish(e); /* what warm-up has learned */
         rc = start(e, err);
+    }
     if (rc)
         engine_close(e);
     else

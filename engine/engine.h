@@ -23,6 +23,8 @@
 #define ENGINE_BIAS_MAX 300  /* logit_bias entries */
 #define ENGINE_DRAFTS_MAX 31 /* drafts of a step: prediction heads less one */
 
+#define ENGINE_COSTS_MAX 7 /* drafts of the longest chain whose costs are told */
+
 #define ENGINE_ISAS "auto|generic|avx2|avxvnni|avx512|vnni|amx" /* kernels by name */
 
 struct engine;
@@ -255,7 +257,15 @@ struct engine_stats {
         bool dead;                /* less than 5 % of many were right */
     } heads[ENGINE_DRAFTS_MAX];   /* index 0 = head 1, the first that drafts */
     uint64_t lookup_tried, lookup_accepted; /* drafts copied from the text so far */
+    /* Of a step with i+1 drafts, of heads as far as there are some, for one text: its time by what
+     * was learned, over that of a step without; 0 = not known */
+    double draft_costs[ENGINE_COSTS_MAX];
 };
 void engine_stats(struct engine *engine, struct engine_stats *stats);
+
+/* What these figures say of speculation here and what could be done, sentence by sentence; each is
+ * the callee's until say returns. */
+void engine_advise(const struct engine_info *info, const struct engine_stats *stats,
+                   void (*say)(void *arg, const char *sentence), void *arg);
 
 #endif

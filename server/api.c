@@ -12,6 +12,7 @@
 #include "server/chat.h"
 #include "server/field.h"
 #include "server/fields.h"
+#include "server/infill.h"
 #include "server/prompt.h"
 #include "server/responses.h"
 #include "server/sampling.h"
@@ -29,13 +30,16 @@ static int parse_length(struct api_request *request, const struct api_model *mod
 {
     const json_t *root = request->json;
     struct engine_request *engine = &request->engine;
-    bool chat = api_is_chat(request->kind);
-    engine->max_tokens = chat ? model->info->context : COMPLETION_TOKENS;
-    if (field_int(root, "max_tokens", 0, INT_MAX, &engine->max_tokens, error) ||
+    bool chat = api_is_chat(request->kind), infill = request->kind == API_INFILL;
+    engine->max_tokens = chat || infill ? model->info->context : COMPLETION_TOKENS;
+    if (field_int(root, infill ? "n_predict" : "max_tokens", infill ? -1 : 0, INT_MAX,
+                  &engine->max_tokens, error) ||
         (chat &&
          field_int(root, "max_completion_tokens", 0, INT_MAX, &engine->max_tokens, error)) ||
         field_int(root, "min_tokens", 0, INT_MAX, &engine->min_tokens, error))
         return ERR_INVALID;
+    if (engine->max_tokens < 0) /* llama-server's word for any */
+        engine->max_tokens = model->info->context;
     if (model->max_tokens && engine->max_tokens > model->max_tokens)
         engine->max_tokens = model->max_tokens;
     if (engine->min_tokens > engine->max_tokens)
@@ -192,14 +196,15 @@ static int parse(struct api_request *request, const struct api_model *model, con
                  size_t len, struct response *error)
 {
     if (body_parse(&request->json, model->id, body, len, error) || speedup_begin(request, error) ||
-        fields_check(request, error) || make_chat(request, error) ||
+        fields_check(request, error) || make_chat(request, error) || infill_begin(request, error) ||
         fields_check_values(request, error) || sampling_parse(request, model, error) ||
         token_fields_parse(request, model, error) || structure_parse(request, error) ||
         parse_length(request, model, error) || parse_choices(request, error) ||
         parse_form(request, error) || check_best_of(request, error) || parse_stops(request, error))
         return ERR_INVALID;
-    int rc = api_is_chat(request->kind) ? chat_parse(request, model, error)
-                                        : prompts_parse(request, model, error);
+    int rc = api_is_chat(request->kind)    ? chat_parse(request, model, error)
+             : request->kind == API_INFILL ? infill_parse(request, model, error)
+                                           : prompts_parse(request, model, error);
     if (rc)
         return rc;
     request->engine.logprobs = request->logprobs >= 0 || request->best_of > request->n;
@@ -228,6 +233,8 @@ void api_release(struct api_request *request)
     tools_release(&request->tools);
     buf_release(&request->begun);
     buf_release(&request->shown);
+    json_decref(request->response_fields);
+    request->response_fields = NULL;
     for (int i = 0; i < request->engine.n_stops; i++)
         free((char *)request->stops[i]);
     request->engine.n_stops = 0;

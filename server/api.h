@@ -36,12 +36,13 @@ enum api_kind {
     API_RESPONSES,  /* in OpenAI's newer shape: `input` is, */
     API_MESSAGES,   /* in Anthropic's shape, */
     API_COUNT,      /* or not answered: their tokens are counted */
+    API_INFILL,     /* a gap is filled in, in llama-server's shape: see infill.h */
     API_SPEEDUP,    /* either of the first two, which it becomes: see speedup.h */
 };
 
 static inline bool api_is_chat(enum api_kind kind)
 {
-    return kind != API_COMPLETION;
+    return kind != API_COMPLETION && kind != API_INFILL;
 }
 
 struct api_model {
@@ -58,6 +59,7 @@ struct api_prompt {
     size_t n_tokens;
     char *text; /* owned, of texts that are echoed; else NULL */
     size_t text_len;
+    bool cut;       /* there was more than there is room for: see fim.h */
     bool bos_added; /* the first token is a bos that the client did not write */
 };
 
@@ -82,6 +84,7 @@ struct api_request {
     int bad_lens[ENGINE_BAD_WORDS_MAX];
     struct answer_tools tools; /* of chats; its names are owned */
     struct buf begun;          /* what the prompt has the answer begin with: a call */
+    json_t *response_fields;   /* of /infill, that the answer has; owned, NULL = all */
     struct buf shown;          /* fields that a Responses' answer repeats, as JSON members */
 };
 

@@ -157,12 +157,20 @@ void audit_release(struct audit *audit)
 
 /* ---- the verdict ---- */
 
-static void add_request(struct buf *out, const struct engine_request *r)
+/* As far as the context leaves room, which may be another where it is repeated. */
+static int length_of(const struct engine_request *r, int context)
+{
+    size_t room = (size_t)context - r->n_tokens;
+    return (size_t)r->max_tokens < room ? r->max_tokens : (int)room;
+}
+
+static void add_request(struct buf *out, const struct engine_request *r, int context)
 {
     buf_puts(out, "{\"prompt\":");
     token_list_write(out, r->tokens, r->n_tokens);
     buf_printf(out, ",\"max_tokens\":%d,\"min_tokens\":%d,\"ignore_eos\":%s,\"seed\":%" PRId64,
-               r->max_tokens, r->min_tokens, r->ignore_eos ? "true" : "false", (int64_t)r->seed);
+               length_of(r, context), r->min_tokens, r->ignore_eos ? "true" : "false",
+               (int64_t)r->seed);
     buf_printf(out,
                ",\"temperature\":%.9g,\"top_k\":%d,\"top_p\":%.9g,\"min_p\":%.9g,"
                "\"frequency_penalty\":%.9g,\"presence_penalty\":%.9g,\"repetition_penalty\":%.9g",
@@ -178,6 +186,8 @@ static void add_request(struct buf *out, const struct engine_request *r)
         buf_printf(out, "%s\"%d\":%.9g", i ? "," : "", r->biases[i].token, r->biases[i].bias);
     buf_puts(out, "},\"stop_token_ids\":");
     token_list_write(out, r->stop_tokens, (size_t)r->n_stop_tokens);
+    if (r->speculation > 0)
+        buf_printf(out, ",\"speculation\":%d", r->speculation);
     if (r->n_allowed) {
         buf_puts(out, ",\"allowed_token_ids\":");
         token_list_write(out, r->allowed, r->n_allowed);
@@ -192,7 +202,7 @@ static void write_line(const struct choice *choice)
     const struct engine_request request = completion_request(choice);
     const struct audit_token *said = (const void *)audit->said.data;
     struct buf out = {0};
-    add_request(&out, &request);
+    add_request(&out, &request, choice->completion->app->info->context);
     buf_printf(&out,
                ",\"metadata\":{\"id\":\"%s\",\"left_out\":\"%s\",\"differs_at\":%zu,\"said\":[",
                choice->completion->id,

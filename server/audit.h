@@ -3,7 +3,7 @@
  * bit. A share of all answers is audited (--audit): later, one at a time, when nothing else runs or
  * after some seconds. A request with "proof": true is audited before its answer ends, which then
  * has the SHA-256 of both texts. What differs is counted, logged, and written to --audit-file as a
- * line that can be sent to /v1/speedup as it is.
+ * line that can be sent to /v1/speedup as it is, or repeated with headway-bench --replay.
  *
  * Audits are choices' and belong to them: a completion stays until its audits have ended. Loop
  * thread. */

@@ -25,12 +25,14 @@ extern const struct dialect dialect_completions; /* completion_json.c: OpenAI's 
 extern const struct dialect dialect_chat;        /* chat_json.c: and its chats; */
 extern const struct dialect dialect_responses;   /* responses_json.c: OpenAI's Responses; */
 extern const struct dialect dialect_messages;    /* messages_json.c: Anthropic's Messages; */
+extern const struct dialect dialect_infill;      /* infill_json.c: llama-server's infill; */
 extern const struct dialect dialect_speedup;     /* speedup.c: plain decoding against drafts */
 
 static inline const struct dialect *dialect_of(enum api_kind kind)
 {
     return kind == API_RESPONSES  ? &dialect_responses
            : kind == API_MESSAGES ? &dialect_messages
+           : kind == API_INFILL   ? &dialect_infill
            : kind == API_SPEEDUP  ? &dialect_speedup
            : kind == API_CHAT     ? &dialect_chat
                                   : &dialect_completions;

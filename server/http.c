@@ -147,6 +147,18 @@ static void make_room(struct http *http, struct connection *newest)
                     : "one more was closed at once");
 }
 
+/* libmicrohttpd gives each session the certificate that it was started with. */
+static bool begin_tls(struct connection *connection, struct MHD_Connection *mhd)
+{
+    const union MHD_ConnectionInfo *tls =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    if (!connection->http->tls.pair)
+        return true;
+    if (tls && tls->tls_session)
+        connection->pair = tls_hold(&connection->http->tls, tls->tls_session);
+    return connection->pair;
+}
+
 static void connection_begin(struct http *http, struct MHD_Connection *mhd, void **context)
 {
     int size = SEND_BUFFER;
@@ -157,7 +169,9 @@ static void connection_begin(struct http *http, struct MHD_Connection *mhd, void
     connection->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
     connection->deadline = clock_seconds() + http->timeout;
     setsockopt(connection->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-    if (uv_poll_init(http->loop, &connection->watch, connection->fd)) {
+    if (!begin_tls(connection, mhd) ||
+        uv_poll_init(http->loop, &connection->watch, connection->fd)) {
+        tls_let_go(connection->pair);
         free(connection);
         return;
     }
@@ -182,6 +196,7 @@ static void connection_end(struct http *http, struct connection *connection)
         http->connections = connection->next;
     if (connection->next)
         connection->next->prev = connection->prev;
+    tls_let_go(connection->pair);
     uv_close((uv_handle_t *)&connection->watch, on_watch_closed);
     http->n_connections--;
     http->freed = true;
@@ -327,15 +342,19 @@ void http_drain(struct http *http)
     http_pump(http);
 }
 
-void http_close(struct http *http)
+static void stop_daemon(struct http *http)
 {
-    tls_release(&http->tls);
-    if (!http->daemon)
-        return;
     uv_close((uv_handle_t *)&http->events, NULL);
     uv_close((uv_handle_t *)&http->timer, NULL);
     uv_close((uv_handle_t *)&http->sweep, NULL);
     uv_close((uv_handle_t *)&http->deadline, NULL);
     MHD_stop_daemon(http->daemon);
     http->daemon = NULL;
+}
+
+void http_close(struct http *http)
+{
+    if (http->daemon)
+        stop_daemon(http);
+    tls_release(&http->tls);
 }

@@ -22,6 +22,7 @@ struct connection {
     struct connection *prev, *next; /* in http->connections */
     int fd;
     char client[CLIENT_BYTES]; /* the address that it comes from, as text; "?" */
+    struct tls_pair *pair;     /* of its TLS session, NULL = none */
     bool closing;              /* it was shut down to make room */
     double deadline;           /* when a request must have come, s; 0 = one is being served */
     struct exchange *exchange; /* the request being served, or NULL */
@@ -34,7 +35,7 @@ struct http {
     uv_loop_t *loop;
     struct MHD_Daemon *daemon;
     int listen_fd;
-    struct tls tls; /* the certificate, where HTTPS is served; owned */
+    struct tls tls; /* the certificate, where HTTPS is served; owned. May be read again. */
     int timeout;    /* s a client may take to send a request, or leave a response unread */
     struct connection *connections; /* the newest first, */
     int n_connections, max_connections, max_per_address;

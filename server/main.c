@@ -87,18 +87,37 @@ static void on_signal(uv_signal_t *handle, int signal)
     http_drain(&server->http);
 }
 
+static void reload_keys(struct server *server)
+{
+    const struct settings *s = &server->settings;
+    struct err err;
+    if (keys_read(&server->app.keys, s->key, s->key_file, &err))
+        log_error("SIGHUP: the API keys stay as they were, because %s", err.text);
+    else
+        log_info("SIGHUP: %d API keys are valid now", server->app.keys.n);
+}
+
+static void reload_certificate(struct server *server)
+{
+    const struct settings *s = &server->settings;
+    struct err err;
+    if (tls_read(&server->http.tls, s->tls_cert, s->tls_key, &err))
+        log_error("SIGHUP: the certificate stays as it was, because %s", err.text);
+    else
+        log_info("SIGHUP: new connections get the certificate that is in %s now", s->tls_cert);
+}
+
 static void on_reload(uv_signal_t *handle, int signal)
 {
     struct server *server = handle->data;
     const struct settings *s = &server->settings;
-    struct err err;
     (void)signal;
-    if (!s->key_file)
-        log_warn("SIGHUP: there is no --api-key-file to read again");
-    else if (keys_read(&server->app.keys, s->key, s->key_file, &err))
-        log_error("SIGHUP: the API keys stay as they were, because %s", err.text);
-    else
-        log_info("SIGHUP: %d API keys are valid now", server->app.keys.n);
+    if (s->key_file)
+        reload_keys(server);
+    if (s->tls_cert)
+        reload_certificate(server);
+    if (!s->key_file && !s->tls_cert)
+        log_warn("SIGHUP: there is no --api-key-file and no --tls-cert to read again");
 }
 
 /* A mapped file that has become shorter, or a disk that fails, shows as this signal in whichever
@@ -228,6 +247,20 @@ static void announce(const struct app *app, const char *http, const char *host, 
     fflush(stdout);
 }
 
+static void log_advice(void *arg, const char *sentence)
+{
+    (void)arg;
+    log_info("speculation: %s", sentence);
+}
+
+/* What warm-up says of drafts; /v1/models knows more once texts were decoded. */
+static void advise(const struct app *app)
+{
+    struct engine_stats stats;
+    engine_stats(app->engine, &stats);
+    engine_advise(app->info, &stats, log_advice, NULL);
+}
+
 static int serve(struct server *server, const struct settings *s, struct err *err)
 {
     int port = s->port;
@@ -253,6 +286,7 @@ static int serve(struct server *server, const struct settings *s, struct err *er
     uv_signal_start(&server->hangup, on_reload, SIGHUP);
     uv_timer_start(&server->progress, on_progress, PROGRESS_SECONDS * 1000,
                    PROGRESS_SECONDS * 1000);
+    advise(&server->app);
     announce(&server->app, s->tls_cert ? "https" : "http", s->host, port);
     notify_manager("READY=1");
     uv_run(&server->loop, UV_RUN_DEFAULT);

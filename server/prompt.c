@@ -89,15 +89,27 @@ struct form {
     const json_t *suffix; /* text behind the gap that is filled in, or NULL */
 };
 
+static int add_gap(struct api_prompt *prompt, const char *before, const struct form *form,
+                   struct response *error)
+{
+    const struct fim fim = {.before = before,
+                            .before_len = prompt->text_len,
+                            .before_param = "prompt",
+                            .behind = json_string_value(form->suffix),
+                            .behind_len = json_string_length(form->suffix),
+                            .behind_param = "suffix",
+                            .room = SIZE_MAX,
+                            .add_special = form->options.add_special};
+    return fim_encode(prompt, form->model, &fim, error);
+}
+
 static int add_text(struct api_prompt *prompt, const json_t *json, const struct form *form,
                     struct response *error)
 {
     const char *text = json_string_value(json);
     prompt->text_len = json_string_length(json);
     if (form->suffix)
-        return fim_encode(prompt, form->model, text, prompt->text_len,
-                          json_string_value(form->suffix), json_string_length(form->suffix),
-                          form->options.add_special, error);
+        return add_gap(prompt, text, form, error);
     prompt->bos_added =
         form->options.add_special && tokenizer_adds_bos(form->model->info->tokenizer);
     if (form->echo && !(prompt->text = malloc(prompt->text_len + 1)))

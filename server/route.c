@@ -31,6 +31,7 @@ static const struct {
     {"/v1/responses", ROUTE_RESPONSES, true},
     {"/v1/messages", ROUTE_MESSAGES, true},
     {"/v1/messages/count_tokens", ROUTE_COUNT_TOKENS, true},
+    {"/infill", ROUTE_INFILL, true},
     {"/v1/speedup", ROUTE_SPEEDUP, true},
     {"/tokenize", ROUTE_TOKENIZE, true},
     {"/detokenize", ROUTE_DETOKENIZE, true},
@@ -149,6 +150,7 @@ bool route_completes(enum route route, enum api_kind *kind)
     *kind = route == ROUTE_CHAT        ? API_CHAT
             : route == ROUTE_RESPONSES ? API_RESPONSES
             : route == ROUTE_MESSAGES  ? API_MESSAGES
+            : route == ROUTE_INFILL    ? API_INFILL
             : route == ROUTE_SPEEDUP   ? API_SPEEDUP
                                        : API_COMPLETION;
     return *kind != API_COMPLETION || route == ROUTE_COMPLETIONS;
@@ -164,22 +166,36 @@ bool route_wants_body(enum route route)
 /* ---- responses ---- */
 
 /* What each drafter was right about, since the start. */
-static void add_drafters(const struct app *app, struct buf *out)
+static void add_drafters(const struct app *app, const struct engine_stats *stats, struct buf *out)
 {
-    struct engine_stats stats;
-    engine_stats(app->engine, &stats);
     buf_puts(out, ",\"drafters\":[");
-    speculation_json_drafter(out, 0, stats.lookup_tried, stats.lookup_accepted);
+    speculation_json_drafter(out, 0, stats->lookup_tried, stats->lookup_accepted);
     for (int i = 1; i < app->info->n_predict && i <= ENGINE_DRAFTS_MAX; i++) {
         buf_puts(out, ",");
-        speculation_json_drafter(out, i, stats.heads[i - 1].tried, stats.heads[i - 1].accepted);
+        speculation_json_drafter(out, i, stats->heads[i - 1].tried, stats->heads[i - 1].accepted);
     }
     buf_puts(out, "]");
+}
+
+struct sentences {
+    struct buf *out;
+    const char *comma;
+};
+
+static void add_sentence(void *arg, const char *sentence)
+{
+    struct sentences *list = arg;
+    buf_puts(list->out, list->comma);
+    json_write(list->out, sentence, strlen(sentence));
+    list->comma = ",";
 }
 
 static void add_model(const struct app *app, struct buf *out)
 {
     const char *id = app->model.id;
+    struct engine_stats stats;
+    struct sentences advice = {out, ""};
+    engine_stats(app->engine, &stats);
     buf_puts(out, "{\"id\":");
     json_write(out, id, strlen(id));
     buf_printf(out,
@@ -187,8 +203,10 @@ static void add_model(const struct app *app, struct buf *out)
                "\"max_model_len\":%d,\"prediction_heads\":%d,\"chat\":%s",
                (int64_t)app->started, app->info->context, app->info->n_predict,
                app->model.template ? "true" : "false");
-    add_drafters(app, out);
-    buf_puts(out, "}");
+    add_drafters(app, &stats, out);
+    buf_puts(out, ",\"advice\":[");
+    engine_advise(app->info, &stats, add_sentence, &advice);
+    buf_puts(out, "]}");
 }
 
 static void respond_models(const struct app *app, struct response *response)

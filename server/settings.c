@@ -53,7 +53,8 @@ static int parse(struct settings *s, int argc, char **argv, struct err *err)
         {"api-key-file", OPT_STRING, &s->key_file, 0, 0, NULL,
          "file with one API key per line, read again on SIGHUP"},
         {"tls-cert", OPT_STRING, &s->tls_cert, 0, 0, NULL,
-         "PEM file of the certificate and those between it and a root; with it HTTPS is served"},
+         "PEM file of the certificate and those between it and a root; with it HTTPS is served; "
+         "read again on SIGHUP, with the key"},
         {"tls-key", OPT_STRING, &s->tls_key, 0, 0, NULL, "PEM file of its private key"},
         {"capture", OPT_STRING, &s->capture, 0, 0, NULL,
          "file that keeps the tokens of all prompts and answers, for headway-train; without it "

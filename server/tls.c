@@ -2,12 +2,16 @@
 #include "server/tls.h"
 
 #include <errno.h>
-#include <gnutls/gnutls.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
+
+struct tls_pair {
+    gnutls_certificate_credentials_t credentials;
+    size_t holders; /* connections, and struct tls */
+};
 
 /* *to is a text of its own. */
 static int read_text(const char *option, const char *path, char **to, struct err *err)
@@ -33,18 +37,18 @@ static int read_text(const char *option, const char *path, char **to, struct err
     return rc;
 }
 
-/* libmicrohttpd would only say that it cannot start. */
-static int check(const struct tls *tls, const char *cert, const char *key, struct err *err)
+static int make_pair(struct tls *tls, const char *cert, const char *key, struct err *err)
 {
-    gnutls_certificate_credentials_t credentials;
     const gnutls_datum_t texts[] = {{(unsigned char *)tls->cert, (unsigned)strlen(tls->cert)},
                                     {(unsigned char *)tls->key, (unsigned)strlen(tls->key)}};
-    int rc = gnutls_certificate_allocate_credentials(&credentials);
-    if (!rc) {
-        rc = gnutls_certificate_set_x509_key_mem(credentials, &texts[0], &texts[1],
+    struct tls_pair *pair = tls->pair = calloc(1, sizeof *pair);
+    if (!pair)
+        return err_set(err, ERR_MEMORY, "memory ran out");
+    pair->holders = 1;
+    int rc = gnutls_certificate_allocate_credentials(&pair->credentials);
+    if (!rc)
+        rc = gnutls_certificate_set_x509_key_mem(pair->credentials, &texts[0], &texts[1],
                                                  GNUTLS_X509_FMT_PEM);
-        gnutls_certificate_free_credentials(credentials);
-    }
     return rc < 0 ? err_set(err, ERR_INVALID, "--tls-cert %s and --tls-key %s cannot be used: %s",
                             cert, key, gnutls_strerror(rc))
                   : 0;
@@ -52,18 +56,23 @@ static int check(const struct tls *tls, const char *cert, const char *key, struc
 
 int tls_read(struct tls *tls, const char *cert, const char *key, struct err *err)
 {
+    struct tls found = {0};
     if (!cert && !key)
         return 0;
     if (!cert || !key)
         return err_set(err, ERR_INVALID, "--tls-cert and --tls-key belong together: give both");
-    int rc = read_text("--tls-cert", cert, &tls->cert, err);
+    int rc = read_text("--tls-cert", cert, &found.cert, err);
     if (!rc)
-        rc = read_text("--tls-key", key, &tls->key, err);
+        rc = read_text("--tls-key", key, &found.key, err);
     if (!rc)
-        rc = check(tls, cert, key, err);
-    if (rc)
-        tls_release(tls);
-    return rc;
+        rc = make_pair(&found, cert, key, err);
+    if (rc) {
+        tls_release(&found);
+        return rc;
+    }
+    tls_release(tls);
+    *tls = found;
+    return 0;
 }
 
 void tls_release(struct tls *tls)
@@ -72,5 +81,24 @@ void tls_release(struct tls *tls)
         explicit_bzero(tls->key, strlen(tls->key));
     free(tls->cert);
     free(tls->key);
-    tls->cert = tls->key = NULL;
+    tls_let_go(tls->pair);
+    memset(tls, 0, sizeof *tls);
+}
+
+struct tls_pair *tls_hold(const struct tls *tls, gnutls_session_t session)
+{
+    struct tls_pair *pair = tls->pair;
+    if (gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, pair->credentials) < 0)
+        return NULL;
+    pair->holders++;
+    return pair;
+}
+
+void tls_let_go(struct tls_pair *pair)
+{
+    if (!pair || --pair->holders)
+        return;
+    if (pair->credentials)
+        gnutls_certificate_free_credentials(pair->credentials);
+    free(pair);
 }

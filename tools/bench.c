@@ -1,5 +1,6 @@
 /* headway-bench: the options. What they ask for is measured by bench_decode.c (speculation on a
- * model), bench_shape.c (passes of random weights), bench_quality.c and bench_sampler.c. */
+ * model), bench_shape.c (passes of random weights), bench_quality.c and bench_sampler.c;
+ * bench_replay.c repeats logged requests. */
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include "tools/bench_decode.h"
 #include "tools/bench_doctor.h"
 #include "tools/bench_quality.h"
+#include "tools/bench_replay.h"
 #include "tools/bench_sampler.h"
 #include "tools/bench_shape.h"
 
@@ -29,13 +31,18 @@ static const char about[] = "headway-bench measures speculative decoding on a mo
                             "instead: what several rows cost\n"
                             "relative to one, and which part of the bandwidth of the memory and "
                             "of the processor's arithmetic\n"
-                            "a pass uses. With --sampler it times the choice of a token.";
+                            "a pass uses. With --sampler it times the choice of a token.\n\n"
+                            "With --replay it repeats the requests of a log, lines of "
+                            "headway-server's --audit-file or other\n"
+                            "bodies of /v1/completions, plainly and with drafts, and says whether "
+                            "the tokens are those that were logged;\n"
+                            "the exit status is 1 where one differs.";
 
 #define CONTEXT_MAX 131072
 
 struct options {
     const char *model, *heads, *json, *prompts, *batch, *isa, *type, *kv, *shape, *rows, *context,
-        *held_out, *modes;
+        *held_out, *modes, *replay;
     double temperature;
     int tokens, threads, repeat, limit, prompt, windows, vocab;
     bool sampler, passes, chat, doctor;
@@ -99,6 +106,12 @@ static int run_quality(struct bench *b, json_t *json, struct err *err)
     return rc ? rc : quality_measure(&b->s, b->o.held_out, b->o.windows, json, err);
 }
 
+static int run_replay(struct bench *b, json_t *json, bool *identical, struct err *err)
+{
+    int rc = open_model(b, 1, err);
+    return rc ? rc : replay_measure(&b->s, b->o.replay, json, identical, err);
+}
+
 static int run_shape(const struct options *o, json_t *json, struct err *err)
 {
     struct shape_options s = {.model = o->model,
@@ -152,6 +165,7 @@ int main(int argc, char **argv)
         {"tokens", OPT_INT, &o->tokens, 2, 1e6, 0, "decoded per prompt"},
         {"held-out", OPT_STRING, &o->held_out, 0, 0, 0,
          "text whose bits per byte to measure instead of speed"},
+        {"replay", OPT_STRING, &o->replay, 0, 0, 0, "log whose requests to repeat instead"},
         {"windows", OPT_INT, &o->windows, 1, 1e6, 0, "stretches of it, a context long each"},
         {"shape", OPT_CHOICE, &o->shape, 0, 0, SHAPE_NAMES, "passes of random weights instead"},
         {"passes", OPT_FLAG, &o->passes, 0, 0, 0, "passes of the model instead of decoding"},
@@ -188,6 +202,8 @@ int main(int argc, char **argv)
         rc = sampler_measure(o->vocab, o->threads, o->isa, o->repeat, &err);
     else if (!rc && (o->shape || o->passes))
         rc = run_shape(o, json, &err);
+    else if (!rc && o->replay)
+        rc = run_replay(&b, json, &identical, &err);
     else if (!rc && o->held_out)
         rc = run_quality(&b, json, &err);
     else if (!rc)
@@ -199,6 +215,9 @@ int main(int argc, char **argv)
     runtime_release(&b.runtime);
     if (rc)
         fprintf(stderr, "headway-bench: %s\n", err.text);
+    else if (!identical && o->replay)
+        fprintf(stderr, "headway-bench: what was decoded again differs: where it is what was "
+                        "logged, this is a bug, please report it\n");
     else if (!identical)
         fprintf(stderr, "headway-bench: a speculative text differs from the plain one: this is a "
                         "bug, please report it\n");

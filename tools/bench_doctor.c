@@ -4,8 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DEAD 0.05 /* of the drafts behind right ones */
-#define PAYS 1.03 /* times plain decoding: less is noise */
+#include "engine/doctor.h"
 
 /* ---- what is measured ---- */
 
@@ -76,58 +75,31 @@ static const json_t *best_of(const json_t *cells, const json_t *plain)
     return best;
 }
 
-static void tell_heads(const json_t *cells, int heads)
+/* What the cells say of chains. */
+static struct doctor examine(const json_t *cells, const json_t *best, int heads)
 {
     char name[16];
-    snprintf(name, sizeof name, "%d", heads - 1 < 7 ? heads - 1 : 7);
-    const json_t *chain = cell_of(cells, name, 1);
-    const json_t *rates = chain ? json_object_get(chain, "acceptance") : NULL;
-    size_t n = json_array_size(rates), dead = 0;
-    if (!n)
-        return;
-    printf("- The heads, each behind right drafts of those before it, are right");
-    for (size_t i = 0; i < n; i++) {
-        double rate = json_number_value(json_array_get(rates, i));
-        printf("%s %.2f", i ? "," : "", rate);
-        if (rate < DEAD && !dead)
-            dead = i + 1;
-    }
-    printf(" of the time.\n");
-    if (dead)
-        printf("- Head %zu is dead: less than 1 in 20 of its drafts are right. Was it trained, and "
-               "for this model? What stands behind it cannot be right either.\n",
-               dead);
-}
-
-static void tell_rows(const json_t *cells, int heads)
-{
-    char name[16];
-    for (int k = 1; k < heads && k < 8; k += 2) {
+    struct doctor d = {.heads = heads - 1, .best = number(best, "speedup")};
+    int longest = d.heads < DOCTOR_DRAFTS ? d.heads : DOCTOR_DRAFTS;
+    for (int k = 1; k <= longest; k++) {
         snprintf(name, sizeof name, "%d", k);
         const json_t *chain = cell_of(cells, name, 1);
-        if (chain)
-            printf(
-                "- A step with %d draft%s takes %.2f times a plain one and brings %.2f tokens.\n",
-                k, k > 1 ? "s" : "", number(chain, "relative_pass_time"),
-                number(chain, "tokens_per_forward"));
+        if (!chain)
+            continue;
+        d.costs[k - 1] = number(chain, "relative_pass_time");
+        d.tokens[k - 1] = number(chain, "tokens_per_forward");
+        const json_t *rates = json_object_get(chain, "acceptance");
+        d.n_rates = k == longest ? (int)json_array_size(rates) : 0;
+        for (int i = 0; i < d.n_rates; i++)
+            d.rates[i] = json_number_value(json_array_get(rates, (size_t)i));
     }
+    return d;
 }
 
-static void tell_advice(const json_t *best, const json_t *automatic, int heads)
+static void print_sentence(void *arg, const char *sentence)
 {
-    double speedup = number(automatic, "speedup"), most = number(best, "speedup");
-    if (heads == 1)
-        printf("- The model has no heads: only look-up drafts, which helps where a text repeats "
-               "what stands before. headway-write and headway-train make heads for it.\n");
-    else if (most < PAYS)
-        printf("- No way to draft pays here: rows cost more than right drafts bring. Heads trained "
-               "on more text, or weights that take longer to read (no --type q4), would change "
-               "that; until then \"auto\" leaves drafts out.\n");
-    if (speedup < 0.95 * most)
-        printf(
-            "- \"auto\" is slower than %s: it learns costs while it runs, so that short tests and "
-            "busy machines mislead it. Measure again, with more --tokens.\n",
-            text_of(best, "mode"));
+    (void)arg;
+    printf("- %s\n", sentence);
 }
 
 void doctor_tell(const struct scheduler *s, const json_t *json)
@@ -147,13 +119,17 @@ void doctor_tell(const struct scheduler *s, const json_t *json)
     else
         printf("- Of the fixed ways %s is the fastest, %.2f times plain.\n", text_of(best, "mode"),
                number(best, "speedup"));
-    tell_heads(cells, heads);
-    tell_rows(cells, heads);
+    const struct doctor d = examine(cells, best, heads);
+    doctor_say(&d, print_sentence, NULL);
     for (int batch = 4; batch <= 16; batch *= 4) {
         const json_t *cell = cell_of(cells, "auto", batch);
         if (cell)
             printf("- With %d texts at a time \"auto\" is %.2f times plain.\n", batch,
                    number(cell, "speedup"));
     }
-    tell_advice(best, automatic, heads);
+    if (number(automatic, "speedup") < 0.95 * d.best)
+        print_sentence(NULL,
+                       "\"auto\" is slower than the fastest of them: it learns costs while it "
+                       "runs, so that short tests and busy machines mislead it. Measure "
+                       "again, with more --tokens.");
 }

@@ -4,11 +4,14 @@ later and disturb nothing. On the demo. BUILD is the build folder."""
 import concurrent.futures
 import hashlib
 import json
+import os
 import signal
+import subprocess
+import tempfile
 import time
 import unittest
 
-from harness import SLOW, Server, SharedServer, require_files, text_of
+from harness import BUILD, MODEL, SLOW, Server, SharedServer, require_files, text_of
 
 TEXT = {"prompt": "import os\nimport sys\n", "max_tokens": 60}
 
@@ -86,6 +89,78 @@ class Audits(unittest.TestCase):
             server.process.send_signal(signal.SIGTERM)
             server.process.wait(30)
             self.assertLess(time.monotonic() - start, 20 if SLOW else 4)
+
+
+class Replay(SharedServer):
+    """headway-bench repeats lines as --audit-file has them."""
+
+    FIELDS = ({"temperature": 0}, {"seed": -3}, {"stop": ["\n\n", "t"], "seed": 5},
+              {"seed": 1 << 62, "top_k": 40, "top_p": 0.9, "min_p": 0.01},
+              {"seed": 2, "repetition_penalty": 1.1, "presence_penalty": 0.5, "frequency_penalty": 0.5},
+              {"seed": 4, "speculation": 4, "ignore_eos": True, "min_tokens": 3},
+              {"seed": 6, "logit_bias": {"97": 2.5, "98": -100}, "stop_token_ids": [122]},
+              {"seed": 7, "allowed_token_ids": list(range(32, 127))})
+
+    def line(self, **fields):
+        """What a request would be logged as, had its answer differed."""
+        answer = self.server.complete(**TEXT, **fields, return_token_ids=True)
+        said = answer["choices"][0]["token_ids"]
+        return {**TEXT, **fields, "prompt": answer["choices"][0]["prompt_token_ids"],
+                "metadata": {"id": answer["id"], "left_out": "", "differs_at": 0, "said": said}}
+
+    def replay(self, *lines):
+        """What it prints, the list of its JSON and its exit status."""
+        with tempfile.TemporaryDirectory() as folder:
+            log, table = os.path.join(folder, "log"), os.path.join(folder, "json")
+            with open(log, "w", encoding="utf-8") as file:
+                file.writelines((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+            done = subprocess.run([f"{BUILD}/headway-bench", "--model", MODEL, "--replay", log, "--json", table],
+                                  capture_output=True, text=True, timeout=300, check=False)
+            if not os.path.exists(table):
+                return done.stderr, None, done.returncode
+            with open(table, encoding="utf-8") as file:
+                return done.stdout + done.stderr, json.load(file)["replay"], done.returncode
+
+    def test_what_was_said_is_said_again(self):
+        lines = [self.line(**fields) for fields in self.FIELDS]
+        told, table, status = self.replay(*lines)
+        self.assertEqual(status, 0, told)
+        self.assertIn(f"{len(lines)} requests, 0 differ, 0 not repeated", told)
+        self.assertTrue(all(entry["drafts"] > 0 for entry in table), table)
+        for line, entry in zip(lines, table):
+            said = line["metadata"]
+            self.assertEqual((entry["id"], entry["tokens"], entry["identical"], entry["differs_at"]),
+                             (said["id"], len(said["said"]), True, None))
+
+    def test_what_was_altered_is_found(self):
+        lines = [self.line(seed=8) for _ in range(5)]
+        said = [line["metadata"]["said"] for line in lines]
+        said[1][9] ^= 1
+        del said[2][-1]
+        said[3].append(7)
+        lines[4]["seed"] = 9
+        told, table, status = self.replay("", *lines)
+        self.assertEqual(status, 1)
+        self.assertEqual([entry["line"] for entry in table], [2, 3, 4, 5, 6])
+        self.assertEqual([entry["differs_at"] for entry in table[:4]], [None, 9, 59, 60])
+        self.assertFalse(table[4]["identical"])
+        self.assertRegex(told, rf"token 9 differs: logged {said[1][9]}, " + ", ".join(
+            rf"{way} {said[1][9] ^ 1} \(-[0-9.e-]+\)" for way in ("plain", "with drafts", "with a tree of drafts")))
+        self.assertIn("token 60 differs: logged 7, plain nothing, with drafts nothing, with", told)
+        self.assertIn("5 requests, 4 differ, 0 not repeated", told)
+
+    def test_other_logs(self):
+        told, table, status = self.replay({"prompt": "import ", "max_tokens": 5, "temperature": 0},
+                                          {**self.line(), "metadata": {"left_out": "its structure"}})
+        self.assertEqual((status, table[0]["tokens"], len(table)), (0, 5, 1))
+        self.assertIn("2 requests, 0 differ, 1 not repeated", told)
+        for bad, why in (("", "no request"), ("{", "line 1"), ({"prompt": "a", "guided_regex": "b"}, "guided_regex"),
+                         ({"prompt": "a", "temperature": 9}, "temperature"), ({"prompt": [1, 1 << 40]}, "prompt"),
+                         ({"prompt": [300]}, "prompt"), ({}, "prompt"), ({"prompt": "a", "speculation": "x"}, "speculation"),
+                         ({"prompt": "a", "metadata": {"said": 1}}, "said")):
+            told, _, status = self.replay(bad)
+            self.assertEqual((status, len(told.splitlines())), (1, 1), told)
+            self.assertIn(why, told)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -75,7 +76,7 @@ class Keys(unittest.TestCase):
     def test_without_keys_sighup_does_nothing(self):
         with Server() as server:
             server.process.send_signal(signal.SIGHUP)
-            server.wait_log("no --api-key-file")
+            server.wait_log("no --api-key-file and no --tls-cert")
             self.assertEqual(self.status(server, None), 200)
 
     def test_what_is_no_key(self):
@@ -111,6 +112,13 @@ class Certificates(unittest.TestCase):
     def raw(self, server, receive_buffer=None):
         return self.context.wrap_socket(server.raw(60, receive_buffer), server_hostname="127.0.0.1")
 
+    def pem(self, name):
+        with open(f"{self.folder.name}/{name}.crt", encoding="ascii") as file:
+            return file.read()
+
+    def certificate(self, server):
+        return ssl.get_server_certificate(("127.0.0.1", server.port), timeout=60)
+
     def ask(self, connection, method, path, body=None):
         connection.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
         answer = connection.getresponse()
@@ -145,6 +153,48 @@ class Certificates(unittest.TestCase):
             answers = list(pool.map(one, range(32)))
             for i, answer in enumerate(answers):
                 self.assertEqual(answer, answers[i % 4])
+
+    def test_read_again_on_sighup(self):
+        """Connections that are open keep what they have; a bad file changes nothing."""
+        with tempfile.TemporaryDirectory() as folder:
+            def put(name, key=None):
+                shutil.copy(f"{self.folder.name}/{name}.crt", f"{folder}/crt")
+                shutil.copy(f"{self.folder.name}/{key or name}.key", f"{folder}/key")
+
+            def hang_up(server, says):
+                server.process.send_signal(signal.SIGHUP)
+                server.wait_log(says)
+
+            put("one")
+            with Server("--tls-cert", f"{folder}/crt", "--tls-key", f"{folder}/key", "--context", "100000") as server:
+                old = self.connect(server)
+                self.assertEqual(self.ask(old, "GET", "/health")[0], 200)
+                shaking = server.raw(60)  # it has not said hello yet
+                busy = self.raw(server)
+                busy.sendall(post_bytes({**ENDLESS, "stream": True}))
+                self.running(server, 1)
+                put("two")
+                self.assertEqual(self.certificate(server), self.pem("one"))
+                hang_up(server, "SIGHUP: new connections get the certificate")
+                self.assertEqual(self.certificate(server), self.pem("two"))
+                self.assertEqual(self.ask(old, "GET", "/health")[0], 200)
+                self.assertIn(b"HTTP/1.1 200", busy.recv(100))
+                shaking = self.context.wrap_socket(shaking, server_hostname="127.0.0.1")
+                self.assertTrue(read_all_tls(shaking, b"GET /health HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")
+                                .startswith(b"HTTP/1.1 200"))
+                busy.close()
+                for spoil, why in ((lambda: put("one", "two"), "cannot be used"),
+                                   (lambda: os.truncate(f"{folder}/crt", 100), "cannot be used"),
+                                   (lambda: os.remove(f"{folder}/key"), "cannot be read")):
+                    spoil()
+                    hang_up(server, "SIGHUP: the certificate stays as it was, because .*" + why)
+                    self.assertEqual(self.certificate(server), self.pem("two"))
+                for name in ("one", "two") * 10:
+                    put(name)
+                    server.log.clear()
+                    hang_up(server, "SIGHUP: new connections get the certificate")
+                    self.assertEqual(self.certificate(server), self.pem(name))
+                old.close()
 
     def test_refusals_and_clients_that_leave(self):
         with Server(*self.options, "--context", "100000") as server:

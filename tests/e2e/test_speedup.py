@@ -4,7 +4,7 @@ have taken, and /v1/speedup, which decodes both ways. On the demo. BUILD is the 
 import json
 import unittest
 
-from harness import SharedServer, require_files
+from harness import Server, SharedServer, require_files
 
 PROMPT = "import os\nimport sys\n\ndef main():\n    "
 TEXT = {"prompt": PROMPT, "max_tokens": 120, "temperature": 0, "ignore_eos": True}
@@ -91,6 +91,23 @@ class Speedup(SharedServer):
         self.assertGreaterEqual(accepted, 120 - got["speculative"]["forwards"])
         for d in got["drafters"]:
             self.assertAlmostEqual(d["rate"], d["accepted"] / d["tried"], delta=1e-3)
+
+    def test_advice(self):
+        """What warm-up knows is logged; once texts were decoded /v1/models knows the heads' rates."""
+        with Server() as server:
+            def model():
+                return json.loads(server.get("/v1/models")[1])["data"][0]
+
+            server.wait_log("speculation: A step with 1 draft takes [0-9.]+ times a plain one: it pays where")
+            self.assertIn("A step with 7 drafts takes ", " ".join(model()["advice"]))
+            self.assertNotIn("are right", " ".join(model()["advice"]))
+            for seed in range(4):
+                server.complete(**{**TEXT, "temperature": 1}, seed=seed, speculation=2)
+            after = model()
+            rates = [d["rate"] for d in after["drafters"][1:] if d["tried"] >= 50]
+            self.assertGreaterEqual(len(rates), 1)
+            self.assertIn("are right " + ", ".join(f"{rate:.2f}" for rate in rates) + " of the time", after["advice"][0])
+            self.assertRegex(" ".join(after["advice"]), "with 1 draft takes [0-9.]+ times a plain one and brings 1.")
 
     def test_the_model_knows_its_drafters(self):
         self.server.complete(**TEXT, speculation=4)

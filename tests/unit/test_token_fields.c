@@ -144,6 +144,36 @@ static void the_middle_is_filled_in(void **state)
     refuses("{\"prompt\":\"a\",\"suffix\":\"b\",\"echo\":true}", "echo");
 }
 
+/* Without tokens for a repository other files are text before the gap; what is cut is the first of
+ * them, and then what is far from the gap. */
+static void a_gap_behind_other_files(void **state)
+{
+    static const int32_t tokens[] = {CHAT_BOS, 'x', '\n',   'y',        '\n',
+                                     PREFIX,   'a', SUFFIX, CHAT_HELLO, MIDDLE};
+    static const char files[] =
+        "{\"input_extra\":[{\"filename\":\"f\",\"text\":\"x\"},{\"text\":\"y\"}],"
+        "\"input_prefix\":\"\",\"prompt\":\"a\",\"input_suffix\":\"hello\",\"n_predict\":2}";
+    struct api_request r;
+    struct response error = {0};
+    (void)state;
+    for (int room = 10; room >= 6; room -= 2) {
+        model.info.context = room + 2;
+        assert_int_equal(parse_as(&r, API_INFILL, &model, files, &error), 0);
+        assert_true(r.prompts[0].bos_added);
+        assert_int_equal(r.prompts[0].cut, room < 10);
+        assert_int_equal(r.prompts[0].n_tokens, room);
+        assert_int_equal(r.prompts[0].tokens[0], CHAT_BOS);
+        assert_memory_equal(r.prompts[0].tokens + 1, tokens + 11 - room,
+                            (size_t)(room - 1) * sizeof *tokens);
+        api_release(&r);
+    }
+    model.info.context = 4; /* no room for what frames the gap */
+    assert_refused(&model, API_INFILL,
+                   "{\"input_prefix\":\"\",\"input_suffix\":\"\",\"n_predict\":9}", 400,
+                   "input_prefix", "context_length_exceeded");
+    response_release(&error);
+}
+
 static void not_every_model_can(void **state)
 {
     (void)state;
@@ -157,6 +187,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(words_become_tokens, set_up, tear_down),
         cmocka_unit_test_setup_teardown(prompts_keep_their_end, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_middle_is_filled_in, set_up_fim, tear_down),
+        cmocka_unit_test_setup_teardown(a_gap_behind_other_files, set_up_fim, tear_down),
         cmocka_unit_test_setup_teardown(not_every_model_can, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
