@@ -58,9 +58,9 @@ OPTIONS = {
     "presence_penalty": (0.12, lambda rng, cases, most: rng.choice([-0.5, 0.5, 1.5])),
     "logit_bias": (0.12, lambda rng, cases, most: {str(token): rng.choice([-100, -2, 1, 4])
                                                    for token in rng.sample(cases.tokens, 12)}),
-    "bad_words": (0.12, lambda rng, cases, most: rng.sample(cases.words, 6)),
+    "bad_words": (0.2, lambda rng, cases, most: [cases.piece(rng, 4) for _ in range(4)]),
     "allowed_token_ids": (0.08, lambda rng, cases, most: rng.sample(cases.tokens, len(cases.tokens) * 3 // 4)),
-    "stop": (0.15, lambda rng, cases, most: rng.choice(["\n\n", [".", "\n"], rng.sample(cases.words, 3), "e "])),
+    "stop": (0.15, lambda rng, cases, most: rng.choice(["\n\n", [cases.piece(rng, 8) for _ in range(3)]])),
     "include_stop_str_in_output": (0.1, lambda rng, cases, most: True),
     "stop_token_ids": (0.12, lambda rng, cases, most: rng.sample(cases.tokens, 2)),
     "min_tokens": (0.12, lambda rng, cases, most: rng.randint(1, most)),
@@ -86,10 +86,15 @@ class Cases:
         with open("tools/chat_prompts.json", encoding="utf-8") as file:
             self.prompts = [prompt for kind in json.load(file).values() for prompt in kind]
         self.seed = seed
-        self.words = sorted(set(" ".join(self.prompts).split()))
         self.tokens = sorted(set(server.post("/tokenize", content=" ".join(self.prompts))["tokens"]))
         status, _, _ = server.request("POST", "/apply-template", {"messages": harness.as_messages("Hi")})
         self.chats = status == 200
+
+    def piece(self, rng, most):
+        """A few letters as texts have them, so that answers are likely to."""
+        prompt = rng.choice(self.prompts)
+        start = rng.randrange(len(prompt) - most)
+        return prompt[start:start + rng.randint(2, most)]
 
     def drawn(self, rng, options, most):
         return {name: value(rng, self, most) for name, (part, value) in options.items() if rng.random() < part}

@@ -1,4 +1,4 @@
-"""Starts headway-server and talks to it. For the tests beside it and soak.py; standard library only."""
+"""Starts headway-server and talks to it. For what is beside it; standard library only."""
 import http.client
 import json
 import os
