@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import collections
 import contextlib
-import json
 import os
 import random
 import re
@@ -117,23 +116,22 @@ def quantiles(values):
 
 
 def show(streams, name, tally, figures):
-    print(f"{streams:>4} streams{name}: {tally.finished} requests whole, {tally.left} left, {tally.errors.total()} errors; "
-          f"{figures['rate']:.1f} tokens/s; first token {quantiles(tally.first)}, per token {quantiles(tally.per_token)}; "
-          f"memory {' -> '.join(str(n >> 20) for n in figures['resident'])} MiB; processor "
+    print(f"{streams:>4} streams{name}: {tally.finished} requests whole, {tally.left} left, "
+          f"{tally.errors.total()} errors; {figures['rate']:.1f} tokens/s; first token "
+          f"{quantiles(tally.first)}, per token {quantiles(tally.per_token)}; memory "
+          f"{' -> '.join(str(n >> 20) for n in figures['resident'])} MiB; processor "
           + ", ".join(f"{kind} {share:.0%}" for kind, share in sorted(figures["cpu"].items())), flush=True)
 
 
 def bodies(server, o):
     """A function that gives a random request's bytes: a chat, or a completion where there is no template."""
-    with open("tools/chat_prompts.json", encoding="utf-8") as file:
-        prompts = [prompt for kind in json.load(file).values() for prompt in kind]
-    status, _, _ = server.request("POST", "/apply-template", {"messages": harness.as_messages("Hi")})
+    prompts, chats = sum(harness.chat_prompts().values(), []), server.has_chat()
 
     def make():
         prompt = random.choice(prompts)
-        fields = {"max_tokens": o.tokens, "temperature": o.temperature, "seed": random.randrange(1 << 40), "stream": True,
-                  "stream_options": {"include_usage": True}}
-        if status == 200:
+        fields = {"max_tokens": o.tokens, "temperature": o.temperature, "seed": random.randrange(1 << 40),
+                  "stream": True, "stream_options": {"include_usage": True}}
+        if chats:
             return harness.post_bytes({**fields, "messages": harness.as_messages(prompt)}, "/v1/chat/completions")
         return harness.post_bytes({**fields, "prompt": prompt})
 

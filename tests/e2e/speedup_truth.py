@@ -18,16 +18,14 @@ import tempfile
 
 import harness
 
-PROMPTS = "tools/chat_prompts.json"
-
-
 def bench(o):
     """The speed-up of each kind of prompts, by headway-bench."""
     with tempfile.NamedTemporaryFile(suffix=".json") as table:
         subprocess.run([os.path.join(harness.BUILD, "headway-bench"), "--model", o.model,
-                        *(["--heads", o.heads] if o.heads else []), "--chat", "--prompts", PROMPTS, "--modes", "auto",
-                        "--batch", "1", "--limit", str(o.limit), "--tokens", str(o.tokens), "--repeat", "1",
-                        "--threads", str(o.threads), "--json", table.name], check=True, stdout=subprocess.DEVNULL)
+                        *(["--heads", o.heads] if o.heads else []), "--chat",
+                        "--prompts", harness.CHAT_PROMPTS, "--modes", "auto", "--batch", "1", "--limit", str(o.limit),
+                        "--tokens", str(o.tokens), "--repeat", "1", "--threads", str(o.threads),
+                        "--json", table.name], check=True, stdout=subprocess.DEVNULL)
         rows = json.load(table)["decode"]
     return {row["text"]: row["speedup"] for row in rows if row["drafts"] == "auto"}
 
@@ -73,8 +71,7 @@ def main():
     parser.add_argument("--threads", type=int, default=0)
     o = parser.parse_args()
     harness.MODEL = o.model
-    with open(PROMPTS, encoding="utf-8") as file:
-        prompts = {kind: some[:o.limit or None] for kind, some in json.load(file).items()}
+    prompts = {kind: some[:o.limit or None] for kind, some in harness.chat_prompts().items()}
     by_server, by_bench, errors = collections.defaultdict(list), collections.defaultdict(list), []
     heads = ["--heads", o.heads] if o.heads else []
     with harness.Server(*heads, "--threads", o.threads) as server:
