@@ -20,13 +20,19 @@ import harness
 import schemas
 
 WAYS = ["auto", "auto", "auto", 1, 2, 3, 4, 6, 12]
+# More than a page of keys and values each, so that prompts that begin with them share it.
 SYSTEMS = ["You are a careful engineer. Answer in a few plain sentences, name what you are not sure of, and give "
            "an example where one helps. Code stands in a block of its own, with short names and no comments that "
-           "repeat it. Numbers have units.",
+           "repeat it. Numbers have units. What was asked comes first, what else there is to know comes after it, and "
+           "where the question has no answer, say why it has none.",
            "You are a pirate who knows a lot about ships, and about little else."]
 BEGINNINGS = ["/* Strings that know their length, so that they may hold any byte, the end of a C string among them. */\n"
-              "#include <stdlib.h>\n#include <string.h>\n\nstruct text {\n    char *at;\n    size_t len;\n};\n\n",
-              "Once upon a time there was a king who had three sons, and the youngest of them was called Simple. "]
+              "#include <stdlib.h>\n#include <string.h>\n\nstruct text {\n    char *at;\n    size_t len;\n};\n\n"
+              "/* An empty one. Its letters are freed by text_free. */\nstatic struct text text_new(void)\n{\n"
+              "    return (struct text){NULL, 0};\n}\n\n",
+              "Once upon a time there was a king who had three sons, and the youngest of them was called Simple. The two "
+              "elder ones were clever and knew what to say to everybody, but Simple spoke little, and so nobody thought "
+              "that he would ever be king. One day the old king fell ill, and he called his sons to him and said: "]
 REGEXES = [r"\d{4}-(0[1-9]|1[0-2])-[0-3]\d", r"(yes|no), because .{5,30}\.", r"[A-Z][a-z]{2,12}( [a-z]{1,9}){3,12}\.",
            r"(\w+, ){3}and \w+"]
 CHOICES = ["yes", "no", "yes and no", "I do not know", "\u00fcber"]
