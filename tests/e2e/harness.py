@@ -1,4 +1,4 @@
-"""Starts headway-server and talks to it. For the tests beside it and soak.py; standard library only."""
+"""Starts headway-server and talks to it. For what is beside it; standard library only."""
 import http.client
 import json
 import os
@@ -13,6 +13,7 @@ import unittest
 
 BUILD = os.environ.get("BUILD", "build")
 MODEL = os.environ.get("MODEL", "weights/demo")
+CHAT_PROMPTS = "tools/chat_prompts.json"
 PROGRAM = os.path.join(BUILD, "headway-server")
 SLOW = any(word in BUILD for word in ("address", "thread"))  # sanitizers: a tenth of the speed
 
@@ -125,6 +126,10 @@ class Server:
         assert headers["Content-Type"].startswith("text/event-stream"), headers
         return parse_events(data.decode())
 
+    def has_chat(self):
+        """Whether the model has a chat template."""
+        return self.request("POST", "/apply-template", {"messages": as_messages("Hi")})[0] == 200
+
     def chat_stream(self, messages, **fields):
         return self.stream("/v1/chat/completions", messages=as_messages(messages), **fields)
 
@@ -169,6 +174,12 @@ class Server:
 
 def as_messages(messages):
     return [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+
+
+def chat_prompts():
+    """Lists of questions, by kind."""
+    with open(CHAT_PROMPTS, encoding="utf-8") as file:
+        return json.load(file)
 
 
 def post_bytes(fields, path="/v1/completions"):
