@@ -269,6 +269,18 @@ class Models(unittest.TestCase):
                           refused(*settings("model = other.gguf"), *own.replace("heads =", "--heads").split()))
 
 
+class Signals(unittest.TestCase):
+    def test_before_it_serves(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "settings")
+            os.mkfifo(path)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                with subprocess.Popen([PROGRAM, "--config", path]) as process:
+                    with open(path, "w", encoding="ascii"):  # it reads and waits
+                        process.send_signal(number)
+                        self.assertEqual(process.wait(30), 0)
+
+
 class Limits(unittest.TestCase):
     def test_tokens(self):
         with Server("--max-tokens", 7) as server:
