@@ -133,6 +133,14 @@ static void on_bus_error(int signal)
     _exit(1);
 }
 
+/* While it loads there is nothing to finish. As a container's process 1 it would not even end:
+ * there a signal without a handler is ignored. */
+static void on_early_signal(int signal)
+{
+    (void)signal;
+    _exit(0);
+}
+
 /* ---- life ---- */
 
 static void set_model_id(struct app *app, const char *alias)
@@ -320,6 +328,8 @@ int main(int argc, char **argv)
     struct err err;
     static struct server server;
     struct settings *s = &server.settings;
+    signal(SIGTERM, on_early_signal);
+    signal(SIGINT, on_early_signal);
     int rc = settings_read(s, argc, argv, &err);
     if (rc > 0)
         return 0;

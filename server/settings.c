@@ -23,7 +23,8 @@ static int parse(struct settings *s, int argc, char **argv, struct err *err)
         {"alias", OPT_STRING, &s->alias, 0, 0, NULL,
          "name that clients know the model by, in place of its file's"},
         {"heads", OPT_STRING, &s->engine.heads, 0, 0, NULL,
-         "folder of prediction heads that were trained for the model"},
+         "folder of prediction heads that were trained for the model; those that the file names "
+         "beside its model are left out when the command line names another"},
         {"host", OPT_STRING, &s->host, 0, 0, NULL, "address to listen on"},
         {"port", OPT_INT, &s->port, 0, 65535, NULL, "port to listen on, 0 = a free one"},
         {"threads", OPT_INT, &s->engine.threads, 0, 1024, NULL, "compute threads, 0 = all cores"},
@@ -89,8 +90,16 @@ static int parse(struct settings *s, int argc, char **argv, struct err *err)
          "lines of at least this weight; info has one for each request"},
         {"log-format", OPT_CHOICE, &s->log_format, 0, 0, "text|json", "of the log's lines"},
         {0}};
+    const char *unnamed = s->engine.model;
     int rc = opts_settings(table, config, err);
-    return rc ? rc : opts_parse(table, ABOUT, argc, argv, NULL, 0, NULL, err);
+    if (rc)
+        return rc;
+    const char *model = s->engine.model, *heads = s->engine.heads;
+    rc = opts_parse(table, ABOUT, argc, argv, NULL, 0, NULL, err);
+    /* Heads named beside a model in the file or the environment are not for another one. */
+    if (model != unnamed && strcmp(s->engine.model, model) && s->engine.heads == heads)
+        s->engine.heads = NULL;
+    return rc;
 }
 
 int settings_read(struct settings *s, int argc, char **argv, struct err *err)

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Measures with headway-bench, and writes a page about it: speed.json, speed.svg and speed.md.
+"""Measures with headway-bench, and writes a page about it: speed.json, speed.md and its pictures,
+speed.svg and, of a public model with heads, speedup.svg.
 
     tools/bench_page.py [--quick] [--shapes 110m,1b,7b] [--types q8,q4] [--rows 1,2,4] ...
     tools/bench_page.py --from docs/speed.json
 
 `make bench BENCH_FLAGS="..."` calls it. First come public models, as far as they can be had
 (tools/fetch_model.py): passes, questions in their chat answered plainly and with the server's
-default, one by one and in batches, and, with --llama, the same by llama.cpp. Then the passes of
+default, one by one and in batches, and, with --llama, the same by llama.cpp. One for which we have
+heads answers with every drafter too. Then the passes of
 random weights, one run of headway-bench for each shape and type, and the demo model's table of
 speculation. A run that is refused, say for want of memory, is noted on the page. Leave the machine idle: the whole takes many
 minutes; --quick shows in seconds what the page looks like. --from makes the page again from figures
@@ -35,12 +37,15 @@ from study_page import AUTO, Failure, table
 
 FULL = {"public": "smollm2,qwen-1.5b", "shapes": "110m,1b", "types": "q8,q4", "rows": "1,2,3,4,5,6,7,8,12,16",
         "context": "256,2048", "batch": "1,4,16", "prompt": 512, "repeat": 5,
+        "modes": "chain:1,chain:3,tree:4,both:4,lookup:4,auto",
         "model": "weights/demo", "limit": 0, "tokens": 128, "threads": 0, "isa": "auto"}
 QUICK = {**FULL, "public": "", "shapes": "110m", "types": "q8", "rows": "1,2,4,8", "context": "256",
          "batch": "1", "prompt": 64, "repeat": 2, "limit": 1, "tokens": 32}
 LISTS = ("runs", "passes", "prompts", "decode", "llama")
 PUBLIC_TOKENS = 64  # decoded per question
 LLAMA_PROMPT = 96    # as long as the questions are
+WITH_HEADS = "smollm2 with heads"
+HEADS = "weights/smollm2-heads"
 
 
 # ---- measuring ----
@@ -124,6 +129,11 @@ def measure(o):
         runs[f"{name}, decoding"] = [
             "--model", path, "--chat", "--prompts", "tools/chat_prompts.json", "--modes", "auto",
             "--batch", o.batch, "--limit", o.limit or 16, "--tokens", PUBLIC_TOKENS]
+    if "smollm2" in public and o.modes:
+        runs[WITH_HEADS] = [
+            "--model", public["smollm2"], "--heads", HEADS, "--chat", "--prompts",
+            "tools/chat_prompts.json", "--modes", o.modes, "--batch", o.batch,
+            "--limit", o.limit or 16, "--tokens", o.tokens]
     runs |= {f"{shape} {kind}": ["--shape", shape, "--type", kind, "--rows", o.rows, "--context",
                                 o.context, "--batch", o.batch, "--prompt", o.prompt]
             for shape in o.shapes.split(",") for kind in o.types.split(",") if shape}
@@ -207,6 +217,16 @@ def public_table(data, names):
                   "plain over it", "same text"], rows)
 
 
+def heads_table(cells):
+    head = ["questions", "batch", "drafter", "tokens per forward", "time per forward", "speed-up",
+            "minimum..maximum", "tokens/s", "same text"]
+    return table(head, [[
+        c["text"], str(c["batch"]), drafter(c["mode"]), f"{c['tokens_per_forward']:.2f}",
+        f"{c['relative_pass_time']:.2f}", f"{c['speedup']:.2f}",
+        f"{c['speedup_min']:.2f}..{c['speedup_max']:.2f}", f"{c['tokens_per_s']:.0f}",
+        "yes" if c["identical"] else "**NO**"] for c in cells])
+
+
 def prompt_sentences(data, names):
     parts = []
     for name in names:
@@ -237,6 +257,13 @@ so far, where the server's default, *auto*, finds that they pay. Questions in th
 a time and in batches. Tokens per second are those of all texts of a batch together. llama.cpp, where
 there is a column, decodes as many texts of 64 tokens behind prompts of 96 (llama-batched-bench), the
 better of flash attention on and off, in the same hour, not in turns."""
+
+SPEEDUP = """## SmolLM2 with heads
+
+The same file with the heads of [weights/smollm2-heads](../weights/smollm2-heads/README.md), which were
+trained on the model's own text. Who drafts is told apart: the heads, as a chain or as a tree of their
+best candidates, look-up in the text so far, both in one tree, and *auto*, the server's default, which
+chooses at every step."""
 
 PASSES = """## Passes over several rows
 
@@ -273,7 +300,20 @@ the page without measuring, and `--help` lists the options."""
 
 def is_demo(cell):
     """Whether a cell is of the model whose every number of drafts was tried."""
-    return cell["name"] not in ("smollm2", "qwen-0.5b", "qwen-1.5b")
+    return cell["name"] not in ("smollm2", "qwen-0.5b", "qwen-1.5b", WITH_HEADS)
+
+
+def heads_cells(data):
+    return [c for c in data["decode"] if c["name"] == WITH_HEADS]
+
+
+def drafter(mode):
+    """A mode of headway-bench in words."""
+    if mode in ("0", AUTO):
+        return "nobody" if mode == "0" else AUTO
+    kind, _, n = mode.rpartition(":")
+    return {"tree": f"heads, tree of {n}", "both": f"heads and look-up, tree of {n}",
+            "lookup": f"look-up, {n}"}.get(kind, f"heads, chain of {n}")
 
 
 def run_note(run, prompts):
@@ -301,9 +341,14 @@ def page(data):
              "\n".join(run_note(run, data["prompts"]) for run in data["runs"]),
              how, "![Speed of passes and of decoding](speed.svg)"]
     demo = [c for c in data["decode"] if c["batch"] == 1 and is_demo(c)]
-    names = list(dict.fromkeys(c["name"] for c in data["decode"] if not is_demo(c)))
+    heads = heads_cells(data)
+    names = list(dict.fromkeys(c["name"] for c in data["decode"]
+                               if not is_demo(c) and c["name"] != WITH_HEADS))
     if names:
         parts += [PUBLIC, public_table(data, names), prompt_sentences(data, names)]
+    if heads:
+        parts += [SPEEDUP, "![Tokens per forward and speed-up by drafter](speedup.svg)",
+                  heads_table(heads)]
     if data["passes"]:
         parts += [PASSES, RELATIVE, pass_table(data["passes"], "relative", 2, milliseconds=True),
                   BANDWIDTH, pass_table(data["passes"], "bandwidth_fraction", 2)]
@@ -323,6 +368,7 @@ def page(data):
 
 HEIGHT, TOP, PANEL_WIDTH, PANEL_HEIGHT = 520, 140, 280, 310
 LEFT, DISTANCE = 70, 365  # of the first panel, and from one to the next
+ROW_DISTANCE = 420
 
 
 def curve(p, points, look, joined=True):
@@ -336,9 +382,9 @@ def curve(p, points, look, joined=True):
                   plot.mark(p.x(x), p.y(y), look, 4)]
 
 
-def panel(place, title, xs, highest, label_x, label_y):
+def panel(place, title, xs, highest, label_x, label_y, top=TOP):
     """A panel whose y begins at 0, so that heights compare as the quantities do."""
-    p = plot.Panel(LEFT + DISTANCE * place, TOP, PANEL_WIDTH, PANEL_HEIGHT, title)
+    p = plot.Panel(LEFT + DISTANCE * place, top, PANEL_WIDTH, PANEL_HEIGHT, title)
     p.range_x(*plot.padded(xs, 0.04))
     p.range_y(0, 1.08 * max(1, highest))
     p.ticks_y()
@@ -428,13 +474,52 @@ def draw(data):
         body += [*legend(LEFT + DISTANCE * panels, 64, texts),
                  *draw_decoding(panels, demo, texts)]
         panels += 1
-    width = LEFT + DISTANCE * (panels - 1) + PANEL_WIDTH + 40
+    return picture("Speed", panels, HEIGHT, body)
+
+
+def picture(title, columns, height, body):
+    width = LEFT + DISTANCE * (columns - 1) + PANEL_WIDTH + 40
     return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" '
-        f'width="{width}" height="{HEIGHT}" font-family="DejaVu Sans, Helvetica, sans-serif">',
-        f'<rect width="{width}" height="{HEIGHT}" fill="white"/>',
-        plot.text(LEFT, 34, "Speed", 18, extra='font-weight="600"'),
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" font-family="DejaVu Sans, Helvetica, sans-serif">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+        plot.text(LEFT, 34, title, 18, extra='font-weight="600"'),
         *body, "</svg>"]) + "\n"
+
+
+# What speedup.svg has of a cell, row by row: label, figure, its smallest and its largest.
+DRAFTED = (("tokens per forward", *["tokens_per_forward"] * 3),
+           ("speed-up over plain decoding", "speedup", "speedup_min", "speedup_max"))
+
+
+def draw_drafters(cells, kind, place, row, looks):
+    """One panel: of one kind of text, a curve per drafter over the batches, beside each other."""
+    label, field, low, high = DRAFTED[row]
+    batches = sorted({c["batch"] for c in cells})
+    p = panel(place, kind, (-0.3, len(batches) - 0.7), max(c[high] for c in cells),
+              "texts in a batch", label, TOP + ROW_DISTANCE * row)
+    for i, batch in enumerate(batches):
+        p.tick_x(i, str(batch), grid=False)
+    for i, (mode, look) in enumerate(looks.items()):
+        aside = 0.05 * (i - (len(looks) - 1) / 2)
+        curve(p, [(batches.index(c["batch"]) + aside, c[field], c[low], c[high])
+                  for c in cells if (c["mode"], c["text"]) == (mode, kind)], look)
+    return p.out
+
+
+def draw_heads(cells):
+    """Tokens per forward above, speed-up below, a column per kind of text."""
+    cells = sorted((c for c in cells if c["mode"] != "0"), key=lambda c: c["batch"])
+    looks = dict(zip(dict.fromkeys(c["mode"] for c in cells), itertools.cycle(plot.LOOKS[1:])))
+    kinds = list(dict.fromkeys(c["text"] for c in cells))
+    body = [*legend(LEFT, 64, [(drafter(mode), look) for mode, look in looks.items()]),
+            plot.text(LEFT, 88, "Dashed: plain decoding. Bars: smallest to largest speed-up.", 12,
+                      colour=plot.FAINT)]
+    for place, kind in enumerate(kinds):
+        for row in range(len(DRAFTED)):
+            body += draw_drafters(cells, kind, place, row, looks)
+    return picture("SmolLM2-135M-Instruct: what drafts bring, by drafter, questions and batch",
+                   len(kinds), HEIGHT + ROW_DISTANCE, body)
 
 
 # ---- options ----
@@ -462,6 +547,7 @@ def parse(arguments):
                    help="of llama.cpp's programs, to measure on the same files")
     p.add_argument("--shapes", help="of 110m, 1b and 7b; empty: no passes")
     p.add_argument("--types", help="of the weights: f32, bf16, q8, q4")
+    p.add_argument("--modes", help="of SmolLM2 with heads, as headway-bench; empty: none")
     for name in ("rows", "context", "batch"):
         p.add_argument(f"--{name}", help="as headway-bench")
     p.add_argument("--prompt", type=int, help="tokens of the prompt that is read; 0: none")
@@ -496,6 +582,8 @@ def main():
     write_json(out, read(o.source) if o.source else measure(o))
     data = read(out)  # so that --from gives the very same page
     (o.out / "speed.svg").write_text(draw(data))
+    if heads := heads_cells(data):
+        (o.out / "speedup.svg").write_text(draw_heads(heads))
     (o.out / "speed.md").write_text(page(data))
     print(f"\n{o.out / 'speed.md'} written")
     different = [f"{c['text']}, {c['drafts']} drafts" for c in data["decode"]

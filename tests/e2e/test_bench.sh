@@ -123,6 +123,8 @@ for curve, field in zip(curves, ("relative", "bandwidth_fraction")):
     (_, y1), (_, y2) = curve
     assert abs((bottom - y2) / (bottom - y1) - two[field] / one[field]) < 0.01, (curve, field)
 
+assert not (folder / "speedup.svg").exists()  # there was no model with heads
+
 two["relative"] = two["relative_max"] = 1.75
 pathlib.Path(sys.argv[2]).write_text(json.dumps(data))
 END
@@ -130,6 +132,35 @@ page --from "$dir/other.json" --out "$dir/again" &&
     grep -q "| 1.00 | 1.75 |" "$dir/again/speed.md" ||
     fail "the page does not follow the figures"
 cmp -s "$dir/page/speed.svg" "$dir/again/speed.svg" && fail "the plot does not follow the figures"
+
+python3 - "$dir/page/speed.json" "$dir/heads.json" <<'END'
+import json, sys
+data = json.load(open(sys.argv[1]))
+plain = {**data["decode"][0], "name": "smollm2 with heads"}
+modes = {"0": 1, "chain:3": 1.5, "both:4": 2.25, "auto": 1.875}
+data["decode"] += [{**plain, "text": text, "batch": batch, "mode": mode, "tokens_per_forward": x,
+                    "speedup": x, "speedup_min": x - 0.25, "speedup_max": x + 0.25}
+                   for text in ("chat", "code", "edit") for batch in (16, 1) for mode, x in modes.items()]
+json.dump(data, open(sys.argv[2], "w"))
+END
+page --from "$dir/heads.json" --out "$dir/heads" || fail "no page of heads"
+grep -q "^| code | 16 | heads and look-up, tree of 4 | 2.25 | .* | 2.25 | 2.00..2.50 |" "$dir/heads/speed.md" ||
+    fail "the heads have no table"
+cmp -s "$dir/page/speed.svg" "$dir/heads/speed.svg" || fail "heads are drawn among the demo model"
+python3 - "$dir/heads/speedup.svg" 2>"$dir/err" <<'END' || fail "the picture of the heads is wrong"
+import sys
+import xml.etree.ElementTree
+
+tree = xml.etree.ElementTree.parse(sys.argv[1])
+curves = [[tuple(map(float, point.split(","))) for point in e.get("points").split()]
+          for e in tree.iter() if e.tag.endswith("}polyline")]
+assert len(curves) == 3 * 2 * 3, len(curves)  # kinds of text, rows of panels, drafters
+for (x1, y1), (x2, y2) in curves:
+    assert x1 < x2 and y1 == y2, curves  # batches in order, though they came the other way round
+bottom = max(float(e.get("y1")) for e in tree.iter() if e.tag.endswith("}line"))
+heights = [bottom - c[0][1] for c in curves[-3:]]  # of the last panel, which begins at 0
+assert abs(heights[1] / heights[0] - 1.5) < 0.01 and abs(heights[2] / heights[0] - 1.25) < 0.01, heights
+END
 page --from "$dir/json" --out "$dir/none" && fail "a page of figures that are not for it"
 [ "$(wc -l <"$dir/err")" = 1 ] && [ ! -e "$dir/none" ] || fail "not refused with one sentence"
 echo "the page is made"

@@ -302,6 +302,35 @@ class Names(unittest.TestCase):
                 self.assertIn("json", headers["Content-Type"])
 
 
+class Models(unittest.TestCase):
+    def test_another_model_than_the_files(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "settings")
+            def settings(*lines):
+                with open(path, "w", encoding="ascii") as file:
+                    file.write("\n".join(lines))
+                return "--config", path
+            own = "heads = weights/smollm2-heads"
+            with Server(*settings("model = other.gguf", own)) as server:
+                self.assertEqual(json.loads(server.get("/v1/models")[1])["data"][0]["id"], os.path.basename(MODEL))
+            for lines in ((f"model = {MODEL}", own), (own,)):
+                self.assertIn("has prediction heads of its own", refused(*settings(*lines)))
+            self.assertIn("has prediction heads of its own",
+                          refused(*settings("model = other.gguf"), *own.replace("heads =", "--heads").split()))
+
+
+class Signals(unittest.TestCase):
+    def test_before_it_serves(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "settings")
+            os.mkfifo(path)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                with subprocess.Popen([PROGRAM, "--config", path]) as process:
+                    with open(path, "w", encoding="ascii"):  # it reads and waits
+                        process.send_signal(number)
+                        self.assertEqual(process.wait(30), 0)
+
+
 class Limits(unittest.TestCase):
     def test_tokens(self):
         with Server("--max-tokens", 7) as server:
