@@ -286,7 +286,7 @@ V16_INLINE void quant_tile(const enum weight_type type, const struct quant_pair 
     for (const struct quant_pair *end = x + pairs; x < end; x += unit_pairs, panel += unit_bytes) {
         unit_prefetch(type, panel, panel_bytes, P, ahead);
         v16i total[TILE_SUMS];
-        for (int i = 0; quant_is_block(type) && i < R * P; i++)
+        for (int i = 0; i < R * P; i++)
             total[i] = v16i_set(0);
 #pragma GCC unroll 1
         for (int i = 0; i < 2 * unit_pairs; i++)
