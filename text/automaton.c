@@ -32,13 +32,18 @@ static bool grow(struct automaton_draft *d, void *list, int n, int *room, int mo
     return true;
 }
 
-int automaton_rule(struct automaton_draft *d)
+static int add_rule(struct automaton_draft *d, int32_t start, int32_t final)
 {
     if (!grow(d, &d->rules, d->n_rules, &d->room_rules, AUTOMATON_RULES_MAX, sizeof *d->rules))
         return 0;
-    int32_t start = automaton_state(d), final = automaton_state(d);
     d->rules[d->n_rules] = (struct automaton_rule){start, final};
     return d->n_rules++;
+}
+
+int automaton_rule(struct automaton_draft *d)
+{
+    int32_t start = automaton_state(d);
+    return add_rule(d, start, automaton_state(d));
 }
 
 static void draw(struct automaton_draft *d, int32_t from, struct automaton_edge edge)
@@ -72,6 +77,26 @@ int32_t automaton_text(struct automaton_draft *d, int32_t from, const char *text
         from = to;
     }
     return from;
+}
+
+int automaton_include(struct automaton_draft *d, const struct automaton *a)
+{
+    int32_t state = d->n_states;
+    int rule = d->n_rules;
+    d->full |= a->n_states > AUTOMATON_STATES_MAX - d->n_states;
+    if (d->full)
+        return 0;
+    d->n_states += a->n_states;
+    for (int r = 0; r < a->n_rules; r++)
+        add_rule(d, state + a->rules[r].start, state + a->rules[r].final);
+    for (int s = 0; s < a->n_states; s++)
+        for (int i = a->first[s]; i < a->first[s + 1]; i++) {
+            struct automaton_edge edge = a->edges[i];
+            edge.to += state;
+            edge.rule += edge.kind == AUTOMATON_CALL ? rule : 0;
+            draw(d, state + s, edge);
+        }
+    return rule;
 }
 
 void automaton_draft_release(struct automaton_draft *d)

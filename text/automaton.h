@@ -75,6 +75,8 @@ void automaton_empty(struct automaton_draft *draft, int32_t from, int32_t to);
 void automaton_call(struct automaton_draft *draft, int32_t from, int32_t to, int rule);
 /* Reads these bytes, and returns the state behind them. */
 int32_t automaton_text(struct automaton_draft *draft, int32_t from, const char *text, size_t len);
+/* A finished one, copied: the rule that is its whole. */
+int automaton_include(struct automaton_draft *draft, const struct automaton *automaton);
 
 /* Makes it, and releases the draft, in error too. ERR_INVALID: too large, without a finite text, or
  * with a rule that calls itself before anything is read. ERR_MEMORY. */
