@@ -107,6 +107,7 @@ static const struct {
     {"maximum", NUMBER},
     {"exclusiveMinimum", NUMBER},
     {"exclusiveMaximum", NUMBER},
+    {"multipleOf", NUMBER},
     {"$ref", SHAPE},
     {"const", SHAPE},
     {"enum", SHAPE},
