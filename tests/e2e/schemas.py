@@ -76,7 +76,9 @@ OBJECTS = [{"type": "object"}, PERSON, strict({}), strict({"a": WHOLE}, ["a"]),
 CHOICES = [{"anyOf": [NAME, {"type": "integer", "minimum": 5}]}, {"allOf": [PERSON]},
            {"anyOf": [strict({"kind": {"const": "circle"}, "radius": WHOLE}),
                       strict({"kind": {"const": "square"}, "side": WHOLE})]},
-           {"anyOf": [strict({"a": WHOLE}), strict({"a": NAME, "b": WHOLE})]}]
+           {"anyOf": [strict({"a": WHOLE}), strict({"a": NAME, "b": WHOLE})]},
+           {"oneOf": [strict({"kind": {"const": "circle"}, "radius": WHOLE}),
+                      strict({"kind": {"enum": ["square", "cube"]}, "side": WHOLE}), {"type": "null"}]}]
 REFERENCES = [{"$ref": "#/$defs/node", "$defs": {"node": NODE}}, TREE,
               {"$defs": {"p": PERSON, "a/b~c": YES}, **strict({"who": {"$ref": "#/$defs/p"},
                "is": {"$ref": "#/$defs/a~1b~0c"}, "too": {"$ref": "#/$defs/p"}})},
@@ -161,6 +163,7 @@ def valid(value, schema, root=None):
         "const" not in schema or same(value, schema["const"]),
         "enum" not in schema or any(same(value, other) for other in schema["enum"]),
         all(valid(value, other, root) for other in schema.get("allOf", [])),
+        "oneOf" not in schema or sum(valid(value, other, root) for other in schema["oneOf"]) == 1,
         "anyOf" not in schema or any(valid(value, other, root) for other in schema["anyOf"]),
     ]
     if isinstance(value, str):

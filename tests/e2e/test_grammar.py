@@ -189,7 +189,7 @@ class Exact(Structured):
 class Refusals(Structured):
     def test_place(self):
         for place, schema in {
-                "#/oneOf": {"oneOf": [{}]},
+                "#/oneOf": {"oneOf": [{}, {"type": "null"}]},
                 "#/properties/a~1b/not": {"properties": {"a/b": {"not": {}}}},
                 "#/items/anyOf/1/uniqueItems": {"items": {"anyOf": [{}, {"uniqueItems": True}]}},
                 "#/$defs/x/multipleOf": {"$ref": "#/$defs/x", "$defs": {"x": {"type": "number", "multipleOf": -3}}},

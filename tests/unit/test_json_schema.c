@@ -33,61 +33,78 @@ static bool takes(const struct automaton *a, const char *text)
     return accepted;
 }
 
+#define KIND(value, required)                                                                      \
+    "{\"type\":\"object\",\"properties\":{\"k\":{\"const\":\"" value                               \
+    "\"}},\"required\":[" required "]}"
+#define NULLABLE(value)                                                                            \
+    "{\"type\":[\"object\",\"null\"],\"properties\":{\"k\":{\"const\":\"" value                    \
+    "\"}},\"required\":[\"k\"]}"
+
 /* A schema, texts that it takes up to the first NULL, texts that it does not up to the second. */
-static const char *const cases[][16] = {
-    {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"type\":\"null\"}},"
-     "\"required\":[\"a\",\"b\"],\"additionalProperties\":false}",
-     "{\"a\": 1, \"b\": null}", "{\"a\":1,\"b\":null}", "{ \"a\": 1, \"b\": null }",
-     "{\n  \"a\": -12,\n  \"b\": null\n}", NULL, "{\"b\": null, \"a\": 1}", "{\"a\": 1}",
-     "{\"a\": 1, \"b\": null, }", "{\"a\": 1.5, \"b\": null}", "{\"a\":  1, \"b\": null}",
-     "{\"a\": 1, \"b\": null}\n", " {\"a\": 1, \"b\": null}", "{\"a\": 01, \"b\": null}", NULL},
-    {"{\"type\":\"object\",\"properties\":{\"a\":{\"const\":1},\"b\":{\"const\":2},\"c\":{"
-     "\"const\":3}},\"required\":[\"b\"],\"additionalProperties\":false}",
-     "{\"b\": 2}", "{\"a\": 1, \"b\": 2}", "{\"b\": 2, \"c\": 3}", "{\"a\": 1, \"b\": 2, \"c\": 3}",
-     NULL, "{}", "{\"a\": 1}", "{\"a\": 1, \"c\": 3}", "{, \"b\": 2}", NULL},
-    {"{\"properties\":{\"ab\":{\"const\":1}},\"additionalProperties\":{\"const\":0}}", "{}",
-     "{\"ab\": 1}", "{\"a\": 0}", "{\"abc\": 0, \"\": 0}", "{\"ab\": 1, \"x\": 0}", NULL,
-     "{\"ab\": 0}", "{\"a\": 1}", "{\"x\": 0, \"ab\": 1}", "{\"\\u0061b\": 0}", NULL},
-    {"{\"type\":\"object\"}", "{}", "{\"a\": [1, {\"b\": \"\\ud83d\\ude00\"}], \"c\": 1e5}", NULL,
-     "[]", "{\"a\"}", "{\"a\": \"\\ud83d\"}", "{\"a\": \"\n\"}", "{\"a\": \"\\x\"}", "{\"a\": .5}",
-     NULL},
-    {"{\"type\":\"array\",\"items\":{\"type\":\"boolean\"},\"minItems\":1,\"maxItems\":3}",
-     "[true]", "[true, false,true]", "[\n\ttrue\n]", NULL, "[]", "[true true]", "[true,]",
-     "[true, true, true, true]", "[1]", NULL},
-    {"{\"prefixItems\":[{\"const\":1},{\"const\":2}],\"items\":{\"const\":3},\"minItems\":1}",
-     "[1]", "[1, 2]", "[1, 2, 3, 3, 3]", NULL, "[]", "[2]", "[1, 3]", "[1, 2, 2]", NULL},
-    {"{\"type\":\"string\",\"minLength\":2,\"maxLength\":3}", "\"ab\"", "\"\xc3\xa9\\n\\u00e9\"",
-     "\"\xf0\x9f\x98\x80\xf0\x9f\x98\x80\"", NULL, "\"a\"", "\"abcd\"", "ab", "\"a\\\"", NULL},
-    {"{\"type\":\"string\",\"pattern\":\"b+\"}", "\"b\"", "\"abbc\"", "\"\\nb\"", NULL, "\"\"",
-     "\"ac\"", NULL},
-    {"{\"type\":\"string\",\"pattern\":\"^a\\\"|b$\"}", "\"a\\\"\"", "\"a\\\"x\"", "\"xb\"", NULL,
-     "\"xa\\\"\"", "\"bx\"", NULL},
-    {"{\"enum\":[\"a\",\"a\\\"b\",1,0.1,null,[1,{\"b\":2}]]}", "\"a\"", "\"a\\\"b\"", "1", "0.1",
-     "null", "[1, {\"b\": 2}]", NULL, "a", "2", "0.10", NULL},
-    {"{\"type\":\"integer\",\"minimum\":-12,\"exclusiveMaximum\":1035}", "-12", "-1", "0", "9",
-     "10", "1034", "999", NULL, "-13", "1035", "01", "1.0", "+1", NULL},
-    {"{\"type\":\"number\",\"exclusiveMinimum\":0,\"maximum\":2}", "0.1", "1", "1.99", "2", "2.000",
-     "0.000001", NULL, "0", "0.0", "-1", "2.1", "2.0001", "3", NULL},
-    {"{\"multipleOf\":0.25}", "0", "0.25", "-0.5", "-0.50", "12345.75", "7", "7.0", "7.00", NULL,
-     "0.1", "0.255", "1e2", "-0", "1.250", NULL},
-    {"{\"type\":\"integer\",\"multipleOf\":1.5,\"minimum\":-3.5}", "-3", "0", "3",
-     "999999999999999", NULL, "-6", "1", "2", "1.5", "1000000000000002", NULL},
-    {"{\"multipleOf\":1e6,\"exclusiveMinimum\":1e6}", "2000000", "17000000", NULL, "1000000",
-     "2000001", "0", "2500000", NULL},
-    {"{\"multipleOf\":997}", "997", "-1994", "996999003", "0", NULL, "998", "996999004", NULL},
-    {"{\"type\":[\"integer\",\"null\",\"string\"],\"maxLength\":1}", "null", "7", "\"x\"", NULL,
-     "\"xy\"", "1.5", NULL},
-    {"{\"anyOf\":[{\"const\":\"x\"},{\"type\":\"array\",\"maxItems\":0}]}", "\"x\"", "[]", NULL,
-     "\"y\"", "[1]", NULL},
-    {"{\"$ref\":\"#/$defs/n\",\"$defs\":{\"n\":{\"properties\":{\"n\":{\"anyOf\":[{\"$ref\":\"#/"
-     "$defs/n\"},{\"type\":\"null\"}]}},\"required\":[\"n\"]}}}",
-     "{\"n\": null}", "{\"n\": {\"n\": {\"n\": null}}}", NULL, "{\"n\": {\"n\": null}", "null",
-     "{\"n\": {\"n\": null}}}", NULL},
-    {"{\"type\":\"string\",\"format\":\"date\"}", "\"2026-08-31\"", "\"2024-02-29\"",
-     "\"2000-02-29\"", NULL, "\"2026-02-29\"", "\"1900-02-29\"", "\"2026-04-31\"", "\"2026-13-01\"",
-     NULL},
-    {"{\"type\":\"string\",\"format\":\"ipv4\"}", "\"255.0.10.199\"", NULL, "\"256.1.1.1\"",
-     "\"1.1.1\"", "\"01.1.1.1\"", NULL},
+static const char *const cases[][16] =
+    {
+        {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"type\":"
+         "\"null\"}},"
+         "\"required\":[\"a\",\"b\"],\"additionalProperties\":false}",
+         "{\"a\": 1, \"b\": null}", "{\"a\":1,\"b\":null}", "{ \"a\": 1, \"b\": null }",
+         "{\n  \"a\": -12,\n  \"b\": null\n}", NULL, "{\"b\": null, \"a\": 1}", "{\"a\": 1}",
+         "{\"a\": 1, \"b\": null, }", "{\"a\": 1.5, \"b\": null}", "{\"a\":  1, \"b\": null}",
+         "{\"a\": 1, \"b\": null}\n", " {\"a\": 1, \"b\": null}", "{\"a\": 01, \"b\": null}", NULL},
+        {"{\"type\":\"object\",\"properties\":{\"a\":{\"const\":1},\"b\":{\"const\":2},\"c\":{"
+         "\"const\":3}},\"required\":[\"b\"],\"additionalProperties\":false}",
+         "{\"b\": 2}", "{\"a\": 1, \"b\": 2}", "{\"b\": 2, \"c\": 3}",
+         "{\"a\": 1, \"b\": 2, \"c\": 3}", NULL, "{}", "{\"a\": 1}", "{\"a\": 1, \"c\": 3}",
+         "{, \"b\": 2}", NULL},
+        {"{\"properties\":{\"ab\":{\"const\":1}},\"additionalProperties\":{\"const\":0}}", "{}",
+         "{\"ab\": 1}", "{\"a\": 0}", "{\"abc\": 0, \"\": 0}", "{\"ab\": 1, \"x\": 0}", NULL,
+         "{\"ab\": 0}", "{\"a\": 1}", "{\"x\": 0, \"ab\": 1}", "{\"\\u0061b\": 0}", NULL},
+        {"{\"type\":\"object\"}", "{}", "{\"a\": [1, {\"b\": \"\\ud83d\\ude00\"}], \"c\": 1e5}",
+         NULL, "[]", "{\"a\"}", "{\"a\": \"\\ud83d\"}", "{\"a\": \"\n\"}", "{\"a\": \"\\x\"}",
+         "{\"a\": .5}", NULL},
+        {"{\"type\":\"array\",\"items\":{\"type\":\"boolean\"},\"minItems\":1,\"maxItems\":3}",
+         "[true]", "[true, false,true]", "[\n\ttrue\n]", NULL, "[]", "[true true]", "[true,]",
+         "[true, true, true, true]", "[1]", NULL},
+        {"{\"prefixItems\":[{\"const\":1},{\"const\":2}],\"items\":{\"const\":3},\"minItems\":1}",
+         "[1]", "[1, 2]", "[1, 2, 3, 3, 3]", NULL, "[]", "[2]", "[1, 3]", "[1, 2, 2]", NULL},
+        {"{\"type\":\"string\",\"minLength\":2,\"maxLength\":3}", "\"ab\"",
+         "\"\xc3\xa9\\n\\u00e9\"", "\"\xf0\x9f\x98\x80\xf0\x9f\x98\x80\"", NULL, "\"a\"",
+         "\"abcd\"", "ab", "\"a\\\"", NULL},
+        {"{\"type\":\"string\",\"pattern\":\"b+\"}", "\"b\"", "\"abbc\"", "\"\\nb\"", NULL, "\"\"",
+         "\"ac\"", NULL},
+        {"{\"type\":\"string\",\"pattern\":\"^a\\\"|b$\"}", "\"a\\\"\"", "\"a\\\"x\"", "\"xb\"",
+         NULL, "\"xa\\\"\"", "\"bx\"", NULL},
+        {"{\"enum\":[\"a\",\"a\\\"b\",1,0.1,null,[1,{\"b\":2}]]}", "\"a\"", "\"a\\\"b\"", "1",
+         "0.1", "null", "[1, {\"b\": 2}]", NULL, "a", "2", "0.10", NULL},
+        {"{\"type\":\"integer\",\"minimum\":-12,\"exclusiveMaximum\":1035}", "-12", "-1", "0", "9",
+         "10", "1034", "999", NULL, "-13", "1035", "01", "1.0", "+1", NULL},
+        {"{\"type\":\"number\",\"exclusiveMinimum\":0,\"maximum\":2}", "0.1", "1", "1.99", "2",
+         "2.000", "0.000001", NULL, "0", "0.0", "-1", "2.1", "2.0001", "3", NULL},
+        {"{\"multipleOf\":0.25}", "0", "0.25", "-0.5", "-0.50", "12345.75", "7", "7.0", "7.00",
+         NULL, "0.1", "0.255", "1e2", "-0", "1.250", NULL},
+        {"{\"type\":\"integer\",\"multipleOf\":1.5,\"minimum\":-3.5}", "-3", "0", "3",
+         "999999999999999", NULL, "-6", "1", "2", "1.5", "1000000000000002", NULL},
+        {"{\"multipleOf\":1e6,\"exclusiveMinimum\":1e6}", "2000000", "17000000", NULL, "1000000",
+         "2000001", "0", "2500000", NULL},
+        {"{\"multipleOf\":997}", "997", "-1994", "996999003", "0", NULL, "998", "996999004", NULL},
+        {"{\"type\":[\"integer\",\"null\",\"string\"],\"maxLength\":1}", "null", "7", "\"x\"", NULL,
+         "\"xy\"", "1.5", NULL},
+        {"{\"anyOf\":[{\"const\":\"x\"},{\"type\":\"array\",\"maxItems\":0}]}", "\"x\"", "[]", NULL,
+         "\"y\"", "[1]", NULL},
+        {"{\"discriminator\":{\"propertyName\":\"k\"},\"oneOf\":[{\"$ref\":\"#/$defs/a\"}," KIND(
+             "b", "\"k\"") ",{\"type\":\"integer\"},{\"enum\":[\"x\",null]}],\"$defs\":{"
+                           "\"a\":" KIND("a", "\"k\"") "}}",
+         "{\"k\": \"a\"}", "{\"k\": \"b\"}", "7", "\"x\"", "null", NULL, "{\"k\": \"c\"}", "{}",
+         "1.5", "\"y\"", NULL},
+        {"{\"$ref\":\"#/$defs/"
+         "n\",\"$defs\":{\"n\":{\"properties\":{\"n\":{\"anyOf\":[{\"$ref\":\"#/"
+         "$defs/n\"},{\"type\":\"null\"}]}},\"required\":[\"n\"]}}}",
+         "{\"n\": null}", "{\"n\": {\"n\": {\"n\": null}}}", NULL, "{\"n\": {\"n\": null}", "null",
+         "{\"n\": {\"n\": null}}}", NULL},
+        {"{\"type\":\"string\",\"format\":\"date\"}", "\"2026-08-31\"", "\"2024-02-29\"",
+         "\"2000-02-29\"", NULL, "\"2026-02-29\"", "\"1900-02-29\"", "\"2026-04-31\"",
+         "\"2026-13-01\"", NULL},
+        {"{\"type\":\"string\",\"format\":\"ipv4\"}", "\"255.0.10.199\"", NULL, "\"256.1.1.1\"",
+         "\"1.1.1\"", "\"01.1.1.1\"", NULL},
 };
 
 static void test_texts(void **state)
@@ -109,7 +126,21 @@ static void test_texts(void **state)
 static void test_refusals(void **state)
 {
     static const char *const list[][2] = {
-        {"{\"oneOf\":[{}]}", "#/oneOf: this keyword is not supported"},
+        {"{\"not\":{}}", "#/not: this keyword is not supported"},
+        {"{\"oneOf\":[]}", "#/oneOf: it must be a list of schemas"},
+        {"{\"oneOf\":[{\"type\":\"null\"},{\"type\":\"integer\"},{\"type\":\"number\"}]}",
+         "#/oneOf: both 1 and 2 may hold"},
+        {"{\"oneOf\":[{\"enum\":[1,2]},{\"enum\":[\"x\",2.0]}]}", "#/oneOf: both 0 and 1"},
+        {"{\"oneOf\":[{\"enum\":[[1]]},{\"enum\":[[1.0]]}]}", "#/oneOf: both 0 and 1"},
+        {"{\"oneOf\":[" KIND("a", "") "," KIND("a", "") "]}", "#/oneOf: both 0 and 1"},
+        /* One may leave the property out, ... */
+        {"{\"oneOf\":[" KIND("a", "\"k\"") ",{\"type\":\"object\",\"properties\":{\"k\":{"
+                                           "\"const\":\"b\"}}}]}",
+         "#/oneOf: both 0 and 1"},
+        /* ... and null has none. */
+        {"{\"oneOf\":[" NULLABLE("a") "," NULLABLE("b") "]}", "#/oneOf: both 0 and 1"},
+        {"{\"oneOf\":[{},{\"type\":\"null\"}]}", "#/oneOf: both 0 and 1"},
+        {"{\"oneOf\":[{\"$ref\":\"#\"},{\"type\":\"null\"}]}", "#/oneOf: both 0 and 1"},
         {"{\"properties\":{\"a/b~\":{\"not\":{}}}}", "#/properties/a~1b~0/not: "},
         {"{\"anyOf\":[{},{\"items\":{\"uniqueItems\":true}}]}", "#/anyOf/1/items/uniqueItems: "},
         {"{\"$ref\":\"#/$defs/x\",\"$defs\":{\"x\":{\"dependentRequired\":{}}}}",
