@@ -69,17 +69,21 @@ struct step {
     struct head_work *head_work; /* one; or one per lane, when lanes draft with whole heads */
 };
 
+#define SCHEDULER_GRAMMARS 4
+
 struct scheduler {
     struct runtime *runtime; /* borrowed */
     const struct head_type *heads;
     struct kv_pool pool;
     struct prefix prefix;
-    struct token_trie trie;     /* made when the first grammar comes */
-    struct sequence *sequences; /* (max_sequences) */
-    struct sequence **by_age;   /* (max_sequences) plan.c's */
-    bool alone;                 /* the step is one sequence's that wants steps of its own */
-    int max_sequences;          /* with those that wait, */
-    int at_once;                /* and that run in a step */
+    struct token_trie trie;                               /* made when the first grammar comes */
+    const struct automaton *grammars[SCHEDULER_GRAMMARS]; /* the last ones, a reference of each, */
+    unsigned next_grammar;                                /* and the oldest: their masks are kept */
+    struct sequence *sequences;                           /* (max_sequences) */
+    struct sequence **by_age;                             /* (max_sequences) plan.c's */
+    bool alone;        /* the step is one sequence's that wants steps of its own */
+    int max_sequences; /* with those that wait, */
+    int at_once;       /* and that run in a step */
     int context, prompt_chunk, max_rows;
     struct arena arena;
     struct step step;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text/mask_store.h"
+
 /* ---- drawing ---- */
 
 int32_t automaton_state(struct automaton_draft *d)
@@ -191,5 +193,17 @@ void automaton_release(const struct automaton *automaton)
     free(a->need);
     free(a->final);
     free(a->rules);
+    mask_store_free(a->masks);
     free(a);
+}
+
+static_assert(sizeof(struct automaton_edge) == 12, "no bytes between its fields, for memcmp");
+
+bool automaton_same(const struct automaton *a, const struct automaton *b)
+{
+    if (a->n_states != b->n_states || a->n_edges != b->n_edges || a->n_rules != b->n_rules)
+        return false;
+    return !memcmp(a->edges, b->edges, (size_t)a->n_edges * sizeof *a->edges) &&
+           !memcmp(a->first, b->first, ((size_t)a->n_states + 1) * sizeof *a->first) &&
+           !memcmp(a->rules, b->rules, (size_t)a->n_rules * sizeof *a->rules);
 }
