@@ -244,11 +244,11 @@ static int before_next(const struct scheduler *s, uint64_t client)
 /* One of the last grammars where it is the same, so that its masks are there. */
 static const struct automaton *find_grammar(struct scheduler *s, const struct automaton *grammar)
 {
-    const struct automaton **oldest = &s->grammars[s->next_grammar];
+    const struct automaton **oldest = &s->grammars[s->oldest_grammar];
     for (int i = 0; i < SCHEDULER_GRAMMARS; i++)
         if (s->grammars[i] && automaton_same(s->grammars[i], grammar))
             return s->grammars[i];
-    s->next_grammar = (s->next_grammar + 1) % SCHEDULER_GRAMMARS;
+    s->oldest_grammar = (s->oldest_grammar + 1) % SCHEDULER_GRAMMARS;
     automaton_release(*oldest);
     return *oldest = automaton_retain(grammar);
 }

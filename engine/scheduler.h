@@ -76,14 +76,12 @@ struct scheduler {
     const struct head_type *heads;
     struct kv_pool pool;
     struct prefix prefix;
-    struct token_trie trie;                               /* made when the first grammar comes */
-    const struct automaton *grammars[SCHEDULER_GRAMMARS]; /* the last ones, a reference of each, */
-    unsigned next_grammar;                                /* and the oldest: their masks are kept */
-    struct sequence *sequences;                           /* (max_sequences) */
-    struct sequence **by_age;                             /* (max_sequences) plan.c's */
-    bool alone;        /* the step is one sequence's that wants steps of its own */
-    int max_sequences; /* with those that wait, */
-    int at_once;       /* and that run in a step */
+    struct token_trie trie;     /* made when the first grammar comes */
+    struct sequence *sequences; /* (max_sequences) */
+    struct sequence **by_age;   /* (max_sequences) plan.c's */
+    bool alone;                 /* the step is one sequence's that wants steps of its own */
+    int max_sequences;          /* with those that wait, */
+    int at_once;                /* and that run in a step */
     int context, prompt_chunk, max_rows;
     struct arena arena;
     struct step step;
@@ -105,6 +103,9 @@ struct scheduler {
     uint64_t prompt_tokens, reused_tokens;     /* asked for; of them those whose pages were there */
     uint64_t batches[ENGINE_BATCHES], batched; /* as in engine_stats */
     double step_seconds;
+    /* The last grammars, a reference of each, so that their masks are kept, and the oldest. */
+    const struct automaton *grammars[SCHEDULER_GRAMMARS];
+    unsigned oldest_grammar;
     /* Drafts that stood behind accepted ones, by head, [0]: look-up; and those accepted. */
     struct {
         uint64_t tried, accepted;

@@ -24,7 +24,8 @@ static int check_objects(const struct automaton *automaton, struct err *err)
     int32_t start = rc ? POSITION_NONE : positions_start(&positions);
     for (int byte = 0; !rc && start >= 0 && byte < 256; byte++)
         if (byte != '{' && positions_step(&positions, start, (uint8_t)byte) != POSITION_NONE)
-            rc = err_set(err, ERR_INVALID, "at #: arguments are an object: its 'type' must be so");
+            rc = err_set(err, ERR_INVALID,
+                         "at #: arguments are an object, so that 'type' must be \"object\"");
     positions_release(&positions);
     return rc;
 }

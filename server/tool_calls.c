@@ -105,6 +105,7 @@ static const char *member(const char *text, size_t len, const char *name, size_t
 
 /* ---- calls ---- */
 
+/* A name may stand in it twice, as no grammar can prevent where any names may be. */
 static bool is_object(const char *text, size_t len)
 {
     json_t *value = json_loadb(text, len, JSON_ALLOW_NUL, NULL);

@@ -15,6 +15,7 @@
 #include "text/automaton.h"
 #include "text/token_trie.h"
 
+/* A bit per token each: 5 MiB for 150,000 tokens, when all are used. */
 #define MASK_STORE_MASKS 256
 #define MASK_STORE_KEY 128 /* numbers that describe a position, at most */
 
