@@ -181,6 +181,8 @@ void scheduler_release(struct scheduler *s)
         sequence_release(&s->sequences[i]);
     speculate_release(&s->speculate);
     prefix_release(&s->prefix);
+    for (int i = 0; i < SCHEDULER_GRAMMARS; i++)
+        automaton_release(s->grammars[i]);
     token_trie_release(&s->trie);
     kv_pool_release(&s->pool);
     arena_release(&s->arena);
@@ -239,6 +241,18 @@ static int before_next(const struct scheduler *s, uint64_t client)
     return before;
 }
 
+/* One of the last grammars where it is the same, so that its masks are there. */
+static const struct automaton *find_grammar(struct scheduler *s, const struct automaton *grammar)
+{
+    const struct automaton **oldest = &s->grammars[s->oldest_grammar];
+    for (int i = 0; i < SCHEDULER_GRAMMARS; i++)
+        if (s->grammars[i] && automaton_same(s->grammars[i], grammar))
+            return s->grammars[i];
+    s->oldest_grammar = (s->oldest_grammar + 1) % SCHEDULER_GRAMMARS;
+    automaton_release(*oldest);
+    return *oldest = automaton_retain(grammar);
+}
+
 int scheduler_add(struct scheduler *s, const struct engine_request *r, struct err *err)
 {
     int slot = 0, preempted, pages = kv_pages((int)r->n_tokens + 1);
@@ -252,10 +266,13 @@ int scheduler_add(struct scheduler *s, const struct engine_request *r, struct er
     if (preempted || (running && pages > s->pool.n_free + s->pool.n_idle))
         return err_set(err, ERR_BUSY, "no memory for its keys and values now: try again later");
     struct sequence *q = &s->sequences[slot];
+    struct engine_request request = *r;
     int rc =
         r->grammar && !s->trie.nodes ? token_trie_init(&s->trie, s->runtime->tokenizer, err) : 0;
+    if (r->grammar)
+        request.grammar = find_grammar(s, r->grammar);
     if (!rc)
-        rc = sequence_start(q, r, &s->runtime->model.config, s->runtime->tokenizer, &s->trie,
+        rc = sequence_start(q, &request, &s->runtime->model.config, s->runtime->tokenizer, &s->trie,
                             s->context, err);
     if (rc)
         return rc;

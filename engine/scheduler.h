@@ -69,6 +69,8 @@ struct step {
     struct head_work *head_work; /* one; or one per lane, when lanes draft with whole heads */
 };
 
+#define SCHEDULER_GRAMMARS 4
+
 struct scheduler {
     struct runtime *runtime; /* borrowed */
     const struct head_type *heads;
@@ -101,6 +103,9 @@ struct scheduler {
     uint64_t prompt_tokens, reused_tokens;     /* asked for; of them those whose pages were there */
     uint64_t batches[ENGINE_BATCHES], batched; /* as in engine_stats */
     double step_seconds;
+    /* The last grammars, a reference of each, so that their masks are kept, and the oldest. */
+    const struct automaton *grammars[SCHEDULER_GRAMMARS];
+    unsigned oldest_grammar;
     /* Drafts that stood behind accepted ones, by head, [0]: look-up; and those accepted. */
     struct {
         uint64_t tried, accepted;

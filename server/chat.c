@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "server/call_grammar.h"
 #include "server/field.h"
 #include "server/messages.h"
 #include "server/prompt.h"
@@ -181,6 +182,8 @@ static int render(const json_t *root, const struct api_model *model, struct rend
                          error);
     if (!rc && request)
         rc = tools_for_answer(&fields.tools, model, &request->tools, error);
+    if (!rc && request && fields.tools.must_call)
+        rc = call_grammar_make(&fields.tools, model->calls, &request->engine.grammar, error);
     json_decref(messages);
     return rc;
 }

@@ -121,11 +121,13 @@ static void add_tool(struct chat_body *body, const json_t *tool, json_t *name,
 {
     json_t *tools = json_object_get(body->root, "tools");
     json_t *about = field_get(tool, "description"), *schema = field_get(tool, parameters);
+    json_t *strict = field_get(tool, "strict");
     if (!tools)
         chat_body_set(body, "tools", tools = json_array());
     json_t *function = json_pack("{s:O}", "name", name);
     body->failed |= !function || (about && json_object_set(function, "description", about)) ||
-                    (schema && json_object_set(function, "parameters", schema));
+                    (schema && json_object_set(function, "parameters", schema)) ||
+                    (strict && json_object_set(function, "strict", strict));
     if (body->failed)
         json_decref(function);
     else

@@ -8,15 +8,26 @@ static const struct call_format TAGGED = {.open = "<tool_call>",
                                           .close = "</tool_call>",
                                           .control = "",
                                           .force = "<tool_call>\n{\"name\": \"",
-                                          .arguments = "arguments"};
+                                          .arguments = "arguments",
+                                          .behind = "}\n</tool_call>",
+                                          .next = "\n<tool_call>\n{\"name\": \"",
+                                          .end = ""};
 static const struct call_format LISTED = {.open = "",
                                           .close = "",
                                           .control = "[TOOL_CALLS] ",
                                           .force = "[{\"name\": \"",
                                           .arguments = "arguments",
+                                          .behind = "}",
+                                          .next = ", {\"name\": \"",
+                                          .end = "]",
                                           .short_ids = true};
-static const struct call_format BARE = {
-    .open = "", .close = "", .control = "", .force = "{\"name\": \"", .arguments = "parameters"};
+static const struct call_format BARE = {.open = "",
+                                        .close = "",
+                                        .control = "",
+                                        .force = "{\"name\": \"",
+                                        .arguments = "parameters",
+                                        .behind = "}",
+                                        .end = ""};
 
 static bool has(const char *text, size_t len, const char *what)
 {
@@ -94,9 +105,10 @@ static const char *member(const char *text, size_t len, const char *name, size_t
 
 /* ---- calls ---- */
 
+/* A name may stand in it twice, as no grammar can prevent where any names may be. */
 static bool is_object(const char *text, size_t len)
 {
-    json_t *value = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+    json_t *value = json_loadb(text, len, JSON_ALLOW_NUL, NULL);
     bool object = json_is_object(value);
     json_decref(value);
     return object;

@@ -17,6 +17,9 @@ struct call_format {
     const char *control;      /* in front of them: a control token, which no answer's text shows */
     const char *force;        /* what an answer begins with that must call, up to the name */
     const char *arguments;    /* what the object's second member is called */
+    const char *behind;       /* what stands behind its value, ... */
+    const char *next;         /* ... from there to the next call's name; NULL: there is only one */
+    const char *end;          /* behind the last call */
     bool short_ids;           /* its template takes ids of nine letters and digits only */
 };
 

@@ -7,26 +7,27 @@
 #include "server/field.h"
 #include "server/json_text.h"
 
-static const char *name_of(const json_t *tool)
+const char *tools_name(const json_t *tool)
 {
     return json_string_value(field_get(field_get(tool, "function"), "name"));
 }
 
 static int check_tool(const json_t *tool, size_t i, struct response *error)
 {
-    const char *type = json_string_value(field_get(tool, "type")), *name = name_of(tool);
-    if (!type || strcmp(type, "function") || !name)
+    const char *type = json_string_value(field_get(tool, "type")), *name = tools_name(tool);
+    bool strict = false;
+    if (!type || strcmp(type, "function") || !name || !*name)
         return response_error(error, 400, "tools", NULL,
                               "'tools[%zu]' must be an object like {\"type\": \"function\", "
                               "\"function\": {\"name\": \"...\"}}.",
                               i);
-    return 0;
+    return field_bool(field_get(tool, "function"), "strict", &strict, error);
 }
 
 static const char *find(const json_t *list, const char *name)
 {
     for (size_t i = 0; name && i < json_array_size(list); i++)
-        if (!strcmp(name_of(json_array_get(list, i)), name))
+        if (!strcmp(tools_name(json_array_get(list, i)), name))
             return name;
     return NULL;
 }
@@ -50,10 +51,11 @@ static int parse_choice(const json_t *choice, const json_t *list, struct tools *
         return response_error(error, 400, "tool_choice", NULL,
                               "'tool_choice' asks for a call, but there are no 'tools'.");
     tools->must_call = true;
+    tools->one_call = named; /* "exactly one specific function", in OpenAI's words */
     if (named)
-        tools->must_name = find(list, name_of(choice));
+        tools->must_name = find(list, tools_name(choice));
     else if (json_array_size(list) == 1)
-        tools->must_name = name_of(json_array_get(list, 0));
+        tools->must_name = tools_name(json_array_get(list, 0));
     if (named && !tools->must_name)
         return response_error(error, 400, "tool_choice", NULL,
                               "'tool_choice' names a function that 'tools' does not have.");
@@ -74,7 +76,7 @@ int tools_parse(const json_t *root, const struct api_model *model, struct tools 
     if (parse_choice(field_get(root, "tool_choice"), list, tools, error) ||
         field_bool(root, "parallel_tool_calls", &parallel, error))
         return ERR_INVALID;
-    tools->one_call = !parallel;
+    tools->one_call |= !parallel;
     if (tools->must_call && !model->calls)
         return response_error(error, 400, "tool_choice", NULL,
                               "'tool_choice' must be \"none\" or \"auto\": this model's chat "
@@ -133,7 +135,7 @@ int tools_for_answer(const struct tools *tools, const struct api_model *model,
     to->one_call = tools->one_call;
     to->names = calloc(n, sizeof *to->names);
     for (size_t i = 0; to->names && i < n; i++, to->n++)
-        if (!(to->names[i] = strdup(name_of(json_array_get(tools->list, i)))))
+        if (!(to->names[i] = strdup(tools_name(json_array_get(tools->list, i)))))
             break;
     return to->n == n ? 0
                       : response_error(error, 500, NULL, NULL, "The server has no memory left.");

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text/mask_store.h"
+
 /* ---- drawing ---- */
 
 int32_t automaton_state(struct automaton_draft *d)
@@ -32,13 +34,18 @@ static bool grow(struct automaton_draft *d, void *list, int n, int *room, int mo
     return true;
 }
 
-int automaton_rule(struct automaton_draft *d)
+static int add_rule(struct automaton_draft *d, int32_t start, int32_t final)
 {
     if (!grow(d, &d->rules, d->n_rules, &d->room_rules, AUTOMATON_RULES_MAX, sizeof *d->rules))
         return 0;
-    int32_t start = automaton_state(d), final = automaton_state(d);
     d->rules[d->n_rules] = (struct automaton_rule){start, final};
     return d->n_rules++;
+}
+
+int automaton_rule(struct automaton_draft *d)
+{
+    int32_t start = automaton_state(d);
+    return add_rule(d, start, automaton_state(d));
 }
 
 static void draw(struct automaton_draft *d, int32_t from, struct automaton_edge edge)
@@ -72,6 +79,26 @@ int32_t automaton_text(struct automaton_draft *d, int32_t from, const char *text
         from = to;
     }
     return from;
+}
+
+int automaton_include(struct automaton_draft *d, const struct automaton *a)
+{
+    int32_t state = d->n_states;
+    int rule = d->n_rules;
+    d->full |= a->n_states > AUTOMATON_STATES_MAX - d->n_states;
+    if (d->full)
+        return 0;
+    d->n_states += a->n_states;
+    for (int r = 0; r < a->n_rules; r++)
+        add_rule(d, state + a->rules[r].start, state + a->rules[r].final);
+    for (int s = 0; s < a->n_states; s++)
+        for (int i = a->first[s]; i < a->first[s + 1]; i++) {
+            struct automaton_edge edge = a->edges[i];
+            edge.to += state;
+            edge.rule += edge.kind == AUTOMATON_CALL ? rule : 0;
+            draw(d, state + s, edge);
+        }
+    return rule;
 }
 
 void automaton_draft_release(struct automaton_draft *d)
@@ -166,5 +193,17 @@ void automaton_release(const struct automaton *automaton)
     free(a->need);
     free(a->final);
     free(a->rules);
+    mask_store_free(a->masks);
     free(a);
+}
+
+static_assert(sizeof(struct automaton_edge) == 12, "no bytes between its fields, for memcmp");
+
+bool automaton_same(const struct automaton *a, const struct automaton *b)
+{
+    if (a->n_states != b->n_states || a->n_edges != b->n_edges || a->n_rules != b->n_rules)
+        return false;
+    return !memcmp(a->edges, b->edges, (size_t)a->n_edges * sizeof *a->edges) &&
+           !memcmp(a->first, b->first, ((size_t)a->n_states + 1) * sizeof *a->first) &&
+           !memcmp(a->rules, b->rules, (size_t)a->n_rules * sizeof *a->rules);
 }

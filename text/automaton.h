@@ -7,7 +7,8 @@
  * is the whole. Calls save states (what is repeated is compiled once) and make recursion possible,
  * to AUTOMATON_DEPTH_MAX calls in each other; what would need more is not in the language.
  *
- * Immutable once finished, and then shared among threads: counted references. */
+ * Immutable once finished, and then shared among threads: counted references. Only what matchers
+ * find out about it is added to (mask_store.h). */
 #ifndef TEXT_AUTOMATON_H
 #define TEXT_AUTOMATON_H
 
@@ -45,11 +46,15 @@ struct automaton {
                                      there, or AUTOMATON_NEVER */
     bool *final;                  /* (n_states) */
     struct automaton_rule *rules;
+    struct mask_store *masks; /* mask_store.c's, NULL: none yet */
 };
 
 /* One more owner, and one less: the last one frees it. NULL is allowed. Any thread. */
 struct automaton *automaton_retain(const struct automaton *automaton);
 void automaton_release(const struct automaton *automaton);
+
+/* Whether they were drawn alike: then all texts and positions are the same. */
+bool automaton_same(const struct automaton *a, const struct automaton *b);
 
 /* ---- making one ---- */
 
@@ -75,6 +80,8 @@ void automaton_empty(struct automaton_draft *draft, int32_t from, int32_t to);
 void automaton_call(struct automaton_draft *draft, int32_t from, int32_t to, int rule);
 /* Reads these bytes, and returns the state behind them. */
 int32_t automaton_text(struct automaton_draft *draft, int32_t from, const char *text, size_t len);
+/* A finished one, copied: the rule that is its whole. */
+int automaton_include(struct automaton_draft *draft, const struct automaton *automaton);
 
 /* Makes it, and releases the draft, in error too. ERR_INVALID: too large, without a finite text, or
  * with a rule that calls itself before anything is read. ERR_MEMORY. */

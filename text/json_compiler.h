@@ -37,6 +37,9 @@ int32_t json_number_draw(struct json_compiler *compiler, const json_t *schema, b
 int32_t json_values_draw(struct json_compiler *compiler, json_t *const *values, size_t n,
                          int32_t from);
 
+/* What a JSON pointer ("#/$defs/x") leads to, NULL: nothing. */
+const json_t *json_find(const json_t *root, const char *pointer);
+
 /* Goes to a part of the schema, and back with what it returned. */
 size_t json_enter(struct json_compiler *compiler, const char *key);
 size_t json_enter_item(struct json_compiler *compiler, size_t index);

@@ -5,6 +5,7 @@
 
 #include "text/choices.h"
 #include "text/json_compiler.h"
+#include "text/json_multiple.h"
 #include "text/json_pattern.h"
 #include "text/regex.h"
 
@@ -160,6 +161,8 @@ int32_t json_number_draw(struct json_compiler *c, const json_t *schema, bool who
 {
     struct json_range r = {.low = -JSON_PATTERN_BOUND, .high = JSON_PATTERN_BOUND};
     struct buf expression = {0};
+    if (json_object_get(schema, "multipleOf"))
+        return json_multiple_draw(c, schema, whole, from);
     tighten(c, schema, "minimum", false, whole, 1, &r.low, &r.low_open);
     tighten(c, schema, "exclusiveMinimum", true, whole, 1, &r.low, &r.low_open);
     tighten(c, schema, "maximum", false, whole, -1, &r.high, &r.high_open);

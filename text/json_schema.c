@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "text/json_compiler.h"
+#include "text/json_disjoint.h"
 
 #define NESTING_MAX 100
 #define COUNT_MAX 1000000
@@ -107,10 +108,12 @@ static const struct {
     {"maximum", NUMBER},
     {"exclusiveMinimum", NUMBER},
     {"exclusiveMaximum", NUMBER},
+    {"multipleOf", NUMBER},
     {"$ref", SHAPE},
     {"const", SHAPE},
     {"enum", SHAPE},
     {"anyOf", SHAPE},
+    {"oneOf", SHAPE},
     {"allOf", SHAPE},
     {"type", NOTE}, /* read apart from the others */
     {"title", NOTE},
@@ -126,6 +129,7 @@ static const struct {
     {"$comment", NOTE},
     {"$defs", NOTE},
     {"definitions", NOTE},
+    {"discriminator", NOTE}, /* OpenAPI's, beside oneOf: says what each schema says as well */
     {"contentMediaType", NOTE},
     {"contentEncoding", NOTE},
 };
@@ -248,6 +252,20 @@ static int32_t draw_enum(struct json_compiler *c, const json_t *schema, const ch
 
 /* ---- schemas of schemas ---- */
 
+/* Where no two can hold at once, any one of them that holds is the only one. */
+static void check_one(struct json_compiler *c, const json_t *list)
+{
+    int steps = JSON_DISJOINT_STEPS;
+    for (size_t i = 0; i < json_array_size(list) && !c->rc; i++)
+        for (size_t j = 0; j < i && !c->rc; j++)
+            if (!json_disjoint(c->root, json_array_get(list, j), json_array_get(list, i), &steps))
+                json_refuse(c, "oneOf",
+                            "both %zu and %zu may hold for a value: it is supported where types, "
+                            "or a property that both require, tell them apart by 'const' or "
+                            "'enum'; else use 'anyOf'",
+                            j, i);
+}
+
 static int32_t draw_choice(struct json_compiler *c, const json_t *list, const char *keyword,
                            int32_t from)
 {
@@ -257,6 +275,8 @@ static int32_t draw_choice(struct json_compiler *c, const json_t *list, const ch
         json_refuse(c, keyword, "it must be a list of schemas");
     if (n > 1 && !strcmp(keyword, "allOf"))
         json_refuse(c, keyword, "more than one schema is not supported here");
+    if (!strcmp(keyword, "oneOf"))
+        check_one(c, list);
     size_t mark = json_enter(c, keyword);
     for (size_t i = 0; i < n && !c->rc; i++) {
         size_t inner = json_enter_item(c, i);
@@ -285,7 +305,7 @@ static const json_t *follow(const json_t *at, const char *name, size_t len)
     return json_object_get(at, key);
 }
 
-static const json_t *find(const json_t *root, const char *pointer)
+const json_t *json_find(const json_t *root, const char *pointer)
 {
     const json_t *at = root;
     if (*pointer++ != '#')
@@ -329,7 +349,7 @@ static int32_t draw_reference(struct json_compiler *c, const json_t *reference, 
 {
     const char *pointer = json_string_value(reference);
     int32_t to = automaton_state(&c->draft);
-    const json_t *schema = pointer ? find(c->root, pointer) : NULL;
+    const json_t *schema = pointer ? json_find(c->root, pointer) : NULL;
     if (!schema)
         json_refuse(c, "$ref", "'%.80s' leads to nothing in this schema", pointer ? pointer : "");
     else

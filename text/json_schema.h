@@ -4,10 +4,11 @@
  * are listed only where `additionalProperties` says so. Spaces and numbers are bounded
  * (json_lexis.h).
  *
- * Taken: type (also a list), enum, const, anyOf, allOf of one, $ref within the schema, also to what
- * it stands in; properties, required, additionalProperties; items, prefixItems, minItems, maxItems;
- * minLength, maxLength, or pattern, or format; minimum, maximum and the exclusive ones. Annotations
- * are ignored. All else is refused by its name and its place. Any thread. */
+ * Taken: type (also a list), enum, const, anyOf, oneOf of schemas that have no value in common
+ * (json_disjoint.h), allOf of one, $ref within the schema, also to what it stands in; properties,
+ * required, additionalProperties; items, prefixItems, minItems, maxItems; minLength, maxLength, or
+ * pattern, or format; minimum, maximum and the exclusive ones; multipleOf (json_multiple.h).
+ * Annotations are ignored. All else is refused by its name and its place. Any thread. */
 #ifndef TEXT_JSON_SCHEMA_H
 #define TEXT_JSON_SCHEMA_H
 

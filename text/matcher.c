@@ -35,6 +35,7 @@ int matcher_init(struct matcher *m, const struct automaton *a, const struct toke
         matcher_release(m);
         return err_set(err, ERR_MEMORY, "no memory left for masks of %d tokens", vocab);
     }
+    m->store = mask_store_of(a, trie, m->words);
     forget_masks(m);
     for (int i = 0; i < PLACES; i++)
         m->at[i] = POSITION_NONE;
@@ -203,6 +204,21 @@ static void fill(struct matcher *m, uint64_t *mask)
     m->seconds -= clock_thread_seconds() - m->began;
 }
 
+/* From others, or for them. */
+static void share(struct matcher *m, uint64_t *mask)
+{
+    int32_t key[MASK_STORE_KEY];
+    key[0] = m->never_ends;
+    int n = m->store ? positions_describe(&m->positions, m->at[m->n % HISTORY], key + 1,
+                                          MASK_STORE_KEY - 1)
+                     : 0;
+    if (n && mask_store_get(m->store, key, n + 1, mask))
+        return;
+    fill(m, mask);
+    if (n && !m->failed)
+        mask_store_put(m->store, key, n + 1, mask);
+}
+
 const uint64_t *matcher_mask(struct matcher *m)
 {
     unsigned now = m->n % HISTORY;
@@ -221,7 +237,7 @@ const uint64_t *matcher_mask(struct matcher *m)
         m->mask_of[m->mask_at[place]] = -1;
     m->mask_at[place] = POSITION_NONE;
     uint64_t *mask = m->masks + (size_t)place * m->words;
-    fill(m, mask);
+    share(m, mask);
     if (!m->failed) { /* positions may have new numbers now */
         m->mask_at[place] = m->at[now];
         m->mask_of[m->at[now]] = (int8_t)place;

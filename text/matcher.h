@@ -2,7 +2,7 @@
  * mask. A mask is a function of the automaton and the bytes so far, whatever was looked at between.
  * One owner, one thread at a time. Memory is taken at the start and bounded, a few MiB; and so is
  * the time that masks take, as some automata have a set of states for every text: who has used it
- * up, or the memory, has failed. */
+ * up, or the memory, has failed. Matchers of one automaton share masks (mask_store.h). */
 #ifndef TEXT_MATCHER_H
 #define TEXT_MATCHER_H
 
@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "text/mask_store.h"
 #include "text/positions.h"
 #include "text/token_trie.h"
 
@@ -37,6 +38,7 @@ struct matcher {
     int32_t mask_at[MATCHER_MASKS]; /* the position, NONE: no mask */
     int8_t *mask_of;                /* (POSITIONS_MAX) its place among masks, -1: none */
     int next_mask;                  /* the oldest */
+    struct mask_store *store;       /* the automaton's, NULL: nothing is shared */
 };
 
 /* vocab: tokens of a mask, at least as many as the tokenizer has. before: the token before the

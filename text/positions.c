@@ -309,6 +309,25 @@ bool positions_goes_on(const struct positions *p, int32_t at)
     return at >= 0 && p->pool->sets[at].n > 0;
 }
 
+int positions_describe(const struct positions *p, int32_t at, int32_t *to, int room)
+{
+    const struct place_set *set = &p->pool->sets[at];
+    int n = 0;
+    if (room > 0)
+        to[n++] = set->accepts;
+    for (int i = 0; i < set->n; i++) {
+        struct place place = p->pool->places[set->first + i];
+        int depth = p->pool->stacks[place.stack].depth;
+        if (n + 2 + depth > room)
+            return 0;
+        to[n++] = place.state;
+        to[n++] = depth;
+        for (int32_t s = place.stack; s; s = p->pool->stacks[s].below)
+            to[n++] = p->pool->stacks[s].state;
+    }
+    return n;
+}
+
 /* ---- making room ---- */
 
 static int32_t move_stack(const struct position_pool *from, struct position_pool *to, int32_t stack)

@@ -53,6 +53,10 @@ static inline int32_t positions_step(struct positions *positions, int32_t at, ui
 bool positions_accepts(const struct positions *positions, int32_t at); /* the text may end here */
 bool positions_goes_on(const struct positions *positions, int32_t at); /* more bytes may follow */
 
+/* What a position is, whatever its number: writes numbers that are equal only where all that may
+ * follow is. Returns how many, 0 when there are more than `room`. */
+int positions_describe(const struct positions *positions, int32_t at, int32_t *to, int room);
+
 /* Forgets all positions but the n listed, which get new numbers; NONE stays NONE. False, and all is
  * forgotten, when even those are too many. */
 bool positions_collect(struct positions *positions, int32_t *kept, int n);

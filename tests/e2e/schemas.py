@@ -1,5 +1,6 @@
 """Schemas for test_grammar.py, and a validator for the keywords in them: an independent reading of what
 they say, for machines without the jsonschema package. Standard library only."""
+import decimal
 import re
 
 FORMATS = {
@@ -52,7 +53,11 @@ NUMBERS = [{"type": "integer", "minimum": 1, "maximum": 10}, {"type": "integer",
            {"type": "integer", "minimum": 99998}, {"type": "number", "minimum": 0, "maximum": 1},
            {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
            {"type": "number", "minimum": -90, "maximum": 90}, {"type": "number", "minimum": 100},
-           {"type": "integer", "minimum": 0.5, "maximum": 17.5}, {"type": "number", "maximum": -3}]
+           {"type": "integer", "minimum": 0.5, "maximum": 17.5}, {"type": "number", "maximum": -3},
+           {"type": "number", "multipleOf": 0.01, "minimum": 0}, {"type": "integer", "multipleOf": 5},
+           {"type": "number", "multipleOf": 0.25, "exclusiveMinimum": -1.5, "maximum": 1.25},
+           {"type": "integer", "multipleOf": 3, "minimum": 100, "exclusiveMaximum": 999},
+           {"multipleOf": 1.5, "minimum": -9999.75}]
 ARRAYS = [array(WHOLE, maxItems=5), array(NAME, minItems=2, maxItems=2), array(PERSON, maxItems=2),
           array(array(YES, maxItems=2), maxItems=3), array({"enum": ["a", "b"]}, minItems=3, maxItems=9),
           array({"type": "null"}, maxItems=0), {"type": "array", "maxItems": 2},
@@ -71,7 +76,9 @@ OBJECTS = [{"type": "object"}, PERSON, strict({}), strict({"a": WHOLE}, ["a"]),
 CHOICES = [{"anyOf": [NAME, {"type": "integer", "minimum": 5}]}, {"allOf": [PERSON]},
            {"anyOf": [strict({"kind": {"const": "circle"}, "radius": WHOLE}),
                       strict({"kind": {"const": "square"}, "side": WHOLE})]},
-           {"anyOf": [strict({"a": WHOLE}), strict({"a": NAME, "b": WHOLE})]}]
+           {"anyOf": [strict({"a": WHOLE}), strict({"a": NAME, "b": WHOLE})]},
+           {"oneOf": [strict({"kind": {"const": "circle"}, "radius": WHOLE}),
+                      strict({"kind": {"enum": ["square", "cube"]}, "side": WHOLE}), {"type": "null"}]}]
 REFERENCES = [{"$ref": "#/$defs/node", "$defs": {"node": NODE}}, TREE,
               {"$defs": {"p": PERSON, "a/b~c": YES}, **strict({"who": {"$ref": "#/$defs/p"},
                "is": {"$ref": "#/$defs/a~1b~0c"}, "too": {"$ref": "#/$defs/p"}})},
@@ -123,6 +130,11 @@ def is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def exact(number):
+    """The decimal that was written."""
+    return decimal.Decimal(str(number))
+
+
 def has_type(value, kind):
     if kind in ("number", "integer"):
         return is_number(value) and (kind == "number" or value == int(value))
@@ -151,6 +163,7 @@ def valid(value, schema, root=None):
         "const" not in schema or same(value, schema["const"]),
         "enum" not in schema or any(same(value, other) for other in schema["enum"]),
         all(valid(value, other, root) for other in schema.get("allOf", [])),
+        "oneOf" not in schema or sum(valid(value, other, root) for other in schema["oneOf"]) == 1,
         "anyOf" not in schema or any(valid(value, other, root) for other in schema["anyOf"]),
     ]
     if isinstance(value, str):
@@ -159,6 +172,7 @@ def valid(value, schema, root=None):
                    re.fullmatch(FORMATS.get(schema.get("format"), "(?s:.*)"), value) is not None]
     elif is_number(value):
         checks += [schema.get("minimum", value) <= value <= schema.get("maximum", value),
+                   "multipleOf" not in schema or exact(value) % exact(schema["multipleOf"]) == 0,
                    "exclusiveMinimum" not in schema or value > schema["exclusiveMinimum"],
                    "exclusiveMaximum" not in schema or value < schema["exclusiveMaximum"]]
     elif isinstance(value, list):

@@ -9,7 +9,9 @@ import signal
 import tempfile
 import unittest
 
+import schemas
 import scripted_gguf
+import tiny_gguf
 from harness import Server, post_bytes, read_all, require_files
 
 try:
@@ -61,7 +63,7 @@ def write_model(path):
     script.say(script.cue("<|round|>"), *ROUND, stop=False)
     cues += "{% if messages[-1].content == 'round' %}{{ '<|round|>' }}{% endif %}"
     # An answer that was begun: with a call of some tool, of a tool, or with text that ends with o.
-    script.say(script.byte('"'), "now\"}", "\n</tool_call>")
+    script.say(script.byte('"'), "now\", \"arguments\": {}}", "\n</tool_call>")
     script.say(script.byte(":"), " {\"a\": 7}}", "\n</tool_call>")
     script.say(script.byte("!"), " And", " more.")
     scripted_gguf.write(path, script, TEMPLATE.replace("CUES", cues))
@@ -92,9 +94,9 @@ class Scripted(unittest.TestCase):
             self.assertIn(word, error["error"]["message"])
         return error
 
-    def events(self, path, **fields):
+    def events(self, path, server=None, **fields):
         """The objects of a stream whose events have names."""
-        status, headers, data = self.server.request("POST", path, {**fields, "stream": True})
+        status, headers, data = (server or self.server).request("POST", path, {**fields, "stream": True})
         self.assertEqual(status, 200, data)
         self.assertTrue(headers["Content-Type"].startswith("text/event-stream"))
         events = []
@@ -201,6 +203,144 @@ class Tools(Scripted):
             {"role": "tool", "tool_call_id": call["tool_calls"][0]["id"], "content": "3.5"}])
         self.assertIn("Let me see.\n<tool_call>\n{\"name\": \"add\", \"arguments\": "
                       "{\"a\": 1, \"b\": 2.5}}\n</tool_call>", prompt["prompt"])
+
+
+# What a model that knows nothing can be held to in the few tokens of its context.
+BOOK = {"name": "book", "strict": True, "parameters": schemas.strict({
+    "city": {"type": "string", "maxLength": 8}, "days": {"type": "integer", "minimum": 1, "maximum": 30},
+    "class": {"enum": ["first", "second"]},
+    "with": schemas.array({"type": "string", "pattern": "^[A-Z][a-z]{2,5}$"}, maxItems=2)}, ["with"])}
+STOP = {"name": "stop \"all\"", "parameters": {"type": "object", "properties": {
+    "now": {"type": "boolean"}}}}
+PING = {"name": "ping"}
+HELD = {tool["name"]: tool for tool in (BOOK, STOP, PING)}
+UNKNOWN = {"type": "object", "properties": {"a": {"not": {"type": "null"}}}, "required": ["a"]}
+
+
+class Forced(unittest.TestCase):
+    """A model of random weights, which writes no call of itself, must call, in each format."""
+    FORMATS = ("<tool_call>", "[TOOL_CALLS]", "<|python_tag|>")
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory(prefix="headway-forced-")
+        cls.servers = []
+        for name in cls.FORMATS:
+            model = os.path.join(cls.folder.name, f"{len(cls.servers)}.gguf")
+            # Few tools in few words: the context is short.
+            template = tiny_gguf.TEMPLATE.replace("(tool | tojson)", "tool.function.name")
+            tiny_gguf.write(model, template + "{# " + name + " #}")
+            cls.servers.append(Server("--model", model))
+
+    @classmethod
+    def tearDownClass(cls):
+        codes = [server.stop() for server in cls.servers]
+        cls.folder.cleanup()
+        assert codes == [0] * len(codes), "".join("".join(s.log) for s in cls.servers)
+
+    def check(self, calls, names, most):
+        self.assertTrue(1 <= len(calls) <= most, calls)
+        for name, arguments in calls:
+            self.assertIn(name, names)
+            value = json.loads(arguments) if isinstance(arguments, str) else arguments
+            schema = HELD[name].get("parameters", schemas.strict({}))
+            self.assertTrue(schemas.valid(value, schema), value)
+
+    def chat(self, server, stream, **fields):
+        """The calls, and why the answer ended."""
+        if stream:
+            message = joined(server.chat_stream("hello", **fields))
+            self.assertEqual(message["content"], "")
+            return message["calls"], message["finish"]
+        choice = server.chat("hello", **fields)["choices"][0]
+        self.assertIsNone(choice["message"]["content"])
+        return [(c["function"]["name"], c["function"]["arguments"])
+                for c in choice["message"]["tool_calls"]], choice["finish_reason"]
+
+    def test_chats(self):
+        tools = [{"type": "function", "function": tool} for tool in HELD.values()]
+        called = set()
+        for server in self.servers:
+            for seed in range(6):
+                fields = {"tools": tools, "tool_choice": "required", "seed": seed, "max_tokens": 400,
+                          "parallel_tool_calls": seed % 3 == 0, "temperature": 0.9}
+                most = 99 if seed % 3 == 0 and server != self.servers[2] else 1
+                whole = self.chat(server, False, speculation="off", **fields)
+                self.check(whole[0], HELD, most)
+                called |= {name for name, _ in whole[0]}
+                self.assertEqual(whole[1], "tool_calls")
+                for speculation in ("auto", 3):
+                    calls, finish = self.chat(server, True, speculation=speculation, **fields)
+                    self.assertEqual(([tuple(call) for call in calls], finish), whole)
+            for name in HELD:
+                fields = {"tools": tools, "seed": 5,
+                          "tool_choice": {"type": "function", "function": {"name": name}}}
+                for stream in (False, True):
+                    self.check(self.chat(server, stream, **fields)[0], [name], 1)  # exactly one
+        self.assertEqual(called, set(HELD))
+
+    def test_several(self):
+        tools = [{"type": "function", "function": PING}]
+        for server, several in zip(self.servers, (True, True, False)):
+            for parallel in (True, False):
+                fields = {"tools": tools, "tool_choice": "required", "parallel_tool_calls": parallel}
+                counts = [len(self.chat(server, False, seed=seed, max_tokens=400, **fields)[0])
+                          for seed in range(6)]
+                self.assertEqual(max(counts) > 1, several and parallel, counts)
+
+    def test_responses(self):
+        for server in self.servers:
+            tools = [{"type": "function", **tool} for tool in HELD.values()]
+            for choice, names in (("required", HELD), ({"type": "function", "name": "book"}, ["book"])):
+                fields = {"input": "hello", "tools": tools, "tool_choice": choice, "seed": 7}
+                answer = server.post("/v1/responses", **fields)
+                self.check([(i["name"], i["arguments"]) for i in answer["output"]], names,
+                           99 if choice == "required" else 1)
+                events = Scripted.events(self, "/v1/responses", server=server, **fields)
+                self.assertEqual([(i["name"], i["arguments"]) for i in events[-1]["response"]["output"]],
+                                 [(i["name"], i["arguments"]) for i in answer["output"]])
+
+    def test_messages(self):
+        for server in self.servers:
+            tools = [{"name": tool["name"], "input_schema": tool.get("parameters", schemas.strict({}))}
+                     for tool in HELD.values()]
+            for choice, names in (({"type": "any"}, HELD), ({"type": "tool", "name": "book"}, ["book"])):
+                fields = {"messages": user("hello"), "tools": tools, "seed": 3, "max_tokens": 400,
+                          "tool_choice": {**choice, "disable_parallel_tool_use": True}}
+                answer = server.post("/v1/messages", **fields)
+                self.assertEqual(answer["stop_reason"], "tool_use")
+                self.check([(b["name"], b["input"]) for b in answer["content"]], names, 1)
+                events = Scripted.events(self, "/v1/messages", server=server, **fields)
+                self.assertEqual(blocks_of(events), [without_id(b) for b in answer["content"]])
+
+    def test_what_cannot_be_followed(self):
+        server = self.servers[0]
+        for schema, word in ((UNKNOWN, "#/properties/a/not"), ({"type": "string"}, "'type'"), ({}, "'type'")):
+            function = {"name": "f", "strict": True, "parameters": schema}
+            status, _, data = server.request("POST", "/v1/chat/completions", {
+                "messages": user("x"), "tool_choice": "required",
+                "tools": [{"type": "function", "function": function}]})
+            error = json.loads(data)["error"]
+            self.assertEqual((status, error["param"]), (400, "tools"))
+            self.assertIn(word, error["message"])
+            # One that is not strict may be given any object.
+            ends = []
+            for seed in range(8):
+                choice = server.chat("hello", tool_choice="required", seed=seed, max_tokens=400, tools=[
+                    {"type": "function", "function": {**function, "strict": False}}])["choices"][0]
+                ends.append(choice["finish_reason"])
+                for call in choice["message"].get("tool_calls", []):
+                    self.assertIsInstance(json.loads(call["function"]["arguments"]), dict)
+            self.assertIn("tool_calls", ends)
+            self.assertLessEqual(set(ends), {"tool_calls", "length"})
+        for path, tool in (("/v1/responses", {"type": "function", "name": "f", "parameters": UNKNOWN}),
+                           ("/v1/messages", {"name": "f", "input_schema": UNKNOWN})):
+            status, _, data = server.request("POST", path, {
+                "tools": [{**tool, "strict": True}],
+                **({"input": "x", "tool_choice": "required"} if path == "/v1/responses" else
+                   {"messages": user("x"), "max_tokens": 9, "tool_choice": {"type": "any"}})})
+            self.assertEqual(status, 400)
+            self.assertIn("#/properties/a/not", json.loads(data)["error"]["message"])
 
 
 def user(content):

@@ -2,6 +2,7 @@
  * at random; which of their special tokens are tokens. */
 #include "server/chat.h"
 #include "tests/unit/chat_model.h"
+#include "text/positions.h"
 
 #define USER "\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}]"
 
@@ -332,6 +333,71 @@ static void test_a_call_can_be_demanded(void **state)
                    400, "tool_choice", NULL);
 }
 
+/* -1: not as it must be; 0: its begin; 1: whole, and may go on; 2: whole, and nothing may follow.
+ */
+static int held(const struct automaton *grammar, const char *text)
+{
+    struct positions p;
+    struct err err;
+    assert_ok(positions_init(&p, grammar, &err), err);
+    int32_t at = positions_start(&p);
+    for (; *text && at >= 0; text++)
+        at = positions_step(&p, at, (uint8_t)*text);
+    int whole = !positions_accepts(&p, at) ? 0 : positions_goes_on(&p, at) ? 1 : 2;
+    positions_release(&p);
+    return at < 0 ? -1 : whole;
+}
+
+#define BIT                                                                                        \
+    "{\"type\":\"function\",\"function\":{\"name\":\"bit\",\"parameters\":{\"type\":\"object\","   \
+    "\"properties\":{\"b\":{\"enum\":[0,1]}},\"required\":[\"b\"]}}}"
+#define REQUIRED "\"tool_choice\":\"required\""
+#define ALONE REQUIRED ",\"parallel_tool_calls\":false"
+
+/* What follows the begin of a call that is demanded. */
+static void test_demanded_calls_are_held(void **state)
+{
+    static const char *const formats[] = {"<tool_call>", "[TOOL_CALLS]", "<|python_tag|>"};
+    static const struct {
+        int format;
+        const char *tools, *choice, *text;
+        int held;
+    } table[] = {
+        {0, BIT, REQUIRED, " {\"b\": 1}}\n</tool_call>", 1},
+        {0, BIT, REQUIRED, " {\"b\": 2", -1},
+        {0, BIT, REQUIRED, " {}", -1},
+        {0, BIT, REQUIRED, " {\"b\": 1}}\n</tool_call>\n<tool_call>\n{\"name\": \"bit\", ", 0},
+        {0, BIT, ALONE, " {\"b\": 1}}\n</tool_call>", 2},
+        {0, BIT, CHOOSE("bit"), " {\"b\": 1}}\n</tool_call>", 2},
+        {0, BIT "," TOOL, REQUIRED, "f\", \"arguments\": {}}\n</tool_call>", 1},
+        {0, BIT "," TOOL, REQUIRED, "bit\", \"arguments\": {\"b\": 0}}", 0},
+        {0, BIT "," TOOL, REQUIRED, "bit\", \"arguments\": {}", -1},
+        {0, BIT "," TOOL, REQUIRED, "g", -1},
+        {0, BIT "," TOOL, CHOOSE("f"), " {}}\n</tool_call>", 2},
+        {0, ODD "," TOOL, REQUIRED, "<|im_end|>\\\"\", \"arguments\": {}}\n</tool_call>", 1},
+        {1, BIT, REQUIRED, " {\"b\": 1}}]", 2},
+        {1, BIT, REQUIRED, " {\"b\": 1}}, {\"name\": \"bit\", \"arguments\": {\"b\": 0}}]", 2},
+        {1, BIT, ALONE, " {\"b\": 1}},", -1},
+        {2, BIT "," TOOL, REQUIRED, "bit\", \"parameters\": {\"b\": 1}}", 2},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        struct api_request r;
+        struct response error;
+        char body[512];
+        const char *format = formats[table[i].format];
+        model.api.calls = call_format_of(format, strlen(format));
+        snprintf(body, sizeof body, "{" USER ",\"tools\":[%s],%s}", table[i].tools,
+                 table[i].choice);
+        if (parse(&r, body, &error))
+            fail_msg("%s: %s", body, error.body.data);
+        if (held(r.engine.grammar, table[i].text) != table[i].held)
+            fail_msg("%s and %s", body, table[i].text);
+        api_release(&r);
+    }
+    model.api.calls = NULL;
+}
+
 static void test_a_message_can_be_continued(void **state)
 {
     static const char start[] = "{\"continue_final_message\":true,\"messages\":["
@@ -498,6 +564,7 @@ int main(void)
         cmocka_unit_test(test_messages_take_the_templates_shape),
         cmocka_unit_test(test_tools_reach_the_template),
         cmocka_unit_test(test_a_call_can_be_demanded),
+        cmocka_unit_test(test_demanded_calls_are_held),
         cmocka_unit_test(test_a_message_can_be_continued),
         cmocka_unit_test(test_what_clients_write_is_text),
         cmocka_unit_test(test_bos),

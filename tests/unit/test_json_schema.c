@@ -20,22 +20,36 @@ static struct automaton *compile(const char *schema)
     return a;
 }
 
+static bool follows(struct positions *p, const char *text)
+{
+    int32_t at = positions_start(p);
+    for (; *text && at >= 0; text++)
+        at = positions_step(p, at, (uint8_t)*text);
+    assert_int_not_equal(at, POSITION_FULL);
+    return positions_accepts(p, at);
+}
+
 static bool takes(const struct automaton *a, const char *text)
 {
     struct positions p;
     struct err err;
     assert_ok(positions_init(&p, a, &err), err);
-    int32_t at = positions_start(&p);
-    for (; *text && at >= 0; text++)
-        at = positions_step(&p, at, (uint8_t)*text);
-    bool accepted = positions_accepts(&p, at);
+    bool accepted = follows(&p, text);
     positions_release(&p);
     return accepted;
 }
 
+#define KIND(value, required)                                                                      \
+    "{\"type\":\"object\",\"properties\":{\"k\":{\"const\":\"" value                               \
+    "\"}},\"required\":[" required "]}"
+#define NULLABLE(value)                                                                            \
+    "{\"type\":[\"object\",\"null\"],\"properties\":{\"k\":{\"const\":\"" value                    \
+    "\"}},\"required\":[\"k\"]}"
+
 /* A schema, texts that it takes up to the first NULL, texts that it does not up to the second. */
 static const char *const cases[][16] = {
-    {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"type\":\"null\"}},"
+    {"{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"},\"b\":{\"type\":"
+     "\"null\"}},"
      "\"required\":[\"a\",\"b\"],\"additionalProperties\":false}",
      "{\"a\": 1, \"b\": null}", "{\"a\":1,\"b\":null}", "{ \"a\": 1, \"b\": null }",
      "{\n  \"a\": -12,\n  \"b\": null\n}", NULL, "{\"b\": null, \"a\": 1}", "{\"a\": 1}",
@@ -68,11 +82,24 @@ static const char *const cases[][16] = {
      "10", "1034", "999", NULL, "-13", "1035", "01", "1.0", "+1", NULL},
     {"{\"type\":\"number\",\"exclusiveMinimum\":0,\"maximum\":2}", "0.1", "1", "1.99", "2", "2.000",
      "0.000001", NULL, "0", "0.0", "-1", "2.1", "2.0001", "3", NULL},
+    {"{\"multipleOf\":0.25}", "0", "0.25", "-0.5", "-0.50", "12345.75", "7", "7.0", "7.00", NULL,
+     "0.1", "0.255", "1e2", "-0", "1.250", NULL},
+    {"{\"type\":\"integer\",\"multipleOf\":1.5,\"minimum\":-3.5}", "-3", "0", "3",
+     "999999999999999", NULL, "-6", "1", "2", "1.5", "1000000000000002", NULL},
+    {"{\"multipleOf\":1e6,\"exclusiveMinimum\":1e6}", "2000000", "17000000", NULL, "1000000",
+     "2000001", "0", "2500000", NULL},
+    {"{\"multipleOf\":997}", "997", "-1994", "996999003", "0", NULL, "998", "996999004", NULL},
     {"{\"type\":[\"integer\",\"null\",\"string\"],\"maxLength\":1}", "null", "7", "\"x\"", NULL,
      "\"xy\"", "1.5", NULL},
     {"{\"anyOf\":[{\"const\":\"x\"},{\"type\":\"array\",\"maxItems\":0}]}", "\"x\"", "[]", NULL,
      "\"y\"", "[1]", NULL},
-    {"{\"$ref\":\"#/$defs/n\",\"$defs\":{\"n\":{\"properties\":{\"n\":{\"anyOf\":[{\"$ref\":\"#/"
+    {"{\"discriminator\":{\"propertyName\":\"k\"},\"oneOf\":[{\"$ref\":\"#/$defs/a\"}," KIND(
+         "b", "\"k\"") ",{\"type\":\"integer\"},{\"enum\":[\"x\",null]}],\"$defs\":{"
+                       "\"a\":" KIND("a", "\"k\"") "}}",
+     "{\"k\": \"a\"}", "{\"k\": \"b\"}", "7", "\"x\"", "null", NULL, "{\"k\": \"c\"}", "{}", "1.5",
+     "\"y\"", NULL},
+    {"{\"$ref\":\"#/$defs/"
+     "n\",\"$defs\":{\"n\":{\"properties\":{\"n\":{\"anyOf\":[{\"$ref\":\"#/"
      "$defs/n\"},{\"type\":\"null\"}]}},\"required\":[\"n\"]}}}",
      "{\"n\": null}", "{\"n\": {\"n\": {\"n\": null}}}", NULL, "{\"n\": {\"n\": null}", "null",
      "{\"n\": {\"n\": null}}}", NULL},
@@ -102,7 +129,21 @@ static void test_texts(void **state)
 static void test_refusals(void **state)
 {
     static const char *const list[][2] = {
-        {"{\"oneOf\":[{}]}", "#/oneOf: this keyword is not supported"},
+        {"{\"not\":{}}", "#/not: this keyword is not supported"},
+        {"{\"oneOf\":[]}", "#/oneOf: it must be a list of schemas"},
+        {"{\"oneOf\":[{\"type\":\"null\"},{\"type\":\"integer\"},{\"type\":\"number\"}]}",
+         "#/oneOf: both 1 and 2 may hold"},
+        {"{\"oneOf\":[{\"enum\":[1,2]},{\"enum\":[\"x\",2.0]}]}", "#/oneOf: both 0 and 1"},
+        {"{\"oneOf\":[{\"enum\":[[1]]},{\"enum\":[[1.0]]}]}", "#/oneOf: both 0 and 1"},
+        {"{\"oneOf\":[" KIND("a", "") "," KIND("a", "") "]}", "#/oneOf: both 0 and 1"},
+        /* One may leave the property out, ... */
+        {"{\"oneOf\":[" KIND("a", "\"k\"") ",{\"type\":\"object\",\"properties\":{\"k\":{"
+                                           "\"const\":\"b\"}}}]}",
+         "#/oneOf: both 0 and 1"},
+        /* ... and null has none. */
+        {"{\"oneOf\":[" NULLABLE("a") "," NULLABLE("b") "]}", "#/oneOf: both 0 and 1"},
+        {"{\"oneOf\":[{},{\"type\":\"null\"}]}", "#/oneOf: both 0 and 1"},
+        {"{\"oneOf\":[{\"$ref\":\"#\"},{\"type\":\"null\"}]}", "#/oneOf: both 0 and 1"},
         {"{\"properties\":{\"a/b~\":{\"not\":{}}}}", "#/properties/a~1b~0/not: "},
         {"{\"anyOf\":[{},{\"items\":{\"uniqueItems\":true}}]}", "#/anyOf/1/items/uniqueItems: "},
         {"{\"$ref\":\"#/$defs/x\",\"$defs\":{\"x\":{\"dependentRequired\":{}}}}",
@@ -113,7 +154,14 @@ static void test_refusals(void **state)
         {"{\"anyOf\":[{}],\"minimum\":1}", "#/minimum: "},
         {"{\"anyOf\":[{}],\"enum\":[1]}", "beside"},
         {"{\"type\":\"string\",\"minimum\":1}", "#/minimum: this keyword is for another type"},
-        {"{\"type\":\"number\",\"multipleOf\":2}", "#/multipleOf: "},
+        {"{\"type\":\"number\",\"multipleOf\":0}", "#/multipleOf: it must be above 0"},
+        {"{\"multipleOf\":\"2\"}", "#/multipleOf: it must be a number"},
+        {"{\"multipleOf\":1009}", "#/multipleOf: it leaves 1009 remainders"},
+        {"{\"multipleOf\":1e-16}", "#/multipleOf: beside 'multipleOf'"},
+        {"{\"multipleOf\":0.1,\"minimum\":1e15}", "#/minimum: beside 'multipleOf'"},
+        {"{\"multipleOf\":0.5,\"minimum\":0.1,\"maximum\":0.4}", "#: no multiple is within"},
+        {"{\"multipleOf\":7,\"exclusiveMinimum\":7,\"exclusiveMaximum\":14}", "no multiple"},
+        {"{\"type\":\"string\",\"multipleOf\":2}", "#/multipleOf: this keyword is for another"},
         {"{\"type\":\"number\",\"minimum\":0.5}", "#/minimum: "},
         {"{\"type\":\"number\",\"minimum\":1e16}", "#/minimum: "},
         {"{\"type\":\"integer\",\"minimum\":2,\"maximum\":1}", "no number is within"},
@@ -232,6 +280,64 @@ static void test_ranges(void **state)
     }
 }
 
+static const struct multiple {
+    const char *text;
+    int of, ten, places; /* of / ten, ten = 10^places */
+} multiples[] = {{"0.01", 1, 100, 2},  {"0.25", 25, 100, 2}, {"5", 5, 1, 0},     {"3", 3, 1, 0},
+                 {"0.5", 5, 10, 1},    {"1.5", 15, 10, 1},   {"7", 7, 1, 0},     {"100", 100, 1, 0},
+                 {"1e-3", 1, 1000, 3}, {"0.06", 6, 100, 2},  {"365", 365, 1, 0}, {"12", 12, 1, 0},
+                 {"250", 250, 1, 0},   {"2.5", 25, 10, 1}};
+
+/* n / ten as text: with all zeros behind the point, without them, and with more. */
+static void check_multiple(struct positions *p, const char *schema, const struct multiple *m, int n,
+                           bool want)
+{
+    char text[40];
+    snprintf(text, sizeof text, "%.*f", m->places, (double)n / m->ten);
+    if (follows(p, text) != want)
+        fail_msg("%s and %s", schema, text);
+    if (m->places) {
+        while (text[strlen(text) - 1] == '0')
+            text[strlen(text) - 1] = 0;
+        text[strlen(text) - (text[strlen(text) - 1] == '.')] = 0;
+        if (follows(p, text) != want)
+            fail_msg("%s and %s", schema, text);
+    }
+    strcat(text, strchr(text, '.') ? "0000" : ".0000");
+    if (follows(p, text))
+        fail_msg("%s and %s", schema, text);
+}
+
+/* Multiples between bounds, against numbers in units of their last place. */
+static void test_multiples(void **state)
+{
+    (void)state;
+    for (uint64_t i = 0; i < 140; i++) {
+        const struct multiple *m = &multiples[i % (sizeof multiples / sizeof *multiples)];
+        int low = (int)rng_below(2, 1, i, 4000) - 2000, taken = 0;
+        int high = low + (int)rng_below(2, 2, i, i % 4 ? 400 : 4000), step = 1 + (high - low) / 200;
+        bool open = i % 3 == 0;
+        char schema[200];
+        snprintf(schema, sizeof schema, "{\"multipleOf\":%s,\"%s\":%.3f,\"%s\":%.3f}", m->text,
+                 open ? "exclusiveMinimum" : "minimum", (double)low / m->ten,
+                 open ? "exclusiveMaximum" : "maximum", (double)high / m->ten);
+        low += open;
+        high -= open;
+        for (int n = low; n <= high; n++)
+            taken += n % m->of == 0;
+        if (!taken)
+            continue;
+        struct automaton *a = compile(schema);
+        struct positions p;
+        struct err err;
+        assert_ok(positions_init(&p, a, &err), err);
+        for (int n = low - 30; n <= high + 30; n += n > low + 2 && n < high - 2 * step ? step : 1)
+            check_multiple(&p, schema, m, n, n % m->of == 0 && n >= low && n <= high);
+        positions_release(&p);
+        automaton_release(a);
+    }
+}
+
 /* Lists in lists, as deep as there may be calls; at the bottom they can still be closed. */
 static void test_depth(void **state)
 {
@@ -309,10 +415,10 @@ static void test_choices(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_texts),       cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_walks),       cmocka_unit_test(test_ranges),
-        cmocka_unit_test(test_choices),     cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_room_to_end),
+        cmocka_unit_test(test_texts),     cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_walks),     cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_multiples), cmocka_unit_test(test_choices),
+        cmocka_unit_test(test_depth),     cmocka_unit_test(test_room_to_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <pthread.h>
 #include <time.h>
 
 #include "tests/unit/vocabularies.h"
@@ -194,6 +195,107 @@ static void test_ends(void **state)
     assert_false(allows(matcher_mask(&m), END));
     assert_true(allows(matcher_mask(&m), 'a'));
     matcher_release(&m);
+    words_release(&w);
+}
+
+#define SHARED "(ab|1|-1|a|bc){2,60}"
+#define SHARED_ROWS 40
+
+/* One text, and its masks by a matcher that shares none. */
+struct shared {
+    struct words words;
+    struct automaton *automaton;
+    int32_t tokens[SHARED_ROWS];
+    uint64_t masks[SHARED_ROWS][(TOOL + 64) / 64];
+};
+
+static void shared_init(struct shared *s)
+{
+    struct dice d = {9, 0};
+    struct matcher m;
+    small_words(&s->words);
+    assert_true((size_t)s->words.vocab <= sizeof s->masks[0] * 8);
+    matcher_make(&m, regex(SHARED), &s->words);
+    for (int i = 0; i < SHARED_ROWS; i++) {
+        memcpy(s->masks[i], matcher_mask(&m), m.words * sizeof **s->masks);
+        do
+            s->tokens[i] = roll(&d, END);
+        while (!allows(s->masks[i], s->tokens[i]));
+        matcher_push(&m, s->tokens[i]);
+    }
+    matcher_release(&m);
+    s->automaton = regex(SHARED);
+}
+
+/* Positions made on the way, -1 where a mask is another. */
+static int follow_shared(const struct shared *s, bool never_ends)
+{
+    struct matcher m;
+    struct err err;
+    bool same =
+        !matcher_init(&m, s->automaton, &s->words.trie, s->words.vocab, -1, never_ends, &err);
+    for (int i = 0; i < SHARED_ROWS; i++) {
+        uint64_t want[sizeof s->masks[0] / 8];
+        memcpy(want, s->masks[i], sizeof want);
+        want[END / 64] &= never_ends ? ~((uint64_t)1 << END % 64) : ~(uint64_t)0;
+        same &= !memcmp(matcher_mask(&m), want, m.words * sizeof *want);
+        matcher_push(&m, s->tokens[i]);
+    }
+    int made = same ? (int)m.made : -1;
+    matcher_release(&m);
+    return made;
+}
+
+static void *follow_alone(void *arg)
+{
+    const struct shared *s = arg;
+    return follow_shared(s, false) < 0 ? arg : NULL;
+}
+
+/* What one matcher has worked out the next one copies, where it is the same. */
+static void test_shared(void **state)
+{
+    struct shared s;
+    pthread_t threads[4];
+    (void)state;
+    shared_init(&s);
+    assert_true(follow_shared(&s, false) > 0);
+    assert_int_equal(follow_shared(&s, false), 0);
+    assert_true(follow_shared(&s, true) > 0);
+    assert_int_equal(follow_shared(&s, true), 0);
+    automaton_release(s.automaton);
+    s.automaton = regex(SHARED); /* nothing is known of it: all begin at once */
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, follow_alone, &s), 0);
+    for (int i = 0; i < 4; i++) {
+        void *wrong;
+        pthread_join(threads[i], &wrong);
+        assert_null(wrong);
+    }
+    assert_int_equal(follow_shared(&s, false), 0);
+    automaton_release(s.automaton);
+    words_release(&s.words);
+}
+
+/* More masks than are kept: those that do not fit are worked out again, and right. */
+static void test_full_store(void **state)
+{
+    struct words w;
+    struct err err;
+    (void)state;
+    small_words(&w);
+    struct automaton *a = regex("a{600}");
+    for (int round = 0; round < 2; round++) {
+        struct matcher m;
+        assert_ok(matcher_init(&m, a, &w.trie, w.vocab, -1, false, &err), err);
+        for (int i = 0; i < 600; i++) {
+            assert_true(allows(matcher_mask(&m), 'a') && !allows(matcher_mask(&m), 'b'));
+            matcher_push(&m, 'a');
+        }
+        assert_true(matcher_complete(&m));
+        matcher_release(&m);
+    }
+    automaton_release(a);
     words_release(&w);
 }
 
@@ -410,7 +512,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pcre),        cmocka_unit_test(test_ends),
         cmocka_unit_test(test_first_space), cmocka_unit_test(test_crowded),
-        cmocka_unit_test(test_real),
+        cmocka_unit_test(test_real),        cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_full_store),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

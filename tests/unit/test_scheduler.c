@@ -7,6 +7,7 @@
 #include "engine/request.h"
 #include "engine/scheduler.h"
 #include "tests/unit/random_model.h"
+#include "text/regex.h"
 
 static struct folder folder;
 static struct runtime runtime; /* a tiny model with heads of random numbers */
@@ -75,6 +76,49 @@ static void step(struct scheduler *s)
     scheduler_step(s);
     for (int i = 0; i < s->max_sequences; i++)
         sequence_collected(&s->sequences[i]);
+}
+
+/* ---- grammars ---- */
+
+static int add_regex(struct scheduler *s, const char *expression)
+{
+    static const int32_t tokens[4] = {'t', 'e', 'x', 't'};
+    struct engine_request r = request(tokens, 4, 20);
+    struct automaton *a;
+    struct err err;
+    assert_ok(regex_compile(expression, strlen(expression), &a, &err), err);
+    r.grammar = a;
+    int slot = add(s, &r);
+    automaton_release(a);
+    return slot;
+}
+
+/* Requests of one structure share its masks, those too that come when the others have ended. */
+static void masks_are_shared(void **state)
+{
+    struct scheduler s;
+    (void)state;
+    scheduler_make(&s, 128, 3, 6);
+    int a = add_regex(&s, "[ab]{9}"), b = add_regex(&s, "[ab]{9}"), c = add_regex(&s, "[bc]{9}");
+    const struct mask_store *store = s.sequences[a].sampler.matcher->store;
+    assert_non_null(store);
+    assert_ptr_equal(s.sequences[b].sampler.matcher->store, store);
+    assert_ptr_not_equal(s.sequences[c].sampler.matcher->store, store);
+    for (int i = 0; i < 12; i++)
+        step(&s);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(s.sequences[i].finish, FINISH_STOP);
+        scheduler_remove(&s, i);
+    }
+    assert_ptr_equal(s.sequences[add_regex(&s, "[ab]{9}")].sampler.matcher->store, store);
+    for (int i = 0; i < SCHEDULER_GRAMMARS; i++) { /* until others have come in between */
+        char other[16];
+        snprintf(other, sizeof other, "x{%d}", i + 2);
+        scheduler_remove(&s, add_regex(&s, other));
+    }
+    for (int i = 0; i < SCHEDULER_GRAMMARS; i++)
+        assert_ptr_not_equal(s.grammars[i]->masks, store);
+    scheduler_release(&s);
 }
 
 /* ---- pages run out ---- */
@@ -491,6 +535,7 @@ static void caches_that_do_not_pay_are_not_begun(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(masks_are_shared),
         cmocka_unit_test(the_youngest_gives_way_and_comes_back),
         cmocka_unit_test(a_long_prompt_waits_for_pages),
         cmocka_unit_test(who_rests_gives_way),
