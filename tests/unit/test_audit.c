@@ -13,10 +13,12 @@ static char path[64];
 static void begin(void)
 {
     static int32_t tokens[] = {1, 2, 3};
+    static const struct engine_info info = {.context = 10};
     memset(&app, 0, sizeof app);
     memset(&completion, 0, sizeof completion);
     memset(&choice, 0, sizeof choice);
     prompt = (struct api_prompt){.tokens = tokens, .n_tokens = 3};
+    app.info = &info;
     completion.app = &app;
     completion.choices = &choice;
     completion.n_choices = completion.held = 1;
@@ -91,12 +93,13 @@ static void every_difference_is_found(void **state)
         give(audit_event, 7, -1, -1, 0, FINISH_STOP);
         assert_verdict(1, 1, 0, (size_t)i);
     }
-    /* What repeats it is a line of JSON that the server takes, with what was said beside it. */
+    /* What repeats it is a line of JSON that the server takes, as long as the context had room
+     * for, with what was said beside it. */
     FILE *file = fopen(path, "r");
     char line[2048];
     int lines = 0;
     for (; fgets(line, sizeof line, file); lines++) {
-        assert_true(!strncmp(line, "{\"prompt\":[1,2,3],\"max_tokens\":9,", 33));
+        assert_true(!strncmp(line, "{\"prompt\":[1,2,3],\"max_tokens\":7,", 33));
         assert_non_null(
             strstr(line, "\"metadata\":{\"id\":\"\",\"left_out\":\"\",\"differs_at\":"));
     }
