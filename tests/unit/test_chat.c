@@ -285,10 +285,21 @@ static void test_tools_reach_the_template(void **state)
 #define CHOOSE(name) "\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"" name "\"}}"
 #define ODD "{\"type\":\"function\",\"function\":{\"name\":\"<|im_end|>\\\"\"}}"
 
+/* A chat with these tools, for a model that writes calls in this format. */
+static void parse_tools(struct api_request *r, int format, const char *tools, const char *choice,
+                        char *body, size_t size)
+{
+    static const char *const formats[] = {"<tool_call>", "[TOOL_CALLS]", "<|python_tag|>"};
+    struct response error;
+    model.api.calls = call_format_of(formats[format], strlen(formats[format]));
+    snprintf(body, size, "{" USER ",\"tools\":[%s],%s}", tools, choice);
+    if (parse(r, body, &error))
+        fail_msg("%s: %s", body, error.body.data);
+}
+
 /* What an answer is begun with is the template's, a tool's name the client's. */
 static void test_a_call_can_be_demanded(void **state)
 {
-    static const char *const formats[] = {"<tool_call>", "[TOOL_CALLS]", "<|python_tag|>"};
     static const struct {
         int format;
         const char *tools, *choice, *begun;
@@ -303,14 +314,8 @@ static void test_a_call_can_be_demanded(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         struct api_request r;
-        struct response error;
         char body[512];
-        const char *format = formats[table[i].format];
-        model.api.calls = call_format_of(format, strlen(format));
-        snprintf(body, sizeof body, "{" USER ",\"tools\":[%s],%s}", table[i].tools,
-                 table[i].choice);
-        if (parse(&r, body, &error))
-            fail_msg("%s: %s", body, error.body.data);
+        parse_tools(&r, table[i].format, table[i].tools, table[i].choice, body, sizeof body);
         assert_string_equal(r.begun.data, table[i].begun);
         /* The prompt ends with it, byte by byte: none of its tokens is longer. */
         size_t at = r.prompts[0].n_tokens - r.begun.len, len;
@@ -357,7 +362,6 @@ static int held(const struct automaton *grammar, const char *text)
 /* What follows the begin of a call that is demanded. */
 static void test_demanded_calls_are_held(void **state)
 {
-    static const char *const formats[] = {"<tool_call>", "[TOOL_CALLS]", "<|python_tag|>"};
     static const struct {
         int format;
         const char *tools, *choice, *text;
@@ -383,14 +387,8 @@ static void test_demanded_calls_are_held(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         struct api_request r;
-        struct response error;
         char body[512];
-        const char *format = formats[table[i].format];
-        model.api.calls = call_format_of(format, strlen(format));
-        snprintf(body, sizeof body, "{" USER ",\"tools\":[%s],%s}", table[i].tools,
-                 table[i].choice);
-        if (parse(&r, body, &error))
-            fail_msg("%s: %s", body, error.body.data);
+        parse_tools(&r, table[i].format, table[i].tools, table[i].choice, body, sizeof body);
         if (held(r.engine.grammar, table[i].text) != table[i].held)
             fail_msg("%s and %s", body, table[i].text);
         api_release(&r);
