@@ -33,23 +33,32 @@ V16_INLINE v64b group_codes(const enum weight_type type, const uint8_t *group, i
                                   : v64b_load_nibbles(low, h);
 }
 
-/* Memory answers late: lines are asked for this many bytes before they are needed, one with each
- * step of the arithmetic, so that it never has to answer many at once. One panel alone passes by
- * faster than two. */
-#define PREFETCH_DISTANCE(P) ((P) == 1 ? 6720 : 3360)
+/* Memory answers late, and reads while the arithmetic goes on: lines are asked for with each step
+ * of it. A tile that holds all rows asks a little before it needs them. Where several tiles pass
+ * over a panel, each asks for its share of the next one, so that memory never rests. */
+#define PREFETCH_DISTANCE 6720
+
+struct ahead {
+    const uint8_t *at;
+    size_t step; /* at most a line: some are asked for twice */
+};
+
+V16_INLINE void ask_ahead(struct ahead *ahead)
+{
+    v16_prefetch(ahead->at);
+    ahead->at += ahead->step;
+}
+
+/* How often a unit's tile asks. */
+V16_INLINE size_t unit_asks(const enum weight_type type)
+{
+    return (quant_is_block(type) ? 8 : 2) * (quant_group_bytes(type) / 64 + 1);
+}
 
 /* Which vector a step takes: low and high halves of the same bytes follow each other. */
 V16_INLINE int vector_of(int step, const int steps)
 {
     return steps == 8 ? step / 2 + step % 2 * 4 : step;
-}
-
-/* With each step of a group one of its lines further on. */
-V16_INLINE void group_prefetch(const enum weight_type type, const uint8_t *group, int step,
-                               size_t ahead)
-{
-    if (ahead && step < (int)quant_group_bytes(type) / 64)
-        v16_prefetch(group + ahead + step * 64);
 }
 
 /* The whole-number scales, or minima, of two groups: 16 pairs of 16 bits. */
@@ -67,7 +76,7 @@ struct group_work {
     size_t panel_bytes;
     const uint8_t *subs; /* of a block: scales of its groups, of which `sub` counts here; or NULL */
     int sub;
-    size_t ahead; /* how many bytes further on lines are asked for; 0: none are */
+    struct ahead *ahead; /* what is asked for meanwhile */
 };
 
 #if V16_NARROW
@@ -93,11 +102,10 @@ V16_INLINE void narrow_dots(const enum weight_type type, const struct group_work
         for (int s = 0; s < run; s++) {
             const int step = begin + s, v = vector_of(step, last - first);
             v64b w[TILE_PANELS];
-            for (int p = 0; p < P; p++) {
-                const uint8_t *at = g->codes + (size_t)p * g->panel_bytes;
-                group_prefetch(type, at, step, g->ahead);
-                w[p] = group_codes(type, at, v);
-            }
+            if (step < (int)quant_group_bytes(type) / 64)
+                ask_ahead(g->ahead);
+            for (int p = 0; p < P; p++)
+                w[p] = group_codes(type, g->codes + (size_t)p * g->panel_bytes, v);
             for (int r = 0; r < R; r++)
                 for (int p = 0; p < P; p++)
                     part[r * P + p] = v16n_dot(part[r * P + p], w[p],
@@ -130,10 +138,11 @@ V16_INLINE void wide_dots(const enum weight_type type, const struct group_work *
         v64u w[TILE_PANELS];
         const int v = vector_of(step, last - first);
         __asm__("" : "+r"(x));
+        if (step < (int)quant_group_bytes(type) / 64)
+            ask_ahead(g->ahead);
         for (int p = 0; p < P; p++) {
             const uint8_t *at = g->codes + (size_t)p * g->panel_bytes;
             __asm__("" : "+r"(at));
-            group_prefetch(type, at, step, g->ahead);
             w[p] = v64u_of(group_codes(type, at, v));
         }
         for (int r = 0; r < R; r++) {
@@ -175,7 +184,7 @@ V16_INLINE void group_dots(const enum weight_type type, const struct group_work 
 /* Group i of a pair: sum += dot * scales (+ minimum * sum of the row's codes). */
 V16_INLINE void group_add(const enum weight_type type, const struct quant_pair *x, int row, int i,
                           const uint8_t *pair, size_t panel_bytes, v16 *sum, const int R,
-                          const int P, size_t ahead)
+                          const int P, struct ahead *ahead)
 {
     const size_t group_bytes = quant_group_bytes(type), floats = PANEL * sizeof(uint16_t);
     const uint8_t *scales = pair + 2 * group_bytes + (size_t)i * floats;
@@ -185,6 +194,7 @@ V16_INLINE void group_add(const enum weight_type type, const struct quant_pair *
             dot[r * P + p] = v16i_set(quant_has_minimum(type) ? 0 : x->of[row + r].offset[i]);
     const struct group_work g = {x,           row,  i, pair + (size_t)i * group_bytes,
                                  panel_bytes, NULL, 0, ahead};
+    ask_ahead(ahead);
     group_dots(type, &g, dot, R, P, 0, 8);
     for (int p = 0; p < P; p++) {
         v16 channel = v16_load_f16((const uint16_t *)(scales + (size_t)p * panel_bytes));
@@ -206,11 +216,12 @@ V16_INLINE void group_add(const enum weight_type type, const struct quant_pair *
 /* Group i of pair `pair` of a block: total += dot * s, for each of its sub-groups. */
 V16_INLINE void block_group(const enum weight_type type, const struct quant_pair *x, int row,
                             int pair, int i, const uint8_t *block, size_t panel_bytes, v16i *total,
-                            const int R, const int P, size_t ahead)
+                            const int R, const int P, struct ahead *ahead)
 {
     const size_t group_bytes = quant_group_bytes(type);
     const int subs = GROUP / quant_sub_group(type), group = 2 * pair + i;
     const uint8_t *scales = block + 8 * group_bytes;
+    ask_ahead(ahead);
 #pragma GCC unroll 2
     for (int s = 0; s < subs; s++) {
         const struct group_work g = {
@@ -260,40 +271,34 @@ V16_INLINE void block_scale(const enum weight_type type, const struct quant_pair
     }
 }
 
-/* Asks for the scales behind the codes of a unit further on. */
-V16_INLINE void unit_prefetch(const enum weight_type type, const uint8_t *unit, size_t panel_bytes,
-                              const int P, size_t ahead)
-{
-    const size_t codes = (quant_is_block(type) ? 8 : 2) * quant_group_bytes(type);
-    for (int p = 0; ahead && p < P; p++)
-        for (size_t at = codes; at < quant_unit_bytes(type); at += 64)
-            v16_prefetch(unit + (size_t)p * panel_bytes + at + ahead);
-}
-
 /* ---- tiles ---- */
 
-/* R rows from `row` on of the block at x times P panels; `ahead` as in struct group_work. */
+/* R rows from `row` on of the block at x times P panels. With each unit it asks for `share` bytes
+ * from `next` on. */
 V16_INLINE void quant_tile(const enum weight_type type, const struct quant_pair *x, int row,
                            int pairs, const uint8_t *panel, const float *residual, float *y,
-                           size_t y_stride, size_t ahead, const int R, const int P)
+                           size_t y_stride, const uint8_t *next, size_t share, const int R,
+                           const int P)
 {
     const size_t unit_bytes = quant_unit_bytes(type);
     const int unit_pairs = quant_is_block(type) ? BLOCK_PAIRS : 1;
     const size_t panel_bytes = (size_t)(pairs / unit_pairs) * unit_bytes;
+    struct ahead ahead = {next, (share + unit_asks(type) - 1) / unit_asks(type)};
     v16 sum[TILE_SUMS];
     for (int i = 0; i < R * P; i++)
         sum[i] = v16_set(0.0f);
     for (const struct quant_pair *end = x + pairs; x < end; x += unit_pairs, panel += unit_bytes) {
-        unit_prefetch(type, panel, panel_bytes, P, ahead);
+        ahead.at = next;
+        next += share;
         v16i total[TILE_SUMS];
         for (int i = 0; i < R * P; i++)
             total[i] = v16i_set(0);
 #pragma GCC unroll 1
         for (int i = 0; i < 2 * unit_pairs; i++)
             if (quant_is_block(type))
-                block_group(type, x, row, i / 2, i % 2, panel, panel_bytes, total, R, P, ahead);
+                block_group(type, x, row, i / 2, i % 2, panel, panel_bytes, total, R, P, &ahead);
             else
-                group_add(type, x, row, i, panel, panel_bytes, sum, R, P, ahead);
+                group_add(type, x, row, i, panel, panel_bytes, sum, R, P, &ahead);
         if (quant_is_block(type))
             block_scale(type, x, row, panel, panel_bytes, total, sum, R, P);
     }
@@ -311,17 +316,25 @@ V16_INLINE void quant_tile(const enum weight_type type, const struct quant_pair 
 
 /* A function for each size of a tile. */
 typedef void quant_tile_fn(const struct quant_pair *x, int row, int pairs, const uint8_t *panel,
-                           const float *residual, float *y, size_t y_stride, size_t ahead);
+                           const float *residual, float *y, size_t y_stride, const uint8_t *next,
+                           size_t share);
 
 /* Sizes beyond the most are never called: kept small. */
 #define QUANT_TILE(R, P, name, type)                                                               \
     static __attribute__((noinline)) void name##_##P##_##R(                                        \
         const struct quant_pair *x, int row, int pairs, const uint8_t *panel,                      \
-        const float *residual, float *y, size_t y_stride, size_t ahead)                            \
+        const float *residual, float *y, size_t y_stride, const uint8_t *next, size_t share)       \
     {                                                                                              \
-        quant_tile(type, x, row, pairs, panel, residual, y, y_stride, ahead,                       \
+        quant_tile(type, x, row, pairs, panel, residual, y, y_stride, next, share,                 \
                    (R) <= tile_rows(type, P) ? (R) : 1, (R) <= tile_rows(type, P) ? (P) : 1);      \
     }
+
+/* How many tiles of at most so many rows; none has rows of two blocks. */
+V16_INLINE int tiles_of(int rows, int most)
+{
+    int last = rows % QUANT_BLOCK;
+    return rows / QUANT_BLOCK * ((QUANT_BLOCK + most - 1) / most) + (last + most - 1) / most;
+}
 
 /* A panel, or two, stay in the cache while all rows pass over them, as many in a tile as go, and
  * about the same number in each. */
@@ -330,18 +343,21 @@ V16_INLINE void quant_rows(const enum weight_type type, quant_tile_fn *const til
                            int first, int last, const float *residual, float *y, size_t y_stride)
 {
     const size_t panel_bytes = quant_panel_bytes(type, pairs * 2 * GROUP);
+    const size_t unit_bytes = quant_unit_bytes(type), units = panel_bytes / unit_bytes;
     for (int p = first, n; p < last; p += n) {
         n = !tile_rows(type, 2) || rows <= QUANT_ROWS_ALONE || last - p < 2 ? 1 : 2;
-        const int most = tile_rows(type, n);
-        for (int r = 0, some; r < rows; r += some) {
+        const int most = tile_rows(type, n), all = tiles_of(rows, most);
+        const uint8_t *panel = w + (size_t)p * panel_bytes;
+        const uint8_t *next = panel + (all == 1 ? PREFETCH_DISTANCE : (size_t)n * panel_bytes);
+        const size_t share = ((size_t)n * unit_bytes + (size_t)all - 1) / (size_t)all;
+        for (int r = 0, some; r < rows; r += some, next += share * units) {
             const int in_block = QUANT_BLOCK - r % QUANT_BLOCK;
             const int left = rows - r < in_block ? rows - r : in_block;
             const int tiles_left = (left + most - 1) / most;
             some = (left + tiles_left - 1) / tiles_left;
             size_t at = (size_t)r * y_stride + (size_t)p * PANEL;
-            tiles[n - 1][some - 1](x + r / QUANT_BLOCK * pairs, r % QUANT_BLOCK, pairs,
-                                   w + (size_t)p * panel_bytes, residual ? residual + at : NULL,
-                                   y + at, y_stride, r == 0 ? PREFETCH_DISTANCE(n) : 0);
+            tiles[n - 1][some - 1](x + r / QUANT_BLOCK * pairs, r % QUANT_BLOCK, pairs, panel,
+                                   residual ? residual + at : NULL, y + at, y_stride, next, share);
         }
     }
 }
