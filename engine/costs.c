@@ -8,6 +8,8 @@
 #define FORGET 0.03
 /* Of what is known about a knot, what is left after a step: after some 700 steps it's half. */
 #define FADE (1 - 1.0 / 1024)
+/* That much stays: what a number of rows cost once says more than a line from far away. */
+#define FADED 0.05
 /* A residual (log) that is further off counts no more: interruptions are rare and long. */
 #define CLIP 0.1
 /* The log by which a cost seen once or never may be too high; two more observations leave little.
@@ -148,7 +150,7 @@ static double clip(double x, double most)
 static void observe(struct cost_curve *c, int k, double y)
 {
     for (int i = 0; i < COST_KNOTS; i++)
-        c->n[i] *= FADE;
+        c->n[i] *= c->n[i] > FADED ? FADE : 1;
     if (c->n[k] < 1e-3) {
         c->seen[k] = y;
         c->n[k] = 1;

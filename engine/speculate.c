@@ -21,13 +21,17 @@ _Static_assert(DRAFTS_MAX == ENGINE_DRAFTS_MAX, "a proposal is a step's drafts")
  * estimates. */
 #define KEEP_HEADS 1.01
 #define KEEP_ROWS 1.005
+/* Drafts must promise 1 % over none: the best of many estimates is more often too good than not. */
+#define KEEP_PLAIN 1.01
 /* Trials: 0.4 % of the time may go to them, so that together with what the credit begins with they
  * stay below 1 %; one step in 8 is looked at. */
 #define TRIAL_SHARE 0.004
 #define TRIAL_EVERY 8
 #define TRIAL_LEAST 0.02 /* of a step's time is what a trial costs in any case */
-#define PLAIN_LEAST 5    /* times that a pass without drafts must have been seen lately */
-#define TRIAL_FIRST 4.0  /* steps' time of credit to begin with */
+#define PLAIN_LEAST 5    /* times that a pass without drafts must have been seen lately, */
+#define PLAIN_EVERY 16   /* once in so many steps where drafts gain less than */
+#define PLAIN_NEAR 1.1
+#define TRIAL_FIRST 4.0 /* steps' time of credit to begin with */
 #define TRIAL_MOST 16.0
 
 struct node {
@@ -289,7 +293,7 @@ static void price(struct plan *p, const struct costs *costs, bool hope)
 static double bonus(const struct speculate *s, const struct plan *p)
 {
     return (p->heads == s->heads ? KEEP_HEADS : 1) *
-           (fabs(p->rows - s->rows) < 0.5 ? KEEP_ROWS : 1);
+           (fabs(p->rows - s->rows) < 0.5 ? KEEP_ROWS : 1) * (p->taken ? 1 : KEEP_PLAIN);
 }
 
 struct walk {
@@ -441,6 +445,19 @@ static int shape_all(struct speculate *s, struct wish *w, int n, const struct pl
     return heads;
 }
 
+/* Whether it is time for a pass without drafts, which all else is measured by. */
+static bool plain_is_due(struct speculate *s, const struct costs *costs, const struct plan *base,
+                         const struct plan *best)
+{
+    struct plan plain = *base;
+    price(&plain, costs, false);
+    s->drafted = best->taken ? s->drafted + 1 : 0;
+    bool known = costs_known(costs, (int)base->rows, base->positions) >= PLAIN_LEAST;
+    return best->taken &&
+           (known ? s->drafted >= PLAIN_EVERY && best->speed < PLAIN_NEAR * plain.speed
+                  : s->steps % 2);
+}
+
 /* Now and then, what would be best if all that is not well known turned out well: otherwise a wrong
  * belief about what is never done would last forever. Its price
  * must have been saved up. */
@@ -454,9 +471,9 @@ static bool try_other(struct speculate *s, struct walk *k, const struct plan *ba
     s->unlooked = 0;
     if (s->credit > TRIAL_MOST * best->seconds)
         s->credit = TRIAL_MOST * best->seconds;
-    if (costs_known(k->costs, (int)base->rows, base->positions) < PLAIN_LEAST && best->taken &&
-        s->steps % 2) {
-        *other = *base; /* what all else is measured by */
+    if (plain_is_due(s, k->costs, base, best)) {
+        s->drafted = 0;
+        *other = *base;
         return true;
     }
     if (s->untried < TRIAL_EVERY)

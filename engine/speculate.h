@@ -58,6 +58,7 @@ struct speculate {
     /* Seconds that may still be lost to trials of what is believed slower. */
     double credit;
     unsigned steps;
+    int drafted;           /* steps in a row */
     int untried, unlooked; /* steps since a trial was thought of, and those of rest among them */
     bool trial;            /* the last choice was one */
 };

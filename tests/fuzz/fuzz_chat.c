@@ -1,6 +1,6 @@
 /* Bodies of chats and of completions, in every dialect: parsed or refused with a whole error
- * object, and what becomes of them are tokens that the vocabulary has. The first byte chooses the
- * kind. */
+ * object, and what becomes of them are tokens that the vocabulary has. The first byte, a
+ * digit in the seeds, chooses the kind. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,11 +95,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *body = (const char *)data + 1;
     void (*others[])(const struct api_model *, const char *, size_t, struct response *) = {
         text_api_tokenize, text_api_detokenize, text_api_apply_template, text_api_count_tokens};
-    static const enum api_kind kinds[] = {API_COMPLETION, API_CHAT, API_RESPONSES, API_MESSAGES};
-    unsigned which = data[0] % 8;
+    static const enum api_kind kinds[] = {API_COMPLETION, API_CHAT,   API_RESPONSES,
+                                          API_MESSAGES,   API_INFILL, API_SPEEDUP};
+    enum { KINDS = sizeof kinds / sizeof *kinds };
+    unsigned which = (uint8_t)(data[0] - '0') % (KINDS + 4);
     response.anthropic = which == 3;
-    if (which > 3) {
-        others[which - 4](&model, body, size - 1, &response);
+    if (which >= KINDS) {
+        others[which - KINDS](&model, body, size - 1, &response);
         check_json(&response);
         return 0;
     }
