@@ -643,6 +643,58 @@ static void test_costs(void **state)
     }
 }
 
+/* What wide passes cost, timed at the start, is still known after thousands of narrow ones. */
+static void test_costs_stay(void **state)
+{
+    (void)state;
+    static struct costs c;
+    costs_init(&c);
+    for (int r = 1; r <= 64; r *= 2)
+        costs_note_pass(&c, r, 0, r <= 8 ? 1e-3 * (1 + 0.01 * r) : 1.5e-4 * r);
+    for (int i = 0; i < 8000; i++)
+        costs_note_pass(&c, 1 + i % 4, 0, 1e-3 * (1 + 0.01 * (1 + i % 4)));
+    double wide = costs_pass(&c, 40, 0, false);
+    assert_true(fabs(wide / 6e-3 - 1) < 0.25);
+}
+
+/* Drafts that seem to gain a little, because passes without any have become cheaper than they were,
+ * are given up within some hundred steps. */
+static void test_plain_is_measured(void **state)
+{
+    (void)state;
+    static struct costs c;
+    struct speculate s;
+    struct err err;
+    struct draft_rates rates;
+    struct text text = {.head = {{0.9}}, .side = 1};
+    struct wish w[4];
+    struct company company = {0, 0, 100000};
+    int plain = 0;
+    assert_ok(speculate_init(&s, 4, &err), err);
+    know_rates(&rates, &text);
+    costs_init(&c);
+    for (int i = 0; i < 60; i++) {
+        costs_note_pass(&c, 4, 0, 0.375e-3);
+        costs_note_pass(&c, 8, 0, 0.66e-3);
+        costs_note_draft(&c, 1, 4, 1e-6);
+    }
+    for (int i = 0; i < 400; i++) {
+        int rows = 4;
+        for (int q = 0; q < 4; q++)
+            w[q] = (struct wish){
+                .rates = &rates, .heads = 1, .nodes = DRAFTS_MAX, .depth = 100, .ranks = 1};
+        speculate_choose(&s, &c, w, 4, &company);
+        for (int q = 0; q < 4; q++)
+            rows += w[q].shape.n;
+        if (i == 0)
+            assert_int_equal(rows, 8);
+        plain += i >= 350 && rows == 4;
+        costs_note_pass(&c, rows, 0, 0.33e-3 * rows / 4);
+    }
+    assert_true(plain > 40);
+    speculate_release(&s);
+}
+
 /* Rows also cost by what they attend to, learned where contexts change. */
 static void test_attention(void **state)
 {
@@ -712,11 +764,18 @@ static void test_time(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_trees), cmocka_unit_test(test_fixed),
-        cmocka_unit_test(test_dead_head), cmocka_unit_test(test_forgets),
-        cmocka_unit_test(test_costs),     cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_time),      cmocka_unit_test(test_random_bytes),
-        cmocka_unit_test(test_simulated), cmocka_unit_test(test_simulated_lookup),
+        cmocka_unit_test(test_all_trees),
+        cmocka_unit_test(test_fixed),
+        cmocka_unit_test(test_dead_head),
+        cmocka_unit_test(test_forgets),
+        cmocka_unit_test(test_costs),
+        cmocka_unit_test(test_costs_stay),
+        cmocka_unit_test(test_plain_is_measured),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_time),
+        cmocka_unit_test(test_random_bytes),
+        cmocka_unit_test(test_simulated),
+        cmocka_unit_test(test_simulated_lookup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
