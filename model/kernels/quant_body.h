@@ -34,8 +34,8 @@ V16_INLINE v64b group_codes(const enum weight_type type, const uint8_t *group, i
 }
 
 /* Memory answers late, and reads while the arithmetic goes on: lines are asked for with each step
- * of it. A tile that holds all rows asks a little before it needs them. Where several tiles pass
- * over a panel, each asks for its share of the next one, so that memory never rests. */
+ * of it. A tile that holds all rows asks this many bytes before it needs them. Where several tiles
+ * pass over a panel, each asks for its share of the next one, so that memory never rests. */
 #define PREFETCH_DISTANCE 6720
 
 struct ahead {
