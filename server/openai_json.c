@@ -101,6 +101,10 @@ void openai_end(struct completion *completion)
     struct buf *out = &completion->out;
     if (completion->request.include_usage || completion->request.proof) {
         openai_chunk_begin(completion);
+        /* Clients expect a list without choices only where they asked for usage. */
+        if (!completion->request.include_usage)
+            buf_printf(out, "{\"index\":0,%s,\"logprobs\":null,\"finish_reason\":null}",
+                       completion->request.kind == API_CHAT ? "\"delta\":{}" : "\"text\":\"\"");
         buf_puts(out, "]");
         if (completion->request.include_usage)
             add_usage(completion, out);
