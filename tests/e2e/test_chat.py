@@ -93,6 +93,13 @@ class Shapes(Tiny):
         self.assertEqual(usage["choices"], [])
         self.assertEqual(usage["usage"]["completion_tokens"], LONG["max_tokens"])
         self.assertIn("speculative_decoding", usage["metrics"])
+
+    def test_streamed_proof(self):
+        proof = self.server.chat_stream("hello", proof=True, **LONG)[-2]
+        # Clients look at choices[0] of all chunks but that of usage.
+        self.assertEqual(proof["choices"], [{
+            "index": 0, "delta": {}, "logprobs": None, "finish_reason": None}])
+        self.assertTrue(proof["proof"][0]["identical"])
         plain = self.server.chat_stream("hello", **LONG)
         self.assertTrue(all("usage" not in event for event in plain[:-1]))
 
