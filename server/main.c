@@ -249,9 +249,9 @@ static void announce(const struct app *app, const char *http, const char *host, 
            info->threads, http, left, host, right, port);
     printf("curl %s://%s%s%s:%d/v1/%s -H 'Content-Type: application/json' -d '{%s}'\n", http, left,
            host, right, port, app->model.template ? "chat/completions" : "completions",
-           app->model.template
-               ? "\"messages\": [{\"role\": \"user\", \"content\": \"Who are you?\"}]"
-               : "\"prompt\": \"Once upon a time\", \"max_tokens\": 64");
+           app->model.template ? "\"messages\": [{\"role\": \"user\", \"content\": \"Who are "
+                                 "you?\"}], \"max_tokens\": 256"
+                               : "\"prompt\": \"Once upon a time\", \"max_tokens\": 64");
     fflush(stdout);
 }
 
