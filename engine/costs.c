@@ -36,7 +36,7 @@
 
 static double knot_rows(int k)
 {
-    return k < 32 ? k + 1 : ldexp(8 + (k - 31) % 8, 2 + (k - 31) / 8);
+    return k < 32 ? k + 1 : (8 + (k - 31) % 8) << (2 + (k - 31) / 8);
 }
 
 /* The knot at or below. */

@@ -122,7 +122,9 @@ static void choose_shapes(struct scheduler *s)
     }
     if (!n)
         return;
+    double start = clock_seconds();
     speculate_choose(&s->speculate, &s->costs, s->wishes, n, &beside);
+    speculate_took(&s->speculate, n, clock_seconds() - start);
     note_use(s, n);
     for (int i = 0; i < n; i++) {
         struct sequence *q = s->wished[i];

@@ -16,7 +16,13 @@ _Static_assert(DRAFTS_MAX == ENGINE_DRAFTS_MAX, "a proposal is a step's drafts")
 #define LEAST_SHARED 0.3f   /* look-up's nodes may cost less than a row: heads have drafted them */
 /* Of what a row costs at least, on average over as many as one likes, so much is sure. */
 #define LEAST_SURE 0.4
-#define REST_MOST 7 /* steps */
+#define REST_MOST 15 /* steps */
+/* Where nothing pays for long it looks in so large a part of the steps. */
+#define REST_LOOKS (1.0 / (REST_MOST + 1))
+/* What looking costs: the least weight of an observation, and how many times the average it counts
+ * at most. */
+#define LOOK_FORGET 0.05
+#define LOOK_MOST 2.0
 /* A new number of heads must promise 1 % more, a new number of rows 0.5 %: about the noise of the
  * estimates. */
 #define KEEP_HEADS 1.01
@@ -24,9 +30,9 @@ _Static_assert(DRAFTS_MAX == ENGINE_DRAFTS_MAX, "a proposal is a step's drafts")
 /* Drafts must promise 1 % over none: the best of many estimates is more often too good than not. */
 #define KEEP_PLAIN 1.01
 /* Trials: 0.4 % of the time may go to them, so that together with what the credit begins with they
- * stay below 1 %; one step in 8 is looked at. */
+ * stay below 1 %; one step in 16 is looked at. */
 #define TRIAL_SHARE 0.004
-#define TRIAL_EVERY 8
+#define TRIAL_EVERY 16
 #define TRIAL_LEAST 0.02 /* of a step's time is what a trial costs in any case */
 #define PLAIN_LEAST 5    /* times that a pass without drafts must have been seen lately, */
 #define PLAIN_EVERY 16   /* once in so many steps where drafts gain less than */
@@ -253,6 +259,7 @@ struct plan {
     int heads, drafting; /* heads that run, sequences they draft for */
     int limit;           /* the walk was one through nodes of heads 1..limit */
     int taken;           /* its steps */
+    double look; /* seconds that choosing takes, which none but a plan without drafts saves */
     double rows, positions, tokens, seconds, speed;
 };
 
@@ -286,7 +293,8 @@ static int sort_all(struct speculate *s, const struct wish *w, int n, bool alone
 static void price(struct plan *p, const struct costs *costs, bool hope)
 {
     p->seconds = costs_pass(costs, p->rows, p->positions, hope) +
-                 costs_draft(costs, p->heads, p->drafting, hope);
+                 costs_draft(costs, p->heads, p->drafting, hope) +
+                 p->look * (p->taken ? 1 : REST_LOOKS);
     p->speed = p->tokens / p->seconds;
 }
 
@@ -404,7 +412,8 @@ static void fix_shape(struct wish *w, struct grown *g)
 
 static struct plan plan_base(struct speculate *s, struct wish *w, int n, const struct company *c)
 {
-    struct plan p = {.rows = c->rows + n, .positions = c->positions, .tokens = n};
+    struct plan p = {
+        .rows = c->rows + n, .positions = c->positions, .tokens = n, .look = s->look * n};
     for (int q = 0; q < n; q++) {
         p.positions += w[q].positions;
         w[q].shape.n = w[q].shape.heads = 0;
@@ -509,6 +518,17 @@ static bool rests(struct speculate *s, struct wish *w, int n)
     s->rest--;
     s->unlooked++;
     return true;
+}
+
+void speculate_took(struct speculate *s, int n, double seconds)
+{
+    double each = seconds / n;
+    if (s->unlooked)
+        return;
+    if (!(s->look > 0))
+        s->look = each;
+    each = each < LOOK_MOST * s->look ? each : LOOK_MOST * s->look;
+    s->look += LOOK_FORGET * (each - s->look);
 }
 
 int speculate_choose(struct speculate *s, const struct costs *costs, struct wish *wishes, int n,

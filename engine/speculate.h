@@ -7,7 +7,7 @@
  * don't depend on the path it is exact), and over all sequences the best way to spend as many rows.
  * Every number of heads and of rows is tried, none too; costs are shared by the batch, so a group
  * of rows that only pays together is found. No clock, no threads: state is what the caller hands
- * in. */
+ * in, and the time that a choice took too. */
 #ifndef ENGINE_SPECULATE_H
 #define ENGINE_SPECULATE_H
 
@@ -55,6 +55,7 @@ struct speculate {
     double rows;
     /* Choices in a row that were nothing; steps for which it stays at that, for so many wishes. */
     int idle, rest, resting;
+    double look; /* seconds that choosing takes for each wish, an average that forgets */
     /* Seconds that may still be lost to trials of what is believed slower. */
     double credit;
     unsigned steps;
@@ -70,5 +71,8 @@ void speculate_release(struct speculate *speculate);
 /* Fills the shapes of n wishes and returns how many heads run: the most that any of them needs. */
 int speculate_choose(struct speculate *speculate, const struct costs *costs, struct wish *wishes,
                      int n, const struct company *company);
+/* Says how long that took: what choosing costs counts against plans with drafts, since where none
+ * pay the choice is left out for some steps. */
+void speculate_took(struct speculate *speculate, int n, double seconds);
 
 #endif

@@ -46,6 +46,8 @@ struct text {
 };
 
 enum machine { AVX2, AMX, TINY, MACHINES };
+#define CHOICE_SECONDS 1e-6 /* that choosing takes for a sequence, of 200 a pass */
+
 static const char *const machine_name[] = {"avx2", "amx", "tiny"};
 
 struct world {
@@ -288,6 +290,8 @@ static void sim_step(struct sim *s)
     struct company company = {0, 0, 100000};
     int was = s->speculate.heads;
     int heads = speculate_choose(&s->speculate, &s->costs, s->wishes, w->batch, &company);
+    double choice = s->speculate.unlooked ? 0.1e-6 : CHOICE_SECONDS * w->batch;
+    speculate_took(&s->speculate, w->batch, noisy(s, choice));
     s->turns += was != s->speculate.heads;
     s->trials += s->speculate.trial;
     for (int q = 0; q < w->batch; q++) {
@@ -309,7 +313,7 @@ static void sim_step(struct sim *s)
         s->at[q] += n;
     }
     double pass = true_pass(w, rows), draft = true_draft(w, heads, drafting);
-    s->seconds += pass + draft;
+    s->seconds += pass + draft + choice;
     s->chosen += rows;
     costs_note_pass(&s->costs, rows, 0, noisy(s, pass));
     if (draft > 0)
@@ -695,6 +699,45 @@ static void test_plain_is_measured(void **state)
     speculate_release(&s);
 }
 
+/* Drafts that gain less than it takes to choose them are none. */
+static void test_choice_costs(void **state)
+{
+    (void)state;
+    static struct costs c;
+    struct speculate s;
+    struct err err;
+    struct draft_rates rates;
+    struct text text = {.head = {{0.9}}, .side = 1};
+    struct company company = {0, 0, 100000};
+    know_rates(&rates, &text);
+    costs_init(&c);
+    for (int i = 0; i < 60; i++) { /* a draft gains (1 + 0.9) / 1.8: 5.5 % */
+        costs_note_pass(&c, 4, 0, 1e-3);
+        costs_note_pass(&c, 8, 0, 1.8e-3);
+        costs_note_draft(&c, 1, 4, 1e-6);
+    }
+    for (int percent = 2; percent <= 20; percent += 2) { /* of a pass, for choosing */
+        int drafted = 0, most = 200;
+        assert_ok(speculate_init(&s, 4, &err), err);
+        for (int i = 0; i < most; i++) {
+            struct wish w[4];
+            for (int q = 0; q < 4; q++)
+                w[q] = (struct wish){
+                    .rates = &rates, .heads = 1, .nodes = DRAFTS_MAX, .depth = 100, .ranks = 1};
+            speculate_choose(&s, &c, w, 4, &company);
+            /* Steps of rest say nothing, and a lone interruption of a hundred passes little. */
+            double took = s.unlooked ? 1e-9 : i == most / 2 ? 0.1 : 1e-5 * percent;
+            speculate_took(&s, 4, took);
+            drafted += w[0].shape.n > 0;
+        }
+        if (percent <= 10)
+            assert_true(drafted > 0.9 * most);
+        if (percent >= 16)
+            assert_true(drafted < 0.1 * most);
+        speculate_release(&s);
+    }
+}
+
 /* Rows also cost by what they attend to, learned where contexts change. */
 static void test_attention(void **state)
 {
@@ -745,8 +788,10 @@ static void test_time(void **state)
         struct company company = {0, 0, 1000};
         assert_ok(speculate_init(&s.speculate, BATCH, &err), err);
         start = now();
-        for (int i = 0; i < 2000; i++)
+        for (int i = 0; i < 2000; i++) {
+            s.speculate.rest = 0;
             speculate_choose(&s.speculate, &s.costs, s.wishes, batch, &company);
+        }
         double choose = (now() - start) / 2000;
         start = now();
         for (int i = 0; i < 2000; i++) {
@@ -771,6 +816,7 @@ int main(void)
         cmocka_unit_test(test_costs),
         cmocka_unit_test(test_costs_stay),
         cmocka_unit_test(test_plain_is_measured),
+        cmocka_unit_test(test_choice_costs),
         cmocka_unit_test(test_attention),
         cmocka_unit_test(test_time),
         cmocka_unit_test(test_random_bytes),
