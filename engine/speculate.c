@@ -19,8 +19,9 @@ _Static_assert(DRAFTS_MAX == ENGINE_DRAFTS_MAX, "a proposal is a step's drafts")
 #define REST_MOST 15 /* steps */
 /* Where nothing pays for long it looks in so large a part of the steps. */
 #define REST_LOOKS (1.0 / (REST_MOST + 1))
-/* What looking costs: the least weight of an observation, and how many times the average it counts
- * at most. */
+/* What looking costs: seconds for each wish to begin with, a low guess; the weight of an
+ * observation, and how many times the average it counts at most. */
+#define LOOK_FIRST 1e-6
 #define LOOK_FORGET 0.05
 #define LOOK_MOST 2.0
 /* A new number of heads must promise 1 % more, a new number of rows 0.5 %: about the noise of the
@@ -68,7 +69,8 @@ struct sort {
 int speculate_init(struct speculate *s, int max_sequences, struct err *err)
 {
     size_t n = (size_t)max_sequences;
-    *s = (struct speculate){.max_sequences = max_sequences, .heads = -1, .rows = -1};
+    *s = (struct speculate){
+        .max_sequences = max_sequences, .heads = -1, .rows = -1, .look = LOOK_FIRST};
     s->grown = calloc(n, sizeof *s->grown);
     s->sorted = calloc(n * NODES_MAX, sizeof *s->sorted);
     s->spare = calloc(n * NODES_MAX, sizeof *s->spare);
@@ -525,8 +527,6 @@ void speculate_took(struct speculate *s, int n, double seconds)
     double each = seconds / n;
     if (s->unlooked)
         return;
-    if (!(s->look > 0))
-        s->look = each;
     each = each < LOOK_MOST * s->look ? each : LOOK_MOST * s->look;
     s->look += LOOK_FORGET * (each - s->look);
 }
