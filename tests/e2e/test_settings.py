@@ -187,7 +187,9 @@ class Certificates(unittest.TestCase):
                                    (lambda: os.truncate(f"{folder}/crt", 100), "cannot be used"),
                                    (lambda: os.remove(f"{folder}/key"), "cannot be read")):
                     spoil()
-                    hang_up(server, "SIGHUP: the certificate stays as it was, because .*" + why)
+                    for _ in range(5):  # one alone may still be on a stack where the leak checker finds it
+                        server.log.clear()
+                        hang_up(server, "SIGHUP: the certificate stays as it was, because .*" + why)
                     self.assertEqual(self.certificate(server), self.pem("two"))
                 for name in ("one", "two") * 10:
                     put(name)
