@@ -12,14 +12,21 @@
 #define FADED 0.05
 /* A residual (log) that is further off counts no more: interruptions are rare and long. */
 #define CLIP 0.1
-/* The log by which a cost seen once or never may be too high; two more observations leave little.
- */
+/* The log by which a cost seen once may be too high; two more observations leave little. One never
+ * seen, or once long ago, may be too high by a factor of 30: when a program starts beside others,
+ * its few first timings may all be. */
 #define DOUBT 1.2
-/* A level is one that differs by more than this (log); the curve learns the rest. Otherwise level
- * and curve would drift apart without bound, each following the noise in the other. */
-#define LEVEL_LEAST 0.15
-/* A level that stays becomes part of the curve, within some 1000 steps. */
-#define PIN 0.97
+#define KNOWN_LEAST 0.5
+/* What the level as it was counts for among the steps that make the new one: little, or it would
+ * lag behind, and the curve take up what it has not. */
+#define LEVEL_KEPT 0.3
+/* Observations of a knot that make a step of it count half. */
+#define LEVEL_KNOWN 8
+/* A level that stays becomes part of the curve, within some 3000 steps. This bounds how far the two
+ * can drift apart. */
+#define PIN 0.99
+#define LEVEL_EXACT 1e-3   /* log */
+#define SECONDS_LEAST 1e-9 /* of a step: a clock may stand still */
 /* A number of rows that comes back after longer than the level remembers may have changed by
  * itself: so many observations count as known, so that a residual goes to the curve before it could
  * make a level. */
@@ -134,7 +141,8 @@ static void refit(struct cost_curve *c, double share)
     double floor = 0, known[COST_KNOTS];
     knowledge(c, known);
     for (int k = 0; k < COST_KNOTS; k++) {
-        double n = known[k] > 1 ? known[k] : 1, sure = exp(-DOUBT / (n * sqrt(n)));
+        double n = known[k] > KNOWN_LEAST ? known[k] : KNOWN_LEAST;
+        double sure = exp(-DOUBT / (n * sqrt(n)));
         c->hope[k] = c->fit[k] * sure;
         /* Never below what fewer rows are known to cost. */
         floor = c->hope[k] = c->hope[k] > floor ? c->hope[k] : floor;
@@ -146,24 +154,38 @@ static double clip(double x, double most)
     return x < -most ? -most : x > most ? most : x;
 }
 
-/* Moves the average at a knot towards y, by a residual that is clipped unless little is known. */
-static void observe(struct cost_curve *c, int k, double y)
+/* The residual (log) beyond which one at a knot counts no more. */
+static double most_off(const struct cost_curve *c, int k)
 {
-    for (int i = 0; i < COST_KNOTS; i++)
-        c->n[i] *= c->n[i] > FADED ? FADE : 1;
-    if (c->n[k] < 1e-3) {
-        c->seen[k] = y;
-        c->n[k] = 1;
-        return;
-    }
-    double w = 1 / (c->n[k] + 1), most = 1 / c->n[k], off = log(y / c->seen[k]);
+    double most = c->n[k] > 0 ? 1 / c->n[k] : INFINITY;
+    return most > CLIP ? most : CLIP;
+}
+
+/* Moves the average at a knot by a residual (log), clipped unless little is known. */
+static void move(struct cost_curve *c, int k, double off)
+{
+    double w = 1 / (c->n[k] + 1), most = most_off(c, k);
     w = w > FORGET ? w : FORGET;
-    most = most > CLIP ? most : CLIP;
     c->seen[k] *= exp(w * clip(off, most));
     if (fabs(off) > most)
         c->n[k] = c->n[k] > 1.1 ? 0.9 * c->n[k] : 1; /* what is so far off was not known well */
     else
         c->n[k] += c->n[k] < 1 / FORGET;
+}
+
+/* Seconds y at level 1, of which `beside` are not the curve's. */
+static void observe(struct cost_curve *c, int k, double y, double beside)
+{
+    for (int i = 0; i < COST_KNOTS; i++)
+        c->n[i] *= c->n[i] > FADED ? FADE : 1;
+    if (c->n[k] >= 1e-3) {
+        move(c, k, log(y / (c->seen[k] + beside)));
+    } else {
+        c->seen[k] = y - beside;
+        c->n[k] = 1;
+    }
+    double least = LEAST_REST / (1 - LEAST_REST) * beside; /* whatever is said of it */
+    c->seen[k] = c->seen[k] > least ? c->seen[k] : least;
 }
 
 /* ---- passes ---- */
@@ -228,54 +250,57 @@ static struct cost_step *step_ago(struct costs *c, unsigned ago)
     return &c->step[(c->steps - 1 - ago) % COST_STEPS];
 }
 
+/* At level 1: by what was seen of its knot itself, where the curve's bends have no say. */
 static double expected(const struct costs *c, const struct cost_step *s)
 {
-    return c->pass[s->context].fit[s->knot] + c->attend * s->positions;
+    const struct cost_curve *pass = &c->pass[s->context];
+    return (pass->n[s->knot] < 1 ? pass->fit : pass->seen)[s->knot] + c->attend * s->positions;
 }
 
-/* The median of how much slower the last steps were than their curve says, so a lone interruption
- * has no say. Steps of knots we know little about have little: there, the curve is to learn. The
- * level as it was has one too, for when all are such. */
+/* How much slower the last steps were than their curve says: the level at which their residuals,
+ * clipped as where the curve learns from them, add up to nothing. So a lone interruption hardly has
+ * a say, and what the level takes, the curve does not: while all steps are of one number of rows
+ * the residuals teach it nothing, however the machine's pace changes, since nothing can be learned
+ * about how its cost compares with others'. (A median would leave a rest in every window, all of
+ * one sign where slow steps are seldom or fast ones are: the curve would take it up and drift away
+ * from the other numbers of rows.) Steps of knots we know little about have little to say: there,
+ * the curve is to learn. The level as it was has something, for when all are such. */
 static double find_level(struct costs *c)
 {
-    double off[COST_STEPS + 1] = {log(c->level)}, weight[COST_STEPS + 1] = {1}, all = 1;
+    double off[COST_STEPS + 1] = {log(c->level)}, most[COST_STEPS + 1] = {CLIP};
+    double weight[COST_STEPS + 1] = {LEVEL_KEPT}, low = off[0], high = off[0];
     int n = 1;
-    for (unsigned ago = 0; ago < COST_STEPS && ago < c->steps; ago++) {
+    for (unsigned ago = 0; ago < COST_STEPS && ago < c->steps; ago++, n++) {
         const struct cost_step *s = step_ago(c, ago);
-        double known = c->pass[s->context].n[s->knot], w = known / (known + 8);
-        double o = log(s->seconds / expected(c, s));
-        int i = n++;
-        for (; i > 0 && off[i - 1] > o; i--) {
-            off[i] = off[i - 1];
-            weight[i] = weight[i - 1];
-        }
-        off[i] = o;
-        weight[i] = w;
-        all += w;
+        double known = c->pass[s->context].n[s->knot] / LEVEL_KNOWN;
+        off[n] = log(s->seconds / expected(c, s));
+        most[n] = most_off(&c->pass[s->context], s->knot);
+        weight[n] = known * known / (known * known + 1);
+        low = off[n] < low ? off[n] : low;
+        high = off[n] > high ? off[n] : high;
     }
-    double half = 0;
-    for (int i = 0; i < n; i++)
-        if ((half += weight[i]) >= all / 2)
-            return fabs(off[i]) < LEVEL_LEAST                   ? 1
-                   : fabs(off[i] - log(c->level)) < LEVEL_LEAST ? c->level
-                                                                : exp(off[i]);
-    return c->level;
+    while (high - low > LEVEL_EXACT) {
+        double middle = (low + high) / 2, rest = 0;
+        for (int i = 0; i < n; i++)
+            rest += weight[i] * clip(off[i] - middle, most[i]);
+        *(rest > 0 ? &low : &high) = middle;
+    }
+    return exp((low + high) / 2);
 }
 
 static void learn(struct costs *c, struct cost_step *s)
 {
     struct cost_curve *pass = &c->pass[s->context];
-    double level = pow(c->level, PIN), all = s->seconds / level;
-    double rest = all - c->attend * s->positions; /* whatever attend says, there is more */
+    double level = pow(c->level, PIN);
     if (!s->learned)
-        observe(pass, s->knot, rest > LEAST_REST * all ? rest : LEAST_REST * all);
+        observe(pass, s->knot, s->seconds / level, c->attend * s->positions);
     s->learned = true;
     refit(pass, 0.3);
     if (!s->heads)
         return;
     struct cost_curve *curve = &c->draft[costs_batch(s->sequences)];
     curve->known = true;
-    observe(curve, s->heads - 1, s->draft_seconds / level);
+    observe(curve, s->heads - 1, s->draft_seconds / level, 0);
     refit(curve, 1);
     s->heads = 0;
 }
@@ -296,8 +321,10 @@ void costs_note_pass(struct costs *c, int rows, double positions, double seconds
         c->pass[context].n[knot] = NEWS;
     c->steps++;
     struct cost_step *s = step_ago(c, 0);
-    *s = (struct cost_step){
-        .knot = knot, .context = context, .positions = positions, .seconds = seconds};
+    *s = (struct cost_step){.knot = knot,
+                            .context = context,
+                            .positions = positions,
+                            .seconds = fmax(seconds, SECONDS_LEAST)};
     if (c->steps <= COST_STEPS) { /* the prior, or the first to run */
         learn(c, s);
         return;
@@ -326,7 +353,7 @@ void costs_note_draft(struct costs *c, int heads, int sequences, double seconds)
     struct cost_step *s = step_ago(c, 0);
     s->heads = heads;
     s->sequences = sequences;
-    s->draft_seconds = seconds;
+    s->draft_seconds = fmax(seconds, SECONDS_LEAST);
     if (c->steps <= COST_STEPS)
         learn(c, s);
 }

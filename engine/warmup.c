@@ -6,16 +6,25 @@
 
 #include "base/clock.h"
 
-/* Each is run so often, and the best time counts, as one observation: whatever else the machine
- * does only adds to it. */
+/* All are run so often, in turns, and the best time of each counts, as one observation: whatever
+ * else the machine does only adds to it. In turns, since it does it for some milliseconds: all runs
+ * of a small model's pass, one behind the other, would suffer from it. */
 #define ROUNDS 5
-#define ROUNDS_LEAST 2 /* of passes that take long */
+#define ROUNDS_LEAST 2 /* where they take longer together than so many seconds */
+#define PATIENT 0.5
 /* Rows that are timed: full batches with some drafts, unless a pass takes so many seconds. */
-#define ROWS 64
-#define PATIENT 0.1
+#define SIZES 7 /* 1, 2, 4, ..., 64 */
+#define LONG 0.1
 /* Positions of the row that says what attention costs. */
 #define FAR 1024
 #define FAR_BYTES ((size_t)64 << 20) /* of keys and values before it, about */
+
+/* The best seconds so far, INFINITY where nothing was timed. */
+struct times {
+    double near, far; /* a row without and with FAR positions to attend to */
+    double pass[SIZES];
+    double draft[DRAFTS_MAX + 1]; /* by heads */
+};
 
 /* n rows from a position of the first sequence's cache on; what they leave there is never read. */
 static void take_rows(struct scheduler *s, int n, int first)
@@ -34,52 +43,32 @@ static void take_rows(struct scheduler *s, int n, int first)
     }
 }
 
-/* The best of some passes over those rows. */
-static double time_pass(struct scheduler *s, int n, int first)
+static void time_lane(struct scheduler *s, void (*fn)(struct lane *, void *), double *best)
 {
-    double best = INFINITY;
-    take_rows(s, n, first);
-    double begin = clock_seconds();
-    for (int i = 0; i < ROUNDS && (i < ROUNDS_LEAST || clock_seconds() - begin < PATIENT); i++) {
-        double start = clock_seconds();
-        team_run(&s->runtime->team, verify_lane, s);
-        best = fmin(best, clock_seconds() - start);
-    }
-    return best;
+    double start = clock_seconds();
+    team_run(&s->runtime->team, fn, s);
+    *best = fmin(*best, clock_seconds() - start);
 }
 
-/* What a row's attention to a position costs, from a row far behind. Pages never written would be
- * one page of zeros, read from the nearest cache. */
-static void time_attention(struct scheduler *s)
+static void time_passes(struct scheduler *s, int far, int most, struct times *t)
 {
-    struct kv *kv = &s->sequences[0].kv;
-    size_t pages = FAR_BYTES / kv->pool->page_bytes + 1;
-    int far = pages * KV_PAGE < FAR ? (int)pages * KV_PAGE - 1 : FAR - 1;
-    far = far < s->context ? far : s->context - 1;
-    if (!kv_reserve(kv, far + 1))
-        return;
-    for (int i = 0; i < kv->n_pages; i++)
-        memset(kv->pages[i], 0x3c, kv->pool->page_bytes); /* small numbers in bf16 and in f32 */
-    double there = time_pass(s, 1, far), here = time_pass(s, 1, 0);
-    costs_set_attend(&s->costs, (there - here) / far);
-}
-
-static void time_passes(struct scheduler *s, int most)
-{
-    double seconds = 0;
-    for (int n = 1; n <= most && seconds < PATIENT; n *= 2) {
-        seconds = time_pass(s, n, 0);
-        costs_note_pass(&s->costs, n, s->step.attended, seconds);
+    take_rows(s, 1, far);
+    time_lane(s, verify_lane, &t->far);
+    take_rows(s, 1, 0);
+    time_lane(s, verify_lane, &t->near);
+    for (int i = 0; i < SIZES && 1 << i <= most && (i == 0 || t->pass[i - 1] < LONG); i++) {
+        take_rows(s, 1 << i, 0);
+        time_lane(s, verify_lane, &t->pass[i]);
     }
 }
 
 /* After a step that committed two tokens, which is what one does on a middling day. */
-static void time_drafts(struct scheduler *s, int heads)
+static void time_draft(struct scheduler *s, int heads, struct times *t)
 {
     struct step *p = &s->step;
     struct sequence *q = &s->sequences[0];
     int committed = s->caches ? 2 : 1;
-    take_rows(s, committed, 0); /* passes of so many rows may not have been timed */
+    take_rows(s, committed, 0);
     p->heads_run = p->heads_choose = heads;
     p->n_committed = committed;
     p->n_drafting = 1;
@@ -87,30 +76,60 @@ static void time_drafts(struct scheduler *s, int heads)
     p->draft_slot[0] = 0;
     p->draft_tokens[0] = 0;
     q->ranks = DRAFT_RANKS;
-    double best = INFINITY;
-    for (int i = 0; i < ROUNDS; i++) {
-        q->candidates.heads = 0;
-        double start = clock_seconds();
-        team_run(&s->runtime->team, draft_lane, s);
-        best = fmin(best, clock_seconds() - start);
-        for (int j = q->candidates.heads; j > 0; j--)
-            sampler_pop(&q->sampler, q->candidates.token[j - 1][0]);
-    }
-    costs_note_draft(&s->costs, heads, 1, best);
+    q->candidates.heads = 0;
+    time_lane(s, draft_lane, &t->draft[heads]);
+    for (int j = q->candidates.heads; j > 0; j--)
+        sampler_pop(&q->sampler, q->candidates.token[j - 1][0]);
+}
+
+/* How far the row may stand that says what attention costs. The positions before it are written:
+ * pages never written would be one page of zeros, read from the nearest cache. */
+static int write_far(struct scheduler *s)
+{
+    struct kv *kv = &s->sequences[0].kv;
+    size_t pages = FAR_BYTES / kv->pool->page_bytes + 1;
+    int far = pages * KV_PAGE < FAR ? (int)pages * KV_PAGE - 1 : FAR - 1;
+    far = far < s->context ? far : s->context - 1;
+    if (!kv_reserve(kv, far + 1))
+        return 0;
+    for (int i = 0; i < kv->n_pages; i++)
+        memset(kv->pages[i], 0x3c, kv->pool->page_bytes); /* small numbers in bf16 and in f32 */
+    return far;
+}
+
+static void note(struct scheduler *s, int far, const struct times *t)
+{
+    if (far)
+        costs_set_attend(&s->costs, (t->far - t->near) / far);
+    for (int i = 0, n = 1; i < SIZES && isfinite(t->pass[i]); i++, n *= 2)
+        costs_note_pass(&s->costs, n, n * (n + 1) / 2, t->pass[i]);
+    for (int heads = 1; heads <= DRAFTS_MAX; heads++)
+        if (isfinite(t->draft[heads]))
+            costs_note_draft(&s->costs, heads, 1, t->draft[heads]);
 }
 
 void warmup(struct scheduler *s)
 {
     struct kv *kv = &s->sequences[0].kv;
-    int heads = s->runtime->model.config.n_predict - 1, most = ROWS;
+    struct times times;
+    int heads = s->runtime->model.config.n_predict - 1, most = 1 << (SIZES - 1);
     most = most < s->context ? most : s->context;
     most = most < s->max_rows ? most : s->max_rows;
     if (!kv_reserve(kv, most))
         return;
-    time_attention(s);
-    time_passes(s, most);
-    for (int n = 1; n <= heads; n *= 2)
-        time_drafts(s, n);
+    int far = write_far(s);
+    times.near = times.far = INFINITY;
+    for (int i = 0; i < SIZES; i++)
+        times.pass[i] = INFINITY;
+    for (int i = 0; i <= DRAFTS_MAX; i++)
+        times.draft[i] = INFINITY;
+    double begin = clock_seconds();
+    for (int i = 0; i < ROUNDS && (i < ROUNDS_LEAST || clock_seconds() - begin < PATIENT); i++) {
+        time_passes(s, far, most, &times);
+        for (int n = 1; n <= heads && n <= DRAFTS_MAX; n *= 2)
+            time_draft(s, n, &times);
+    }
+    note(s, far, &times);
     kv_truncate(kv, 0);
     kv_pool_trim(kv->pool);
 }

@@ -741,6 +741,59 @@ static void test_choice_costs(void **state)
     }
 }
 
+/* A long text on a machine whose neighbour changes its pace every few steps. How far, at most
+ * (log), what a draft costs beside a pass is from the truth, or the level from what it can be. */
+static double worst_at_pace(double pace, double stays, double lasts, double share_plain)
+{
+    const double attend = 1e-6, draft = 0.2e-3;
+    static struct costs c;
+    double worst = 0, position = 60;
+    bool slow = false;
+    costs_init(&c);
+    costs_set_attend(&c, attend);
+    for (int rows = 1; rows <= 32; rows *= 2)
+        costs_note_pass(&c, rows, rows, 2.8e-3 * (1 + 0.02 * rows));
+    for (int i = 0; i < 16000; i++, position += 0.5) {
+        int rows = uniform() < share_plain ? 1 : 2 + (int)(4 * uniform());
+        if (uniform() < 1 / (slow ? lasts : stays))
+            slow = !slow;
+        double now = (slow ? pace : 1) * exp(0.05 * normal()), positions = rows * position;
+        costs_note_pass(&c, rows, positions,
+                        now * (2.8e-3 * (1 + 0.02 * rows) + attend * positions));
+        if (rows > 1)
+            costs_note_draft(&c, 1, 1, now * draft);
+        if (i < 2000)
+            continue;
+        double plain = 2.8e-3 * 1.02 + attend * position;
+        double off = log(costs_draft(&c, 1, 1, false) / costs_pass(&c, 1, position, false) /
+                         (draft / plain));
+        double level = fabs(log(c.level)) - fabs(log(pace));
+        worst = fabs(off) > worst ? fabs(off) : worst;
+        worst = level > worst ? level : worst;
+    }
+    return worst;
+}
+
+static void test_pace(void **state)
+{
+    (void)state;
+    static const struct {
+        double pace, stays, lasts;
+    } neighbour[] = {{0.55, 10, 3}, {1.9, 4, 8}, {1.9, 30, 15}, {3, 20, 4}, {1, 1, 1}};
+    seed = 1;
+    for (size_t i = 0; i < sizeof neighbour / sizeof *neighbour; i++) {
+        double worst = 0, off;
+        for (int run = 0; run < 8; run++) {
+            off = worst_at_pace(neighbour[i].pace, neighbour[i].stays, neighbour[i].lasts,
+                                run % 2 ? 0.9 : 0.15);
+            worst = off > worst ? off : worst;
+        }
+        printf("pace %.2f for %.0f steps of %.0f: off by %.2f at most\n", neighbour[i].pace,
+               neighbour[i].lasts, neighbour[i].stays + neighbour[i].lasts, exp(worst));
+        assert_true(worst < log(1.6));
+    }
+}
+
 /* Rows also cost by what they attend to, learned where contexts change. */
 static void test_attention(void **state)
 {
@@ -820,6 +873,7 @@ int main(void)
         cmocka_unit_test(test_costs_stay),
         cmocka_unit_test(test_plain_is_measured),
         cmocka_unit_test(test_choice_costs),
+        cmocka_unit_test(test_pace),
         cmocka_unit_test(test_attention),
         cmocka_unit_test(test_time),
         cmocka_unit_test(test_random_bytes),
