@@ -13,7 +13,7 @@
 void block_acts_take(struct block_acts *acts, struct arena *arena, const struct config *c, int rows,
                      bool training)
 {
-    size_t n = (size_t)rows, dim = (size_t)c->dim, hidden = (size_t)c->hidden;
+    size_t n = (size_t)rows, dim = (size_t)c->dim, hidden = (size_t)config_widest_hidden(c);
     size_t qkv = (size_t)(c->n_heads + 2 * c->n_kv_heads) * (size_t)c->head_dim;
     acts->norm1 = arena_take(arena, n * dim, sizeof(float));
     acts->scale1 = arena_take(arena, n, sizeof(float));
@@ -24,7 +24,7 @@ void block_acts_take(struct block_acts *acts, struct arena *arena, const struct 
     acts->norm2 = arena_take(arena, n * dim, sizeof(float));
     acts->scale2 = arena_take(arena, n, sizeof(float));
     acts->gate_up = training ? arena_take(arena, n * 2 * hidden, sizeof(float)) : NULL;
-    acts->act = arena_take(arena, linear_act_bytes(rows, c->hidden), 1);
+    acts->act = arena_take(arena, linear_act_bytes(rows, (int)hidden), 1);
 }
 
 void rows_norm(struct lane *lane, const struct config *config, const float *x,
@@ -52,15 +52,14 @@ void rows_gather(struct lane *lane, const struct config *config, const float *x,
                dim * sizeof(float));
 }
 
-static void rows_swiglu(struct lane *lane, const struct config *c, const float *gate_up, int rows,
-                        float *act)
+static void rows_swiglu(struct lane *lane, int hidden, const float *gate_up, int rows, float *act)
 {
-    size_t hidden = (size_t)c->hidden;
+    size_t width = (size_t)hidden;
     int begin, end;
     lane_share(lane, rows, 1, &begin, &end);
     for (int r = begin; r < end; r++) {
-        const float *row = gate_up + (size_t)r * 2 * hidden;
-        kernels.swiglu(row, row + hidden, c->hidden, act + (size_t)r * hidden);
+        const float *row = gate_up + (size_t)r * 2 * width;
+        kernels.swiglu(row, row + width, hidden, act + (size_t)r * width);
     }
 }
 
@@ -271,13 +270,13 @@ static void feed_forward(struct lane *lane, const struct config *c, const struct
                          struct block_acts *acts, int rows, float *y)
 {
     struct lane behind, *product;
-    size_t dim = (size_t)c->dim, hidden = (size_t)c->hidden;
+    size_t dim = (size_t)c->dim, hidden = (size_t)b->w2.inputs;
     float *normed = acts->norm2;
     product = normalise(lane, c, acts->mid, b->ffn_norm, rows, b->w13.dense, &normed, acts->scale2,
                         &behind);
     if (b->w13.dense) {
         linear_forward(product, &b->w13, normed, dim, rows, NULL, acts->gate_up, 2 * hidden);
-        rows_swiglu(lane, c, acts->gate_up, rows, acts->act);
+        rows_swiglu(lane, b->w2.inputs, acts->gate_up, rows, acts->act);
         lane_barrier(lane);
         linear_forward(lane, &b->w2, acts->act, hidden, rows, acts->mid, y, dim);
     } else {

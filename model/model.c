@@ -283,14 +283,15 @@ static int join(struct config *c, const struct source *trunk, const struct sourc
                        "(%016" PRIx64 "): their drafts would be wrong",
                        heads->path, h->trunk, trunk->path, hash);
     if (h->dim != own->dim || h->n_heads != own->n_heads || h->n_kv_heads != own->n_kv_heads ||
-        h->head_dim != own->head_dim || h->hidden != own->hidden || h->vocab != own->vocab)
+        h->head_dim != own->head_dim || h->vocab != own->vocab)
         return err_set(err, ERR_INVALID,
                        "%s/config.json: the shapes of the heads are not those of %s: fields dim, "
-                       "n_heads, n_kv_heads, head_dim, hidden and vocab must be the same",
+                       "n_heads, n_kv_heads, head_dim and vocab must be the same",
                        heads->path, trunk->path);
     c->kind = h->kind;
     c->n_predict = h->n_predict;
     c->head_layers = h->head_layers;
+    c->head_hidden = h->hidden == own->hidden ? 0 : h->hidden;
     c->next_is_trunk = true;
     c->token_first = h->token_first;
     c->first_token_zero = h->first_token_zero;
@@ -507,7 +508,8 @@ size_t model_lane_bytes(const struct model *m)
     const struct config *c = &m->config;
     int states = config_fused_states(c) > 1 ? config_fused_states(c) : 1;
     int joined = c->dim * (c->kind == HEAD_RECURRENT && states < 2 ? 2 : states);
-    int widest = c->hidden > joined ? c->hidden : joined, queries = c->n_heads * c->head_dim;
+    int hidden = config_widest_hidden(c);
+    int widest = hidden > joined ? hidden : joined, queries = c->n_heads * c->head_dim;
     if (queries > widest)
         widest = queries;
     size_t product = LANE_ROWS * (size_t)c->dim * sizeof(float) + linear_scratch_bytes(widest);

@@ -35,6 +35,7 @@ static void add_block(struct params *p, const struct config *c, int head, int la
 {
     int queries = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
     int inputs = head >= 0 && c->joined_attention ? 2 * c->dim : c->dim;
+    int hidden = head >= 0 && c->head_hidden ? c->head_hidden : c->hidden;
     struct place at = {ROLE_ATTN_NORM, head, layer};
 #define ADD(which, rows, cols) at.role = which, add(p, at, rows, cols)
     ADD(ROLE_ATTN_NORM, c->dim, 1);
@@ -43,9 +44,9 @@ static void add_block(struct params *p, const struct config *c, int head, int la
     ADD(ROLE_WV, kv, inputs);
     ADD(ROLE_WO, c->dim, queries);
     ADD(ROLE_FFN_NORM, c->dim, 1);
-    ADD(ROLE_W1, c->hidden, c->dim);
-    ADD(ROLE_W3, c->hidden, c->dim);
-    ADD(ROLE_W2, c->dim, c->hidden);
+    ADD(ROLE_W1, hidden, c->dim);
+    ADD(ROLE_W3, hidden, c->dim);
+    ADD(ROLE_W2, c->dim, hidden);
     if (c->qkv_bias) {
         ADD(ROLE_BQ, queries, 1);
         ADD(ROLE_BK, kv, 1);

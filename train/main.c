@@ -34,8 +34,8 @@ static const char about[] =
 struct options {
     const char *trunk, *from, *corpus, *held_out, *out, *kind, *head_weights, *precision, *isa,
         *save_type, *targets, *aux_layers;
-    int heads, head_layers, layers, total_layers, dim, n_heads, kv_heads, hidden, vocab, context,
-        batch, steps, draft_vocab, fit;
+    int heads, head_layers, head_hidden, layers, total_layers, dim, n_heads, kv_heads, hidden,
+        vocab, context, batch, steps, draft_vocab, fit;
     int warmup, seed, threads, eval_every, eval_windows, save_every, stop_after;
     double rate, final_rate, cooldown, momentum, decay, beta1, beta2, clip, rope_theta;
     bool resume, evaluate, tied, next_token, bigram, prefix_layer;
@@ -129,6 +129,8 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
         {"head-weights", OPT_STRING, &o->head_weights, 0, 0, 0,
          "of the heads' losses in the sum: numbers separated by commas, the last one also for the "
          "heads after it"},
+        {"head-hidden", OPT_INT, &o->head_hidden, 0, 65536, 0,
+         "with --trunk: width of the feed-forward layer of heads made of layers; 0 = the trunk's"},
         {"layers", OPT_INT, &o->layers, 0, 512, 0, "transformer layers of the trunk"},
         {"total-layers", OPT_INT, &o->total_layers, 0, 1024, 0,
          "of trunk and heads together: the trunk has what the heads leave, so that models of "
@@ -460,6 +462,8 @@ static int make_heads(const struct options *o, const struct model *trunk, struct
     if ((rc = frozen_config(c, trunk, kind, o->heads, o->head_layers, o->context, err)) ||
         (rc = read_layers(o->aux_layers, c, err)))
         return rc;
+    if (o->head_hidden)
+        c->hidden = o->head_hidden;
     c->fuse_next = o->next_token;
     c->bigram = o->bigram;
     c->prefix_layer = o->prefix_layer;

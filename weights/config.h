@@ -53,6 +53,7 @@ struct config {
     int n_kv_heads;     /* G, divides H */
     int head_dim;       /* K, a multiple of 16, at most HEAD_DIM_MAX; 0 becomes D / H */
     int hidden;         /* F, 16..65536, a multiple of 16 */
+    int head_hidden;    /* F of the heads' layers; 0: the same. Heads apart say it as hidden */
     int vocab;          /* V, 2..1048576 */
     int context;        /* positions the model was trained for, 2..1048576 */
     float norm_eps;     /* RMSNorm's epsilon, above 0, at most 0.1 */
@@ -92,6 +93,11 @@ static inline int config_fused_states(const struct config *config)
 {
     int more = config->n_aux + config->fuse_next;
     return more ? more + !config->fuse_raw : 0;
+}
+
+static inline int config_widest_hidden(const struct config *config)
+{
+    return config->head_hidden > config->hidden ? config->head_hidden : config->hidden;
 }
 
 const char *head_kind_name(enum head_kind kind);

@@ -108,14 +108,15 @@ static int same(const char *name, double found, double wanted, struct err *err)
                          name, found, wanted);
 }
 
-static int check_shape(const json_t *root, const struct config *trunk, struct err *err)
+/* Of the shapes only the feed-forward's width may be another than the trunk's. */
+static int read_shape(const json_t *root, const struct config *trunk, struct config *c,
+                      struct err *err)
 {
     const struct {
         const char *name;
         int wanted;
     } fields[] = {
         {"hidden_size", trunk->dim},
-        {"intermediate_size", trunk->hidden},
         {"num_attention_heads", trunk->n_heads},
         {"num_key_value_heads", trunk->n_kv_heads},
         {"head_dim", trunk->head_dim},
@@ -130,6 +131,8 @@ static int check_shape(const json_t *root, const struct config *trunk, struct er
         if (!rc)
             rc = same(fields[i].name, value, fields[i].wanted, err);
     }
+    if (!rc)
+        rc = json_field_int(root, "intermediate_size", 1, 1 << 24, &c->hidden, err);
     if (!rc && !(rc = json_field_real(root, "rms_norm_eps", 0, 0.1, &eps, err)))
         rc = same("rms_norm_eps", (double)eps, (double)trunk->norm_eps, err);
     if (!rc && !(rc = json_field_real(root, "rope_theta", 0, 1e9, &theta, err)))
@@ -180,7 +183,7 @@ static int read_config(struct source *source, const struct config *trunk, uint64
     c->n_predict = 1 + DRAFTS;
     c->head_layers = 1;
     if (!rc && !(rc = json_field_object(root, "transformer_layer_config", &shape, err)))
-        rc = check_shape(shape ? shape : root, trunk, err);
+        rc = read_shape(shape ? shape : root, trunk, c, err);
     if (!rc)
         rc = read_aux(root, trunk->n_layers, c, err);
     if (rc && path)

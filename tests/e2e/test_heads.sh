@@ -53,6 +53,7 @@ same recurrent threads "another number of threads ends in other bytes"
 
 train aux --kind recurrent --aux-layers 1
 train hard --kind linear --targets hard
+train narrow --kind recurrent --head-hidden 16
 train bigram --kind linear --next-token --bigram --prefix-layer
 train before --kind parallel --bigram --prefix-layer
 
@@ -140,7 +141,7 @@ fi
 # ---- served: the same texts ----
 
 "$build/headway-convert" "$dir/recurrent" "$dir/q8" --type q8 2>"$dir/err" || fail "not converted"
-for heads in linear parallel causal recurrent q8 aux hard bigram before grown; do
+for heads in linear parallel causal recurrent q8 aux hard narrow bigram before grown; do
     "$build/headway-bench" --model "$trunk" --heads "$dir/$heads" --chat --prompts "$dir/bench" \
         --modes chain:1,chain:3,tree:6,both:6,auto --batch 1,3 --tokens 30 --repeat 1 \
         --json "$dir/json" >"$dir/log" 2>"$dir/err" || fail "headway-bench left with $? for $heads"
@@ -177,8 +178,10 @@ END
 broken hash 'c["trunk"] = "0123456789abcdef"'
 bench "were trained for another trunk" hash
 refused "were trained for another trunk" headway-server --model "$trunk" --heads "$dir/hash" --port 0
-broken shape 'c["hidden"] = 16'
+broken shape 'c["n_heads"] //= c["n_kv_heads"]; c["n_kv_heads"] = 1'
 bench "must be the same" shape
+broken slim 'c["hidden"] = 16'
+bench "heads.1.layers.0.feed_forward.w1.weight' has shape \[128, 64\], but must have \[16, 64\]" slim
 broken more 'c["heads"]["n"] = 40'
 bench "heads.n" more
 broken kind 'c["heads"].update(kind="linear", layers=0)'
@@ -221,7 +224,8 @@ json.dump(c, open(sys.argv[1], "w"))
 END
     refused "$1" headway-convert "$dir/eagle3" "$dir/x" --trunk $eagle/trunk
 }
-eagle3 "field 'intermediate_size' is 64, the trunk's is 48" 'c["intermediate_size"] = 64'
+eagle3 "field 'hidden_size' is 64, the trunk's is 32" 'c["hidden_size"] = 64'
+eagle3 "by the model's shape it must have" 'c["intermediate_size"] = 48'
 eagle3 "'rope_theta' is 500, the trunk's is 10000" 'c["rope_theta"] = 500'
 eagle3 "must be a rising list of layers of the trunk" 'c["eagle_config"]["eagle_aux_hidden_state_layer_ids"] = [1, 2, 9]'
 eagle3 "must be a rising list of layers of the trunk" 'c["eagle_config"]["eagle_aux_hidden_state_layer_ids"] = [3, 2, 1]'

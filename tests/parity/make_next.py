@@ -6,7 +6,8 @@ mimo_mtp.py and of llama.cpp.
     mimo    MiMo-7B's layout: model.mtp_layers.0, [state; embedding], zeros for the token at position 0
     nextn   the same weights as a GGUF file: blk.N.nextn, [embedding; state], no zeros
     eagle3  EAGLE-3's heads as published, in heads/, beside a llama of four layers, in trunk/: fc of
-            three layers' inputs, queries, keys and values of [embedding; state], 40 of 96 tokens
+            three layers' inputs, queries, keys and values of [embedding; state], a wider feed-forward
+            layer than the trunk's, 40 of 96 tokens
 
 Writes tests/data/files/NAME/ with expected.safetensors: tokens (1, T) I32, positions (S) I32 and
 logits (2, 1, S, V) F32 at these, of the next token and of the one behind it. Only needed to make
@@ -22,18 +23,18 @@ from safetensors.numpy import save_file
 
 DATA = pathlib.Path(__file__).resolve().parent.parent / "data" / "files"
 POSITIONS = [0, 1, 2, 3, 15, 16, 17, 31, 63, 64, 65, 98, 99]
-AUX, DRAFTED = [1, 2, 3], 40
+AUX, DRAFTED, DRAFT_F = [1, 2, 3], 40, 64
 D, LAYERS, HEADS, KV, K, F, V, T = 32, 2, 2, 1, 16, 48, 96, 100
 EPS, THETA = 1e-6, 10000.0
 
 
-def layer_shapes(inputs=D, biases=True):
+def layer_shapes(inputs=D, biases=True, hidden=F):
     shapes = {"input_layernorm.weight": (D,), "post_attention_layernorm.weight": (D,),
               "self_attn.q_proj.weight": (HEADS * K, D), "self_attn.q_proj.bias": (HEADS * K,),
               "self_attn.k_proj.weight": (KV * K, D), "self_attn.k_proj.bias": (KV * K,),
               "self_attn.v_proj.weight": (KV * K, D), "self_attn.v_proj.bias": (KV * K,),
-              "self_attn.o_proj.weight": (D, HEADS * K), "mlp.gate_proj.weight": (F, D),
-              "mlp.up_proj.weight": (F, D), "mlp.down_proj.weight": (D, F)}
+              "self_attn.o_proj.weight": (D, HEADS * K), "mlp.gate_proj.weight": (hidden, D),
+              "mlp.up_proj.weight": (hidden, D), "mlp.down_proj.weight": (D, hidden)}
     for name in ("q_proj", "k_proj", "v_proj"):
         shapes[f"self_attn.{name}.weight"] = (shapes[f"self_attn.{name}.weight"][0], inputs)
     return {n: s for n, s in shapes.items() if biases or "bias" not in n}
@@ -55,7 +56,7 @@ def llama_names(layers):
 
 
 def eagle3_names():
-    names = {f"midlayer.{n}": s for n, s in layer_shapes(2 * D, biases=False).items()}
+    names = {f"midlayer.{n}": s for n, s in layer_shapes(2 * D, False, DRAFT_F).items()}
     return names | {"midlayer.hidden_norm.weight": (D,), "fc.weight": (D, len(AUX) * D),
                     "norm.weight": (D,), "lm_head.weight": (DRAFTED, D)}
 
@@ -208,7 +209,8 @@ def write_eagle3(folder, w):
                           "tie_word_embeddings": False}),
             ("heads", own | {"d2t": ids - np.arange(DRAFTED), "t2d": np.isin(np.arange(V), ids)},
              {"architectures": ["LlamaForCausalLMEagle3"], **shape, "num_hidden_layers": 1,
-              "draft_vocab_size": DRAFTED, "eagle_config": {"eagle_aux_hidden_state_layer_ids": AUX}})):
+              "intermediate_size": DRAFT_F, "draft_vocab_size": DRAFTED,
+              "eagle_config": {"eagle_aux_hidden_state_layer_ids": AUX}})):
         (folder / name).mkdir(exist_ok=True)
         write_bf16(folder / name / "model.safetensors", weights)
         (folder / name / "config.json").write_text(json.dumps(config, indent=2) + "\n")

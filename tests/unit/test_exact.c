@@ -805,6 +805,8 @@ static void heads_for(const char *path, const char *folder, enum head_kind kind,
         c.aux_layers[0] = 1;
         c.fuse_next = kind != HEAD_RECURRENT;
     }
+    if (heads % 2)
+        c.hidden = heads > 4 ? 2 * c.hidden : 48;
     c.bigram = kind != HEAD_RECURRENT && heads > 2;
     c.prefix_layer = kind == HEAD_LINEAR || kind == HEAD_CAUSAL;
     for (int i = 0; i < n_ids; i++)

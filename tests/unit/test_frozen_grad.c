@@ -67,6 +67,7 @@ static void open_trainer(struct trainer *t, enum head_kind kind, int heads, bool
         for (int j = 0; j < 40; j++)
             tokens[i][j] = draw_token((uint64_t)i, (uint64_t)j);
     assert_ok(frozen_config(&c, &trunk, kind, heads, 1, 36, &err), err);
+    c.hidden += aux ? 48 : -16;
     c.fuse_next = aux && kind != HEAD_PARALLEL;
     c.bigram = c.prefix_layer = kind != HEAD_RECURRENT && heads > 2 && aux;
     c.n_aux = aux; /* its layer 1 */
