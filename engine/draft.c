@@ -12,7 +12,9 @@
  * for the rest of the text: what they cost is a row of each head per token. */
 #define PATIENCE 32
 #define SELDOM 0.25 /* of the steps: heads that draft in fewer are not worth their caches */
+#define PATIENCE_SELDOM 8
 #define USE_FORGET 0.02
+#define USE_PRIOR 8 /* steps of use that are taken to have been before the first */
 
 /* ---- how many ---- */
 
@@ -23,14 +25,19 @@ static int most_drafts(const struct sequence *q)
 }
 
 /* Heads beyond those used lately need not keep caches: they have gaps then, for good. */
-static void drop_idle_heads(struct sequence *q, int heads, bool shared)
+static void drop_idle_heads(struct sequence *q, int heads, int patience, bool shared)
 {
     q->used = heads > q->used ? heads : q->used;
-    if (++q->patience < PATIENCE)
+    if (++q->patience < patience)
         return;
     if (q->used < q->heads_kept && !(shared && q->used))
         q->heads_kept = q->used;
     q->used = q->patience = 0;
+}
+
+static bool seldom(const struct scheduler *s, int together)
+{
+    return s->heads_used[costs_batch(together)].part < SELDOM;
 }
 
 /* Keeping caches costs a row of each head for every token, from the prompt on. Where heads have
@@ -40,21 +47,23 @@ void draft_begin(struct scheduler *s, struct sequence *q, int together)
 {
     if (!s->caches || q->speculation != SPECULATION_AUTO)
         return;
-    bool seldom = s->heads_used[costs_batch(together)] < SELDOM;
-    if (seldom && ++s->begun % 8)
+    if (seldom(s, together) && ++s->begun % 8)
         q->heads_kept = 0;
 }
 
 static void note_use(struct scheduler *s, int n)
 {
-    double *used = &s->heads_used[costs_batch(n)], some = 0, all = 0;
+    struct head_use *use = &s->heads_used[costs_batch(n)];
+    double some = 0, all = 0;
     for (int i = 0; i < n; i++)
         if (s->wished[i]->speculation == SPECULATION_AUTO && s->wishes[i].heads) {
             some += s->wishes[i].shape.heads > 0;
             all++;
         }
-    if (all > 0)
-        *used += USE_FORGET * (some / all - *used);
+    if (all > 0) {
+        double weight = 1.0 / (USE_PRIOR + ++use->steps);
+        use->part += (weight > USE_FORGET ? weight : USE_FORGET) * (some / all - use->part);
+    }
 }
 
 /* What the next proposal may be. */
@@ -126,11 +135,12 @@ static void choose_shapes(struct scheduler *s)
     speculate_choose(&s->speculate, &s->costs, s->wishes, n, &beside);
     speculate_took(&s->speculate, n, clock_seconds() - start);
     note_use(s, n);
+    int patience = seldom(s, n) ? PATIENCE_SELDOM : PATIENCE;
     for (int i = 0; i < n; i++) {
         struct sequence *q = s->wished[i];
         q->shape = s->wishes[i].shape;
         if (q->speculation == SPECULATION_AUTO && s->caches)
-            drop_idle_heads(q, q->shape.heads, s->shared);
+            drop_idle_heads(q, q->shape.heads, patience, s->shared);
     }
 }
 

@@ -143,7 +143,7 @@ int scheduler_init(struct scheduler *s, struct runtime *runtime, const struct sc
     s->heads = head_type(c->kind);
     s->caches = heads_cached(c);
     for (int i = 0; i < COST_BATCHES; i++)
-        s->heads_used[i] = 1; /* until more is known */
+        s->heads_used[i].part = 1; /* until more is known */
     s->shared = s->caches && (!s->heads->cached || head_kind_tensors(c->kind) == HEAD_SHARED);
     s->settled_blocks = s->heads->all_verify ? m->n_blocks
                         : c->next_is_trunk   ? c->n_layers

@@ -71,6 +71,12 @@ struct step {
 
 #define SCHEDULER_GRAMMARS 4
 
+/* In what part of the steps, lately, heads drafted for a sequence that may choose. */
+struct head_use {
+    double part;
+    int steps; /* behind it */
+};
+
 struct scheduler {
     struct runtime *runtime; /* borrowed */
     const struct head_type *heads;
@@ -93,12 +99,11 @@ struct scheduler {
     struct sampler_work *sample_alone;   /* (lanes) each on rows of its own */
     struct costs costs;
     struct speculate speculate;
-    struct wish *wishes;             /* (max_sequences) draft.c's, with */
-    struct sequence **wished;        /* whose they are */
-    struct draft_rates rates;        /* over all sequences: what a new one begins with */
-    double heads_used[COST_BATCHES]; /* part of the steps, lately, in which heads drafted for a
-                                        sequence that may choose, by how many there were */
-    unsigned begun;                  /* such sequences that have begun */
+    struct wish *wishes;                      /* (max_sequences) draft.c's, with */
+    struct sequence **wished;                 /* whose they are */
+    struct draft_rates rates;                 /* over all sequences: what a new one begins with */
+    struct head_use heads_used[COST_BATCHES]; /* by how many sequences there were */
+    unsigned begun; /* sequences that may choose, begun where heads are seldom used */
     uint64_t admitted, preemptions, forwards;
     uint64_t prompt_tokens, reused_tokens;     /* asked for; of them those whose pages were there */
     uint64_t batches[ENGINE_BATCHES], batched; /* as in engine_stats */

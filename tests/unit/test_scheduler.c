@@ -518,7 +518,7 @@ static void caches_that_do_not_pay_are_not_begun(void **state)
     for (int seldom = 0; seldom < 2; seldom++)
         for (int speculation = SPECULATION_AUTO; speculation < 3; speculation += 3) {
             int kept = 0;
-            s.heads_used[costs_batch(4)] = seldom ? 0.1 : 0.9;
+            s.heads_used[costs_batch(4)].part = seldom ? 0.1 : 0.9;
             for (int i = 0; i < 16; i++) {
                 struct sequence q = {.speculation = speculation, .heads_kept = 3};
                 draft_begin(&s, &q, 4);
@@ -530,6 +530,48 @@ static void caches_that_do_not_pay_are_not_begun(void **state)
     draft_begin(&s, &alone, 1); /* fewer together: nothing is known of those */
     assert_int_equal(alone.heads_kept, 3);
     scheduler_release(&s);
+}
+
+/* A text whose heads never pay loses their caches, and sooner where those of the texts before did
+ * not pay either: one in eight has any there. */
+static void caches_that_do_not_pay_are_dropped(void **state)
+{
+    struct folder parallel;
+    struct runtime some;
+    struct scheduler s;
+    struct err err;
+    struct runtime_options ro = {.threads = 1, .context = 512};
+    struct scheduler_options so = {.context = 256, .max_sequences = 1};
+    int32_t tokens[40];
+    (void)state;
+    folder_make(&parallel);
+    random_model(parallel.path, random_config(HEAD_PARALLEL, 1, HEADS), DTYPE_F32);
+    ro.model = parallel.path;
+    assert_ok(runtime_init(&some, &ro, &err), err);
+    assert_ok(scheduler_init(&s, &some, &so, &err), err);
+    assert_true(s.caches);
+    random_tokens(tokens, 40, 9);
+    struct engine_request r = request(tokens, 40, 100);
+    r.speculation = SPECULATION_AUTO;
+    int kept[2] = {0}; /* steps in which the first text kept its caches, and the eight behind it */
+    for (int i = 0; i < 9; i++) {
+        int slot = add(&s, &r);
+        struct sequence *q = &s.sequences[slot];
+        for (int h = 0; h < HEADS; h++)
+            for (int r = 0; r < DRAFT_RANKS; r++)
+                q->rates.head[h][r] = (struct rate){.p = 0, .n = 1000}; /* known to be wrong */
+        s.rates = q->rates;
+        for (; q->heads_kept; kept[i > 0]++) {
+            inject_costs(&s.costs);
+            step(&s);
+        }
+        scheduler_remove(&s, slot);
+    }
+    assert_in_range(kept[0], 24, 40);
+    assert_in_range(kept[1], 6, 12);
+    scheduler_release(&s);
+    runtime_release(&some);
+    folder_remove(&parallel);
 }
 
 int main(void)
@@ -545,6 +587,7 @@ int main(void)
         cmocka_unit_test(a_prompt_is_read_once),
         cmocka_unit_test(clients_take_turns),
         cmocka_unit_test(caches_that_do_not_pay_are_not_begun),
+        cmocka_unit_test(caches_that_do_not_pay_are_dropped),
         cmocka_unit_test(dead_heads_are_found_and_left_alone),
         cmocka_unit_test(auto_drafts_what_pays),
         cmocka_unit_test(a_draft_vocabulary_maps_its_tokens),
