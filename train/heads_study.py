@@ -9,8 +9,10 @@ Usage: train/heads_study.py [train] [measure] [page] [options]; no stage means a
   page     the tables between the markers of docs/heads.md, and docs/heads.svg
 
 Run it from the project's root, with texts that headway-write made: --texts to train on, --held to
-evaluate on. Every run sees each text once; a row with `part` sees the first part of them."""
+evaluate on. A run sees each text once; a row with `part` sees the first part of them, a row with
+`passes` sees its texts so often."""
 import argparse
+import collections
 import json
 import pathlib
 import re
@@ -20,31 +22,33 @@ import sys
 import study_plot as plot
 
 DEFAULT = "recurrent"
-# Name, what it shows, options of headway-train beside those of COMMON, part of the texts.
-ROWS = [
-    (DEFAULT, "recurrent, soft targets, Muon, draft vocabulary 8,192", "", 1),
+Row = collections.namedtuple("Row", "name about options part passes", defaults=["", 1, 1])
+ROWS = [Row(*row) for row in [
+    (DEFAULT, "recurrent, soft targets, Muon, draft vocabulary 8,192"),
     ("half", "half of the text", "", 1 / 2),
     ("quarter", "a quarter", "", 1 / 4),
-    ("aux", "recurrent, reads layers 8 and 19 too", "--aux-layers 8,19", 1),
-    ("hard", "hard targets", "--targets hard", 1),
-    ("adamw", "recurrent, AdamW", "--momentum 0", 1),
-    ("adamw-hard", "recurrent, AdamW, hard targets", "--momentum 0 --targets hard", 1),
-    ("random", "no least-squares start", "--fit 0", 1),
-    ("v4096", "draft vocabulary 4,096", "--draft-vocab 4096", 1),
-    ("v16384", "draft vocabulary 16,384", "--draft-vocab 16384", 1),
-    ("all", "every token", "--draft-vocab 0", 1),
-    ("parallel", "parallel", "--kind parallel", 1),
-    ("causal", "causal", "--kind causal", 1),
-    ("linear", "linear", "--kind linear", 1),
-    ("next", "linear, knows the token behind its row", "--kind linear --next-token", 1),
-    ("bigram", "linear, that and the draft before (bigram term)", "--kind linear --next-token --bigram", 1),
-    ("bigram-aux", "linear, both of that, layers 8 and 19", "--kind linear --next-token --bigram --aux-layers 8,19", 1),
-    ("prefix", "linear, all of that, behind a layer of their own", "--kind linear --next-token --bigram --aux-layers 8,19 --prefix-layer", 1),
+    ("twice", "half of the text, twice", "", 1 / 2, 2),
+    ("four", "a quarter, four times", "", 1 / 4, 4),
+    ("aux", "recurrent, reads layers 8 and 19 too", "--aux-layers 8,19"),
+    ("hard", "hard targets", "--targets hard"),
+    ("adamw", "recurrent, AdamW", "--momentum 0"),
+    ("adamw-hard", "recurrent, AdamW, hard targets", "--momentum 0 --targets hard"),
+    ("random", "no least-squares start", "--fit 0"),
+    ("v4096", "draft vocabulary 4,096", "--draft-vocab 4096"),
+    ("v16384", "draft vocabulary 16,384", "--draft-vocab 16384"),
+    ("all", "every token", "--draft-vocab 0"),
+    ("parallel", "parallel", "--kind parallel"),
+    ("causal", "causal", "--kind causal"),
+    ("linear", "linear", "--kind linear"),
+    ("next", "linear, knows the token behind its row", "--kind linear --next-token"),
+    ("bigram", "linear, that and the draft before (bigram term)", "--kind linear --next-token --bigram"),
+    ("bigram-aux", "linear, both of that, layers 8 and 19", "--kind linear --next-token --bigram --aux-layers 8,19"),
+    ("prefix", "linear, all of that, behind a layer of their own", "--kind linear --next-token --bigram --aux-layers 8,19 --prefix-layer"),
     # with --texts that hold more, and --rows
-    ("long", "recurrent, layers 8 and 19", "--aux-layers 8,19 --cooldown 0.25", 1),
+    ("long", "recurrent, layers 8 and 19", "--aux-layers 8,19 --cooldown 0.25"),
     ("long-linear", "linear, all of that, behind a layer",
-     "--kind linear --next-token --bigram --aux-layers 8,19 --prefix-layer --cooldown 0.25", 1),
-]
+     "--kind linear --next-token --bigram --aux-layers 8,19 --prefix-layer --cooldown 0.25"),
+]]
 COMMON = ("--heads 5 --head-weights 1,1,0.8,0.64,0.51 --batch 4 --context 640 --rate 1e-3 --warmup 20 "
           "--momentum 0.95 --targets soft")
 MODES = "chain:1,chain:2,chain:4,both:4,auto"
@@ -86,35 +90,50 @@ def options_of(extra):
     return [word for name, value in pairs.items() for word in (name, *value)]
 
 
-def steps_of(o, part):
-    return -(-int(o.n_texts * part) // BATCH)
+def steps_of(o, row):
+    return -(-int(o.n_texts * row.part * row.passes) // BATCH)
+
+
+def first_part(o, row):
+    """The texts of a row: a file of the first ones where it has a part of them."""
+    if row.part == 1:
+        return o.texts
+    path, words = o.folder / row.name / "texts", memoryview(o.texts.read_bytes()).cast("I")
+    at = 5
+    for _ in range(int(o.n_texts * row.part)):
+        while words[at + 2] <= words[at + 1] + 2:  # was dropped
+            at += 4 + words[at + 2]
+        at += 4 + words[at + 2]
+    path.write_bytes(words[:at])
+    return path
 
 
 def train(o):
-    for name, _, extra, part in ROWS:
-        folder, steps = o.folder / name, steps_of(o, part)
-        if name not in o.rows or held_out(folder)[0] == steps:
+    for row in ROWS:
+        folder, steps = o.folder / row.name, steps_of(o, row)
+        if row.name not in o.rows or held_out(folder)[0] == steps:
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        print(f"{name}: {steps} steps", flush=True)
+        print(f"{row.name}: {steps} steps", flush=True)
         resume = ["--resume"] if (folder / "checkpoint.safetensors").exists() else []
         with open(folder / "err.txt", "a") as err:
-            run([o.build / "headway-train", "--trunk", o.trunk, "--corpus", o.texts, "--held-out", o.held,
-                 "--out", folder, "--steps", steps, "--eval-every", 10 ** 8, *options_of(extra), *resume],
+            run([o.build / "headway-train", "--trunk", o.trunk, "--corpus", first_part(o, row),
+                 "--held-out", o.held, "--out", folder, "--steps", steps, "--eval-every", 10 ** 8,
+                 *options_of(row.options), *resume],
                 stdout=subprocess.DEVNULL, stderr=err)
 
 
 def measure(o):
     figures = json.loads(o.json.read_text()) if o.json.exists() else {}
     rows = figures.setdefault("rows", {})
-    for name, _, _, part in ROWS:
-        folder = o.folder / name
+    for row in ROWS:
+        name, folder = row.name, o.folder / row.name
         step, scores = held_out(folder)
-        if name not in o.rows or step != steps_of(o, part):
+        if name not in o.rows or step != steps_of(o, row):
             continue
         rates = sorted(e["tokens_per_second"] for e in entries(folder) if "tokens_per_second" in e)
-        row = rows[name] = {"held_out": scores, "train_tokens_per_s": rates[len(rates) // 2] if rates else None,
-                            "tokens": round(o.n_tokens * part)}
+        figure = rows[name] = {"held_out": scores, "tokens": round(o.n_tokens * row.part * row.passes),
+                               "train_tokens_per_s": rates[len(rates) // 2] if rates else None}
         o.json.write_text(json.dumps(figures, indent=1) + "\n")
         if not o.limit:
             continue
@@ -123,9 +142,9 @@ def measure(o):
         run([o.build / "headway-bench", "--model", o.trunk, "--heads", packed, "--chat", "--prompts",
              "tools/chat_prompts.json", "--modes", MODES, "--batch", 1, "--limit", o.limit, "--tokens", 128,
              "--repeat", 3, "--json", out], stdout=subprocess.DEVNULL)
-        row["decode"] = [{k: cell[k] for k in ("text", "mode", "tokens_per_forward", "speedup", "relative_pass_time",
-                                               "acceptance", "identical")}
-                         for cell in json.loads(out.read_text())["decode"] if cell["text"] in ("chat", "code")]
+        figure["decode"] = [{k: cell[k] for k in ("text", "mode", "tokens_per_forward", "speedup", "relative_pass_time",
+                                                  "acceptance", "identical")}
+                            for cell in json.loads(out.read_text())["decode"] if cell["text"] in ("chat", "code")]
         o.json.write_text(json.dumps(figures, indent=1) + "\n")
         print(f"{name}: measured", flush=True)
 
@@ -138,7 +157,7 @@ def cell(row, text, mode):
 
 
 def tables(figures):
-    rows, names = figures["rows"], {name: about for name, about, _, _ in ROWS}
+    rows, names = figures["rows"], {row.name: row.about for row in ROWS}
     out = ["| heads | tokens seen | draft 1 | 2 | 3 | 4 | tokens per forward | trained at, tokens/s |",
            "|---|--:|--:|--:|--:|--:|--:|--:|"]
     for name, about in names.items():
@@ -186,7 +205,7 @@ def slope_panel(rows):
     for tick in (1e5, 2e5, 5e5, 1e6, 2e6, 5e6, 1e7, 2e7):
         if low <= tick <= high:
             p.tick_x(tick, f"{tick / 1e6:g} M")
-    return finished(p, points, "tokens trained on, each once", "tokens per forward, four drafts, held-out text")
+    return finished(p, points, "tokens trained on", "tokens per forward, four drafts, held-out text")
 
 
 def speed_panel(rows):
