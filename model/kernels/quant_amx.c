@@ -17,8 +17,11 @@
 #include "model/kernels/quant_parts.h"
 
 #define PAIRS 8 /* of groups that all rows pass over together: two blocks */
-/* Rows that are quicker without the unit. */
-#define FEW(type) ((type) == WEIGHT_Q8 ? 16 : 12)
+/* Rows of a block that are quicker without the unit. */
+V16_INLINE int few_rows(const enum weight_type type)
+{
+    return type == WEIGHT_Q4 ? 9 : quant_is_block(type) && quant_sub_group(type) == 16 ? 14 : 11;
+}
 
 bool amx_int8_available(void)
 {
@@ -52,58 +55,105 @@ static void configure(int inputs)
     _tile_loadconfig(&config);
 }
 
-/* A block of rows and up to PAIRS pairs of one panel. */
+/* Up to PAIRS pairs of one panel, for all blocks of rows. A step is two groups (or sub-groups) of
+ * one block. */
 struct stretch {
-    const struct quant_pair *x;
+    const struct quant_pair *x,
+        *end;             /* its first pair, of the first block of rows; behind the last */
+    int x_pairs;          /* from block to block of rows */
     const int8_t *codes;  /* of weights, (inputs / 4, 16 channels, 4), less their bias */
     const uint8_t *units; /* the same as they stand in memory, with their scales */
-    const uint8_t *ahead; /* what memory should bring meanwhile, so many lines with each step */
-    int pairs, lines;
+    const uint8_t *ahead; /* what memory should bring meanwhile, */
+    int lines;            /* so many lines with each step */
+    int steps;            /* of a block of rows */
 };
+
+/* A step: where it reads rows, and which of its block's it is. */
+struct cursor {
+    const struct quant_pair *x; /* the first pair of its block of rows */
+    int step;
+};
+
+/* Behind the last step comes the first again: what the unit does with it is not looked at. */
+V16_INLINE bool next_block(const struct stretch *s, struct cursor *at)
+{
+    if (++at->step < s->steps)
+        return false;
+    at->step = 0;
+    at->x += s->x_pairs;
+    at->x = at->x < s->end ? at->x : s->x;
+    return true;
+}
 
 typedef int32_t products[2][QUANT_BLOCK][PANEL];
 
-/* Gives the unit step `step`: it works on while other things are done. */
-V16_INLINE void start(const enum weight_type type, const struct stretch *s, int step, const int set)
+/* What the unit does in a turn: begins a step in one set of tiles and hands over the products of
+ * the one before from the other. */
+struct turn {
+    const int8_t *x, *w; /* codes of the step that begins */
+    int32_t (*done)[QUANT_BLOCK][PANEL];
+};
+
+V16_INLINE struct turn turn_begin(const enum weight_type type, const struct stretch *s,
+                                  struct cursor *next, products done)
 {
-    const int inputs = inputs_of(type), at = 2 * inputs * step;
-    const int8_t *x = s->x[at / (2 * GROUP)].codes[0] + at % (2 * GROUP);
-    const int8_t *w = s->codes + at * PANEL;
-    _tile_loadd(4, x, 2 * GROUP);
-    _tile_loadd(6, w, 64);
-    _tile_loadd(5, x + inputs, 2 * GROUP);
-    _tile_loadd(7, w + inputs * PANEL, 64);
+    const int at = 2 * inputs_of(type) * next->step;
+    struct turn turn = {next->x[at / (2 * GROUP)].codes[0] + at % (2 * GROUP),
+                        s->codes + at * PANEL, done};
+    next_block(s, next);
+    return turn;
+}
+
+#define TURN_PARTS 8
+
+/* One of the 8 parts of a turn. Tiles are numbered in the instructions, hence the macro. */
+#define PARTS(begun, begun_too, other, other_too)                                                  \
+    switch (part) {                                                                                \
+    case 0:                                                                                        \
+        _tile_loadd(4, t->x, 2 * GROUP);                                                           \
+        break;                                                                                     \
+    case 1:                                                                                        \
+        _tile_loadd(6, t->w, 64);                                                                  \
+        _tile_zero(begun);                                                                         \
+        break;                                                                                     \
+    case 2:                                                                                        \
+        _tile_dpbssd(begun, 4, 6);                                                                 \
+        break;                                                                                     \
+    case 3:                                                                                        \
+        _tile_stored(other, t->done[0], PANEL * 4);                                                \
+        break;                                                                                     \
+    case 4:                                                                                        \
+        _tile_loadd(5, t->x + inputs, 2 * GROUP);                                                  \
+        break;                                                                                     \
+    case 5:                                                                                        \
+        _tile_loadd(7, t->w + inputs * PANEL, 64);                                                 \
+        _tile_zero(begun_too);                                                                     \
+        break;                                                                                     \
+    case 6:                                                                                        \
+        _tile_dpbssd(begun_too, 5, 7);                                                             \
+        break;                                                                                     \
+    default:                                                                                       \
+        _tile_stored(other_too, t->done[1], PANEL * 4);                                            \
+    }
+
+V16_INLINE void take_part(const enum weight_type type, const struct turn *t, const int part,
+                          const int set)
+{
+    const int inputs = inputs_of(type);
     if (set == 0) {
-        _tile_zero(0);
-        _tile_dpbssd(0, 4, 6);
-        _tile_zero(1);
-        _tile_dpbssd(1, 5, 7);
+        PARTS(0, 1, 2, 3)
     } else {
-        _tile_zero(2);
-        _tile_dpbssd(2, 4, 6);
-        _tile_zero(3);
-        _tile_dpbssd(3, 5, 7);
+        PARTS(2, 3, 0, 1)
     }
 }
 
-V16_INLINE void finish(products c, const int set)
+/* sum += scaled products of a pair of groups. Between the rows the unit is kept busy: a processor
+ * looks too few instructions ahead to do so itself. */
+V16_INLINE void scale_pair(const enum weight_type type, const struct quant_pair *x,
+                           const uint8_t *unit, products c, v16 *sum, const struct turn *turn,
+                           const int set)
 {
-    if (set == 0) {
-        _tile_stored(0, c[0], PANEL * 4);
-        _tile_stored(1, c[1], PANEL * 4);
-    } else {
-        _tile_stored(2, c[0], PANEL * 4);
-        _tile_stored(3, c[1], PANEL * 4);
-    }
-}
-
-/* sum += scaled products of a pair of groups. */
-V16_INLINE void scale_pair(const enum weight_type type, const struct stretch *s, int pair,
-                           products c, v16 *sum)
-{
-    const struct quant_pair *x = &s->x[pair];
-    const uint16_t *scales = (const uint16_t *)(s->units + (size_t)pair * quant_unit_bytes(type) +
-                                                2 * quant_group_bytes(type));
+    const uint16_t *scales = (const uint16_t *)(unit + 2 * quant_group_bytes(type));
 #pragma GCC unroll 2
     for (int i = 0; i < 2; i++) {
         v16 channel = v16_load_f16(scales + i * PANEL), minimum = channel;
@@ -115,71 +165,94 @@ V16_INLINE void scale_pair(const enum weight_type type, const struct stretch *s,
             sum[r] = v16_fma(v16i_float(v16i_load(c[i][r])), scale, sum[r]);
             if (quant_has_minimum(type))
                 sum[r] = v16_fma(minimum, v16_set(x->of[r].sum[i]), sum[r]);
+            if (r % 4 == 3)
+                take_part(type, turn, 4 * i + r / 4, set);
         }
     }
 }
 
 /* total += products of two sub-groups of a block, times their whole-number scales. */
 V16_INLINE void scale_subs(const enum weight_type type, const uint8_t *block, int two, products c,
-                           v16i *total)
+                           v16i *total, const struct turn *turn, const int set)
 {
     v16i subs = load_subs(block + 8 * quant_group_bytes(type), two);
 #pragma GCC unroll 2
     for (int i = 0; i < 2; i++) {
         v16i sub = i ? v16i_pair_second(subs) : v16i_pair_first(subs);
 #pragma GCC unroll 16
-        for (int r = 0; r < QUANT_BLOCK; r++)
+        for (int r = 0; r < QUANT_BLOCK; r++) {
             total[r] = v16i_add(total[r], v16i_mul(v16i_load(c[i][r]), sub));
+            if (r % 4 == 3)
+                take_part(type, turn, 4 * i + r / 4, set);
+        }
     }
 }
 
-V16_INLINE void scale(const enum weight_type type, const struct stretch *s, int step, products c,
-                      v16i *total, v16 *sum)
+/* What is summed: a block of rows, in registers. */
+struct totals {
+    v16 sum[QUANT_BLOCK];
+    v16i block[QUANT_BLOCK]; /* of the block of weights so far */
+};
+
+V16_INLINE void scale(const enum weight_type type, const struct stretch *s, const struct cursor *at,
+                      products c, struct totals *t, const struct turn *turn, const int set)
 {
-    const int steps = BLOCK / inputs_of(type) / 2; /* of a block */
-    const uint8_t *ahead = s->ahead + (size_t)(step * s->lines) * 64;
-    for (int i = 0; i < s->lines; i++)
-        v16_prefetch(ahead + 64 * i);
+    const int steps = quant_is_block(type) ? BLOCK / inputs_of(type) / 2 : 1; /* of a unit */
+    const int unit_pairs = quant_is_block(type) ? BLOCK_PAIRS : 1;
+    const uint8_t *unit = s->units + (size_t)(at->step / steps) * quant_unit_bytes(type);
+    const struct quant_pair *x = at->x + at->step / steps * unit_pairs;
     if (!quant_is_block(type)) {
-        scale_pair(type, s, step, c, sum);
+        scale_pair(type, x, unit, c, t->sum, turn, set);
         return;
     }
-    const int block = step / steps;
-    const uint8_t *unit = s->units + (size_t)block * quant_unit_bytes(type);
-    scale_subs(type, unit, step % steps, c, total);
-    if (step % steps < steps - 1)
+    scale_subs(type, unit, at->step % steps, c, t->block, turn, set);
+    if (at->step % steps < steps - 1)
         return;
-    block_scale(type, s->x + block * BLOCK_PAIRS, 0, unit, 0, total, sum, QUANT_BLOCK, 1);
+    block_scale(type, x, 0, unit, 0, t->block, t->sum, QUANT_BLOCK, 1);
     for (int r = 0; r < QUANT_BLOCK; r++)
-        total[r] = v16i_set(0);
+        t->block[r] = v16i_set(0);
 }
 
+/* sums += the stretch times all blocks of rows. In a turn one step begins, the one before is handed
+ * over and the one before that is scaled. */
 V16_INLINE void stretch_add(const enum weight_type type, const struct stretch *s,
                             float (*sums)[PANEL])
 {
-    const int steps = s->pairs * GROUP / inputs_of(type);
     products c[2] __attribute__((aligned(64)));
-    v16 sum[QUANT_BLOCK];
-    v16i total[QUANT_BLOCK];
+    struct totals t;
+    struct cursor next = {s->x, 0}, at = {s->x, 0};
+    const uint8_t *ahead = s->ahead;
+    int left = (int)((s->end - s->x) / s->x_pairs) * s->steps;
     for (int r = 0; r < QUANT_BLOCK; r++) {
-        sum[r] = v16_load(sums[r]);
-        total[r] = v16i_set(0);
+        t.sum[r] = v16_load(sums[r]);
+        t.block[r] = v16i_set(0);
     }
-    start(type, s, 0, 0);
-    for (int step = 0; step < steps; step += 2) {
-        if (step + 1 < steps)
-            start(type, s, step + 1, 1);
-        finish(c[0], 0);
-        scale(type, s, step, c[0], total, sum);
-        if (step + 1 == steps)
-            break;
-        if (step + 2 < steps)
-            start(type, s, step + 2, 0);
-        finish(c[1], 1);
-        scale(type, s, step + 1, c[1], total, sum);
+    for (int set = 0; set < 2; set++) {
+        struct turn turn = turn_begin(type, s, &next, c[1 - set]);
+#pragma GCC unroll 8
+        for (int part = 0; part < TURN_PARTS; part++)
+            take_part(type, &turn, part, set);
     }
-    for (int r = 0; r < QUANT_BLOCK; r++)
-        v16_store(sums[r], sum[r]);
+    for (;;)
+#pragma GCC unroll 2
+        for (int set = 0; set < 2; set++) {
+            struct turn turn = turn_begin(type, s, &next, c[1 - set]);
+            for (int i = 0; i < s->lines; i++, ahead += 64)
+                v16_prefetch(ahead);
+            scale(type, s, &at, c[set], &t, &turn, set);
+            bool last = --left == 0;
+            if (!next_block(s, &at))
+                continue;
+#pragma GCC unroll 16
+            for (int r = 0; r < QUANT_BLOCK; r++)
+                v16_store(sums[r], t.sum[r]);
+            if (last)
+                return;
+            sums += QUANT_BLOCK;
+#pragma GCC unroll 16
+            for (int r = 0; r < QUANT_BLOCK; r++)
+                t.sum[r] = v16_load(sums[r]);
+        }
 }
 
 /* Codes of `pairs` pairs of groups; those whose scale is a group's own less their bias. */
@@ -207,18 +280,17 @@ V16_INLINE void panel_rows(const enum weight_type type, const struct quant_pair 
     for (int first = 0, some; first < pairs; first += some) {
         some = pairs - first < PAIRS ? pairs - first : PAIRS;
         const uint8_t *next = panel + (size_t)(some / unit_pairs) * quant_unit_bytes(type);
-        const int steps = blocks * some * GROUP / inputs_of(type);
-        struct stretch s = {.codes = codes[0],
-                            .units = panel,
-                            .ahead = next,
-                            .pairs = some,
-                            .lines = ((int)(next - panel) / 64 + steps - 1) / steps};
+        const int steps = some * GROUP / inputs_of(type), all = blocks * steps;
+        const struct stretch s = {.x = x + first,
+                                  .end = x + first + blocks * pairs,
+                                  .x_pairs = pairs,
+                                  .codes = codes[0],
+                                  .units = panel,
+                                  .ahead = next,
+                                  .lines = ((int)(next - panel) / 64 + all - 1) / all,
+                                  .steps = steps};
         unpack(type, panel, some, codes);
-        for (int b = 0; b < blocks; b++) {
-            s.x = x + b * pairs + first;
-            stretch_add(type, &s, sums + b * QUANT_BLOCK);
-            s.ahead += s.lines * 64 * steps / blocks;
-        }
+        stretch_add(type, &s, sums);
         panel = next;
     }
 }
@@ -227,21 +299,27 @@ V16_INLINE void linear(const enum weight_type type, const struct quant_pair *x, 
                        const void *w, int first, int last, const float *residual, float *y,
                        size_t y_stride)
 {
-    if (rows <= FEW(type)) {
+    const int last_rows = (rows - 1) % QUANT_BLOCK + 1;
+    const int few = last_rows <= few_rows(type) ? last_rows : 0, most = rows - few;
+    if (!most) {
         quant_vnni[type](x, rows, pairs, w, first, last, residual, y, y_stride);
         return;
     }
     float sums[QUANT_ROWS][PANEL] __attribute__((aligned(64)));
+    const int blocks = (most + QUANT_BLOCK - 1) / QUANT_BLOCK;
     const size_t panel_bytes = quant_panel_bytes(type, pairs * 2 * GROUP);
+    const size_t skipped = (size_t)most * y_stride;
     configure(inputs_of(type));
     for (int panel = first; panel < last; panel++) {
-        panel_rows(type, x, (rows + QUANT_BLOCK - 1) / QUANT_BLOCK, pairs,
-                   (const uint8_t *)w + (size_t)panel * panel_bytes, sums);
-        for (int r = 0; r < rows; r++) {
+        panel_rows(type, x, blocks, pairs, (const uint8_t *)w + (size_t)panel * panel_bytes, sums);
+        for (int r = 0; r < most; r++) {
             size_t at = (size_t)r * y_stride + (size_t)panel * PANEL;
             v16 sum = v16_load(sums[r]);
             v16_store(y + at, residual ? v16_add(v16_load(residual + at), sum) : sum);
         }
+        if (few) /* while the panel is in the cache */
+            quant_vnni[type](x + blocks * pairs, few, pairs, w, panel, panel + 1,
+                             residual ? residual + skipped : NULL, y + skipped, y_stride);
     }
     _tile_release();
 }
