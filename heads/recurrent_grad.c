@@ -56,6 +56,24 @@ static const float *state_before(const struct head_train *t, int i, const float 
     return i > 1 ? t->recurrent->out[i - 1] : z;
 }
 
+/* Joined attention: the token's embedding comes first, and is normalised by the layer's norm. */
+static bool token_first(const struct model *m)
+{
+    return m->config.joined_attention;
+}
+
+static int token_norm_param(const struct model *m)
+{
+    return m->config.joined_attention
+               ? params_of_block(&m->params, model_head_block(m, 1), BLOCK_ATTN_NORM)
+               : m->params.shared + 1;
+}
+
+static const float *token_norm(const struct model *m)
+{
+    return m->config.joined_attention ? m->blocks[model_head_block(m, 1)].attn_norm : m->token_norm;
+}
+
 /* ---- forward ---- */
 
 static void join(struct lane *lane, const struct pass *pass, struct head_train *t, int i,
@@ -64,19 +82,34 @@ static void join(struct lane *lane, const struct pass *pass, struct head_train *
     const struct model *m = pass->model;
     const struct config *c = &m->config;
     struct recurrent_work *w = t->recurrent;
-    size_t dim = (size_t)c->dim, n = (size_t)pass->n;
+    size_t dim = (size_t)c->dim, n = (size_t)pass->n, token_at = token_first(m) ? 0 : dim;
     int begin, end;
     model_embed(lane, m, tokens_of(t, pass, i), pass->n, w->embedded);
     lane_share(lane, pass->n, 1, &begin, &end);
     for (size_t r = (size_t)begin; r < (size_t)end; r++) {
         float *to = w->joined[i] + r * 2 * dim;
-        w->scale[i][r] = kernels.rmsnorm(state + r * dim, m->state_norm, c->dim, c->norm_eps, to);
-        w->scale[i][n + r] =
-            kernels.rmsnorm(w->embedded + r * dim, m->token_norm, c->dim, c->norm_eps, to + dim);
+        w->scale[i][r] = kernels.rmsnorm(state + r * dim, m->state_norm, c->dim, c->norm_eps,
+                                         to + (dim - token_at));
+        w->scale[i][n + r] = kernels.rmsnorm(w->embedded + r * dim, token_norm(m), c->dim,
+                                             c->norm_eps, to + token_at);
     }
     lane_barrier(lane);
-    linear_forward(lane, &m->project, w->joined[i], 2 * dim, pass->n, NULL, t->in[i - 1], dim);
+}
+
+static void layer(struct lane *lane, struct step *s, struct head_train *t, const float *state)
+{
+    const struct model *m = s->pass.model;
+    struct recurrent_work *w = t->recurrent;
+    int i = s->i, block = model_head_block(m, i);
+    size_t dim = (size_t)m->config.dim;
+    if (m->config.joined_attention) {
+        block_forward_normed(lane, &s->pass, block, &t->acts[i - 1], w->joined[i], state, NULL, 0,
+                             w->out[i]);
+        return;
+    }
+    linear_forward(lane, &m->project, w->joined[i], 2 * dim, s->pass.n, NULL, t->in[i - 1], dim);
     lane_barrier(lane);
+    block_forward(lane, &s->pass, block, &t->acts[i - 1], t->in[i - 1], NULL, 0, w->out[i]);
 }
 
 /* ---- backward ---- */
@@ -90,12 +123,13 @@ static void norm_backward(struct lane *lane, const struct pass *pass, struct hea
     size_t dim = (size_t)m->config.dim, n = (size_t)pass->n;
     int begin, end;
     lane_share(lane, pass->n, 1, &begin, &end);
+    int half = token != token_first(m), norm = token ? token_norm_param(m) : m->params.shared;
     for (size_t r = (size_t)begin; r < (size_t)end; r++)
-        memcpy(w->half + r * dim, w->djoined + (2 * r + token) * dim, dim * sizeof(float));
+        memcpy(w->half + r * dim, w->djoined + (2 * r + (size_t)half) * dim, dim * sizeof(float));
     lane_barrier(lane);
-    rows_norm_backward(lane, &m->config, x, token ? m->token_norm : m->state_norm,
+    rows_norm_backward(lane, &m->config, x, token ? token_norm(m) : m->state_norm,
                        w->scale[i] + token * n, w->half, pass->n, dx,
-                       t->grads + m->params.list[m->params.shared + token].offset);
+                       t->grads + m->params.list[norm].offset);
 }
 
 /* d: on entry the gradient of h_i, on return that of the state before. */
@@ -104,14 +138,18 @@ static void step_backward(struct lane *lane, struct step *s, struct head_train *
 {
     const struct model *m = s->pass.model;
     struct recurrent_work *w = t->recurrent;
-    int i = s->i, n = s->pass.n;
+    int i = s->i, n = s->pass.n, block = model_head_block(m, i);
     size_t dim = (size_t)m->config.dim;
-    block_backward(lane, &s->pass, model_head_block(m, i), &t->acts[i - 1], t->block, t->in[i - 1],
-                   d, t->grads);
-    linear_backward_input(lane, &m->project, d, dim, n, false, w->djoined, 2 * dim);
-    linear_backward_weight(lane, &m->project, w->joined[i], 2 * dim, d, dim, n);
-    lane_barrier(lane);
-    rows_clear(lane, &s->pass, d);
+    if (m->config.joined_attention) {
+        block_backward_normed(lane, &s->pass, block, &t->acts[i - 1], t->block, w->joined[i], d,
+                              w->djoined, t->grads);
+    } else {
+        block_backward(lane, &s->pass, block, &t->acts[i - 1], t->block, t->in[i - 1], d, t->grads);
+        linear_backward_input(lane, &m->project, d, dim, n, false, w->djoined, 2 * dim);
+        linear_backward_weight(lane, &m->project, w->joined[i], 2 * dim, d, dim, n);
+        lane_barrier(lane);
+        rows_clear(lane, &s->pass, d);
+    }
     norm_backward(lane, &s->pass, t, i, false, state_before(t, i, z), d);
     /* The embedding is frozen: its gradient is only written where nobody reads it. */
     model_embed(lane, m, tokens_of(t, &s->pass, i), n, w->embedded);
@@ -130,8 +168,7 @@ static void train(struct lane *lane, const struct pass *pass, struct head_train 
     for (int i = 1; i <= last; i++) {
         begin_step(&s, pass, t, i, false);
         join(lane, pass, t, i, state_before(t, i, z));
-        block_forward(lane, &s.pass, model_head_block(m, i), &t->acts[i - 1], t->in[i - 1], NULL, 0,
-                      w->out[i]);
+        layer(lane, &s, t, state_before(t, i, z));
     }
     rows_clear(lane, pass, dz);
     if (lane->id == 0)

@@ -43,15 +43,16 @@ static void rows_swiglu_backward(struct lane *lane, const struct config *c, cons
     }
 }
 
-void block_backward(struct lane *lane, const struct pass *pass, int index, struct block_acts *acts,
-                    struct block_work *work, const float *x, float *d, float *grads)
+void block_backward_normed(struct lane *lane, const struct pass *pass, int index,
+                           struct block_acts *acts, struct block_work *work, const float *normed,
+                           float *d, float *dnormed, float *grads)
 {
     const struct model *model = pass->model;
     const struct config *c = &model->config;
     const struct block *b = &model->blocks[index];
     const struct param *p = &model->params.list[params_of_block(&model->params, index, 0)];
     size_t dim = (size_t)c->dim, hidden = (size_t)c->hidden, qkv = (size_t)b->wqkv.outputs;
-    size_t att = (size_t)b->wo.inputs;
+    size_t att = (size_t)b->wo.inputs, inputs = (size_t)b->wqkv.inputs;
     int n = pass->n;
 
     /* y = mid + W2 act */
@@ -73,9 +74,17 @@ void block_backward(struct lane *lane, const struct pass *pass, int index, struc
     lane_barrier(lane);
     rows_rotate(lane, pass, work->dqkv, grad_kernels.rope);
     lane_barrier(lane);
-    linear_backward_input(lane, &b->wqkv, work->dqkv, qkv, n, false, work->dnorm, dim);
-    linear_backward_weight(lane, &b->wqkv, acts->norm1, dim, work->dqkv, qkv, n);
+    linear_backward_input(lane, &b->wqkv, work->dqkv, qkv, n, false, dnormed, inputs);
+    linear_backward_weight(lane, &b->wqkv, normed, inputs, work->dqkv, qkv, n);
     lane_barrier(lane);
-    rows_norm_backward(lane, c, x, b->attn_norm, acts->scale1, work->dnorm, n, d,
-                       grads + p[BLOCK_ATTN_NORM].offset);
+}
+
+void block_backward(struct lane *lane, const struct pass *pass, int index, struct block_acts *acts,
+                    struct block_work *work, const float *x, float *d, float *grads)
+{
+    const struct model *m = pass->model;
+    int norm = params_of_block(&m->params, index, BLOCK_ATTN_NORM);
+    block_backward_normed(lane, pass, index, acts, work, acts->norm1, d, work->dnorm, grads);
+    rows_norm_backward(lane, &m->config, x, m->blocks[index].attn_norm, acts->scale1, work->dnorm,
+                       pass->n, d, grads + m->params.list[norm].offset);
 }

@@ -77,8 +77,8 @@ int model_over(struct model *m, const struct config *config, float *values, floa
 {
     int rc = allocate(m, config, err);
     if (!rc &&
-        (config->joined_attention || config->draft_output || config->qkv_bias || config->qk_norm ||
-         config->rope_factors || config->head_norms || (config->next_is_trunk && !config->trunk)))
+        (config->draft_output || config->qkv_bias || config->qk_norm || config->rope_factors ||
+         config->head_norms || (config->next_is_trunk && !config->trunk)))
         rc = err_set(err, ERR_INVALID,
                      "a model with biases, norms of its queries, factors of its rotation, norms of "
                      "its heads, or without a next-token head cannot be trained yet");
@@ -110,8 +110,10 @@ int model_over(struct model *m, const struct config *config, float *values, floa
         m->bigram = over(p, p->bigram, 1, values, grads);
     if (p->shared >= 0) {
         m->state_norm = values + p->list[p->shared].offset;
-        m->token_norm = values + p->list[p->shared + 1].offset;
-        m->project = over(p, p->shared + 2, 1, values, grads);
+        if (!config->joined_attention) {
+            m->token_norm = values + p->list[p->shared + 1].offset;
+            m->project = over(p, p->shared + 2, 1, values, grads);
+        }
     }
     if (config->trunk) /* has the rest */
         return 0;

@@ -52,6 +52,12 @@ void attend_whole_backward(struct lane *lane, const struct pass *pass, struct bl
 void block_backward(struct lane *lane, const struct pass *pass, int block, struct block_acts *acts,
                     struct block_work *work, const float *x, float *d, float *grads);
 
+/* normed (T, inputs of the queries, keys and values): what block_forward_normed read. d: on return
+ * the gradient of its residual. dnormed (T, inputs): that of normed. Ends with a barrier. */
+void block_backward_normed(struct lane *lane, const struct pass *pass, int block,
+                           struct block_acts *acts, struct block_work *work, const float *normed,
+                           float *d, float *dnormed, float *grads);
+
 /* Gradient of rows_norm: adds to dx and, unless it is NULL, to dgain. Ends with a barrier. */
 void rows_norm_backward(struct lane *lane, const struct config *config, const float *x,
                         const float *norm_weight, const float *scale, const float *dy, int rows,

@@ -11,6 +11,7 @@
 #include "base/opts.h"
 #include "model/params.h"
 #include "model/trunk_hash.h"
+#include "tools/convert_eagle3.h"
 #include "weights/file.h"
 #include "weights/matrix.h"
 #include "weights/safetensors.h"
@@ -24,8 +25,12 @@ static const char about[] =
     "and\n"
     "q4 have 32 weights to a scale, 8.5 and 4.5 bits per weight; the embedding is then written in\n"
     "f32 or bf16. Norms and biases are f32.\n\n"
-    "With --trunk, IN may be a folder of EAGLE-3's heads, which were trained for that model.\n\n"
-    "    headway-convert IN OUT [--type stored|f32|bf16|q8|q4] [--trunk MODEL]";
+    "With --trunk, IN may be a folder of EAGLE-3's heads, which were trained for that model; with\n"
+    "--to eagle3 besides, heads of headway's that were trained for it with --eagle3 are written "
+    "for\n"
+    "other servers, in bf16.\n\n"
+    "    headway-convert IN OUT [--type stored|f32|bf16|q8|q4] [--trunk MODEL]\n"
+    "    headway-convert IN OUT --to eagle3 --trunk MODEL";
 
 struct convert;
 
@@ -234,6 +239,22 @@ static int convert(struct convert *c, const char *from, const char *trunk, const
     return rc;
 }
 
+static int to_eagle3(const char *from, const char *trunk, const char *to, struct err *err)
+{
+    struct source heads, model;
+    if (!trunk)
+        return err_set(err, ERR_INVALID, "--to eagle3 needs --trunk, the model of the heads");
+    int rc = source_open(&model, trunk, err);
+    if (rc)
+        return rc;
+    if (!(rc = source_open_heads(&heads, from, err))) {
+        rc = convert_eagle3(&heads, &model, to, err);
+        source_release(&heads);
+    }
+    source_release(&model);
+    return rc;
+}
+
 static void convert_release(struct convert *c)
 {
     free(c->parts);
@@ -256,11 +277,12 @@ int main(int argc, char **argv)
 {
     static struct convert c;
     struct err err;
-    const char *paths[2], *name = "stored", *trunk = NULL;
+    const char *paths[2], *name = "stored", *trunk = NULL, *to = "headway";
     int n = 0;
     const struct opt table[] = {
         {"type", OPT_CHOICE, &name, 0, 0, WEIGHT_TYPE_NAMES, "of the matrices"},
         {"trunk", OPT_STRING, &trunk, 0, 0, 0, "model that EAGLE-3's heads in IN were trained for"},
+        {"to", OPT_CHOICE, &to, 0, 0, "headway|eagle3", "layout of OUT"},
         {0}};
     int rc = opts_parse(table, about, argc, argv, paths, 2, &n, &err);
     if (rc > 0)
@@ -271,7 +293,9 @@ int main(int argc, char **argv)
         rc = err_set(&err, ERR_INVALID, "IN and OUT are the same folder: name another one");
     if (!rc)
         rc = weight_type_parse(name, &c.type, &err);
-    if (!rc)
+    if (!rc && !strcmp(to, "eagle3"))
+        rc = to_eagle3(paths[0], trunk, paths[1], &err);
+    else if (!rc)
         rc = convert(&c, paths[0], trunk, paths[1], &err);
     convert_release(&c);
     if (rc)

@@ -14,7 +14,8 @@
 struct fit {
     struct trainer *t;
     int targets;
-    int inputs;     /* D, or 2D: states and embeddings */
+    int inputs;     /* D, or 2D: states and embeddings; or raw states */
+    bool raw;       /* x is the trunk's states that heads fuse, as they are */
     bool fused;     /* x is what heads take for the state, when that is fitted already */
     int rows;       /* of the batch that have all y */
     float *x, *y;   /* y (targets, rows at most, D) */
@@ -39,11 +40,13 @@ static void fill_row(struct fit *f, int r)
     size_t dim = (size_t)t->model.config.dim, inputs = (size_t)f->inputs;
     size_t row = (size_t)f->rows++, most = (size_t)t->most_rows;
     float *x = f->x + row * inputs;
+    for (int i = 0; f->raw && i < t->aux.n; i++)
+        memcpy(x + (size_t)i * dim, t->aux.state[i] + (size_t)r * dim, dim * sizeof *x);
     if (f->fused)
         memcpy(x, t->fused + (size_t)r * dim, dim * sizeof *x);
-    else
+    else if (!f->raw)
         normalise(t->x[0] + (size_t)r * dim, dim, x);
-    if (inputs > dim) {
+    if (!f->raw && inputs > dim) {
         matrix_row(&t->model.embed, (size_t)t->tokens[r + 1], x + dim);
         normalise(x + dim, dim, x + dim);
     }
@@ -147,7 +150,11 @@ static int fit(struct trainer *t, int targets, bool fused, int inputs, const str
 {
     size_t dim = (size_t)t->model.config.dim, x = (size_t)inputs, rows = (size_t)t->most_rows;
     size_t all = (size_t)targets;
-    struct fit f = {.t = t, .targets = targets, .fused = fused, .inputs = inputs};
+    struct fit f = {.t = t,
+                    .targets = targets,
+                    .fused = fused,
+                    .inputs = inputs,
+                    .raw = t->model.config.fuse_raw};
     f.x = mem_alloc(rows * x * sizeof(float));
     f.y = mem_alloc(all * rows * dim * sizeof(float));
     f.xx = mem_alloc(x * x * sizeof(float));
@@ -199,6 +206,10 @@ int fit_heads(struct trainer *t, const struct sample *samples, int n, struct err
         const int adds[] = {block + BLOCK_WO, block + BLOCK_W2};
         for (int i = 0; i < 2; i++)
             memset(t->value + p->list[adds[i]].offset, 0, p->list[adds[i]].count * sizeof(float));
+    }
+    if (c->fuse_raw) { /* no projection: the state itself is to be near the next one */
+        w[0] = t->value + p->list[p->fuse].offset;
+        return fit(t, 1, false, c->n_aux * c->dim, samples, n, w, err);
     }
     if (c->kind == HEAD_RECURRENT) {
         w[0] = t->value + p->list[p->shared + 2].offset;

@@ -38,7 +38,7 @@ struct options {
         vocab, context, batch, steps, draft_vocab, fit;
     int warmup, seed, threads, eval_every, eval_windows, save_every, stop_after;
     double rate, final_rate, cooldown, momentum, decay, beta1, beta2, clip, rope_theta;
-    bool resume, evaluate, tied, next_token, bigram, prefix_layer;
+    bool resume, evaluate, tied, next_token, bigram, prefix_layer, eagle3;
 };
 
 /* SIGINT and SIGTERM wait until the loop over steps looks for them. A handler's frame would be
@@ -118,6 +118,9 @@ static int read_options(struct options *o, int argc, char **argv, struct err *er
          "with --trunk: a layer before all heads, which they read instead of the trunk's output"},
         {"bigram", OPT_FLAG, &o->bigram, 0, 0, 0,
          "with --trunk: heads that don't know the draft before their own learn what it adds"},
+        {"eagle3", OPT_FLAG, &o->eagle3, 0, 0, 0,
+         "with --trunk: recurrent heads of EAGLE-3's structure, which headway-convert writes for "
+         "other servers too; without --aux-layers they read layers 2, L/2 and L-3 of L"},
         {"targets", OPT_CHOICE, &o->targets, 0, 0, "soft|hard",
          "with --trunk: heads learn the trunk's probabilities, or the text's tokens alone"},
         {"held-out", OPT_STRING, &o->held_out, 0, 0, 0, "text for evaluation only"},
@@ -274,14 +277,14 @@ static void settings_text(const struct options *o, const struct config *c, size_
         "final-rate=%g weight-decay=%g beta1=%g beta2=%g clip=%g seed=%d precision=%s "
         "corpus-bytes=%zu trunk=%016" PRIx64
         " draft-vocab=%d fit=%d targets=%s aux-layers=%s cooldown=%g momentum=%g ranks=%d next=%d "
-        "bigram=%d prefix=%d",
+        "bigram=%d prefix=%d%s",
         o->kind, c->n_predict, c->head_layers, o->head_weights, c->n_layers, c->dim, c->n_heads,
         c->n_kv_heads, c->hidden, c->vocab, c->tied, c->context, o->rope_theta, o->batch,
         fixed ? o->steps : 0, o->warmup, o->rate, o->final_rate, o->decay, o->beta1, o->beta2,
         o->clip, o->seed, gemm_precision() == GEMM_BF16 ? "bf16" : "f32", fixed ? corpus_size : 0,
         c->trunk, c->trunk ? o->draft_vocab : 0, c->trunk ? o->fit : 0,
         c->trunk ? o->targets : "hard", o->aux_layers, o->cooldown, o->momentum, ranks_count(),
-        o->next_token, o->bigram, o->prefix_layer);
+        o->next_token, o->bigram, o->prefix_layer, o->eagle3 ? " eagle3=1" : "");
 }
 
 /* ---- the loop ---- */
@@ -452,6 +455,26 @@ static int read_layers(const char *text, struct config *c, struct err *err)
     return 0;
 }
 
+/* EAGLE-3's structure, with its authors' choice of layers where none were chosen. */
+static int make_eagle3(struct config *c, int layers, struct err *err)
+{
+    const int usual[] = {2, layers / 2, layers - 3};
+    if (c->kind != HEAD_RECURRENT || c->fuse_next)
+        return err_set(err, ERR_INVALID,
+                       "--eagle3 is a structure of recurrent heads: add --kind recurrent%s",
+                       c->fuse_next ? ", leave --next-token out" : "");
+    if (!c->n_aux && (usual[1] <= usual[0] || usual[2] <= usual[1]))
+        return err_set(err, ERR_INVALID,
+                       "a trunk of %d layers is too shallow for layers 2, L/2 and L-3: say with "
+                       "--aux-layers which the heads read",
+                       layers);
+    for (int i = 0; !c->n_aux && i < 3; i++)
+        c->aux_layers[i] = usual[i];
+    c->n_aux = c->n_aux ? c->n_aux : 3;
+    c->joined_attention = c->fuse_raw = true;
+    return 0;
+}
+
 static int make_heads(const struct options *o, const struct model *trunk, struct config *c,
                       struct err *err)
 {
@@ -467,6 +490,8 @@ static int make_heads(const struct options *o, const struct model *trunk, struct
     c->fuse_next = o->next_token;
     c->bigram = o->bigram;
     c->prefix_layer = o->prefix_layer;
+    if (o->eagle3 && (rc = make_eagle3(c, trunk->config.n_layers, err)))
+        return rc;
     if (c->n_aux && c->aux_layers[c->n_aux - 1] >= trunk->config.n_layers)
         return err_set(err, ERR_INVALID, "--aux-layers %s: %s has layers 0 to %d", o->aux_layers,
                        o->trunk, trunk->config.n_layers - 1);

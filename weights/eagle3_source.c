@@ -33,16 +33,20 @@ static const char *const names[ROLES] = {
     [ROLE_HEAD_OUTPUT] = "lm_head.weight",
 };
 
+void eagle3_name(enum role role, const char *layer, char *name, size_t size)
+{
+    const char *in_layer = hf_layer_name(role), *last = in_layer ? in_layer : names[role];
+    bool of_layer = in_layer || role == ROLE_HEAD_STATE_NORM;
+    snprintf(name, size, "%s%s", of_layer ? layer : "", last ? last : "?");
+}
+
 static int find(const struct source *source, const struct place *place, int n_dims,
                 const size_t *shape, struct matrix *m, struct err *err)
 {
     const struct eagle3 *e = source->data;
-    const char *in_layer = hf_layer_name(place->role);
-    const char *last = in_layer ? in_layer : names[place->role];
-    bool of_layer = in_layer || place->role == ROLE_HEAD_STATE_NORM;
     char name[96];
     (void)shape;
-    snprintf(name, sizeof name, "%s%s", of_layer ? e->layer : "", last ? last : "?");
+    eagle3_name(place->role, e->layer, name, sizeof name);
     const struct tensor *t = shards_find(&e->shards, name);
     if (!t)
         return err_set(err, ERR_INVALID, "%s: tensor '%s' is missing", e->shards.path, name);

@@ -17,6 +17,9 @@ int meta_source_open(struct source *source, struct err *err);
 /* What transformers calls a tensor of a layer, below the layer's name; NULL for other roles. */
 const char *hf_layer_name(enum role role);
 
+/* What EAGLE-3's heads call a tensor, `layer` before those of their layer. */
+void eagle3_name(enum role role, const char *layer, char *name, size_t size);
+
 /* The GGUF file behind a source, or NULL. */
 const struct gguf *source_gguf(const struct source *source);
 

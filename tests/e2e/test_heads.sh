@@ -54,6 +54,7 @@ same recurrent threads "another number of threads ends in other bytes"
 train aux --kind recurrent --aux-layers 1
 train hard --kind linear --targets hard
 train narrow --kind recurrent --head-hidden 16
+train eagle3 --kind recurrent --eagle3 --aux-layers 1 --steps 60
 train bigram --kind linear --next-token --bigram --prefix-layer
 train before --kind parallel --bigram --prefix-layer
 
@@ -141,7 +142,7 @@ fi
 # ---- served: the same texts ----
 
 "$build/headway-convert" "$dir/recurrent" "$dir/q8" --type q8 2>"$dir/err" || fail "not converted"
-for heads in linear parallel causal recurrent q8 aux hard narrow bigram before grown; do
+for heads in linear parallel causal recurrent q8 aux hard narrow eagle3 bigram before grown; do
     "$build/headway-bench" --model "$trunk" --heads "$dir/$heads" --chat --prompts "$dir/bench" \
         --modes chain:1,chain:3,tree:6,both:6,auto --batch 1,3 --tokens 30 --repeat 1 \
         --json "$dir/json" >"$dir/log" 2>"$dir/err" || fail "headway-bench left with $? for $heads"
@@ -154,6 +155,64 @@ done
     --modes auto --tokens 12 --repeat 1 --json "$dir/json" >"$dir/log" 2>"$dir/err" ||
     fail "headway-bench left with $? for a file of texts"
 grep -q '"text": "texts"' "$dir/json" || fail "no texts measured: $(cat "$dir/json")"
+
+# ---- for other servers ----
+
+# What a reference wrote in EAGLE-3's layout comes back byte for byte, and so do all fields.
+eagle=tests/data/files/eagle3
+"$build/headway-convert" $eagle/heads "$dir/read" --trunk $eagle/trunk 2>"$dir/err" || fail "not read"
+"$build/headway-convert" "$dir/read" "$dir/written" --to eagle3 --trunk $eagle/trunk 2>"$dir/err" ||
+    fail "not written"
+python3 - $eagle/heads "$dir/written" <<'END' || fail "EAGLE-3's heads are written as others"
+import json, struct, sys
+def tensors(folder):
+    data = open(f"{folder}/model.safetensors", "rb").read()
+    n = struct.unpack("<Q", data[:8])[0]
+    return {k: (t["dtype"], t["shape"], data[8 + n + t["data_offsets"][0]:8 + n + t["data_offsets"][1]])
+            for k, t in json.loads(data[8:8 + n]).items() if k != "__metadata__"}
+was, now = (tensors(folder) for folder in sys.argv[1:])
+assert was.keys() == now.keys(), was.keys() ^ now.keys()
+for name in was:
+    assert was[name] == now[name], name
+was, now = (json.load(open(f"{folder}/config.json")) for folder in sys.argv[1:])
+for key, value in was.pop("eagle_config").items():
+    assert now["eagle_config"][key] == value, key
+for key, value in was.items():
+    assert now[key] == value, (key, value, now.get(key))
+END
+# With heads of ours comes what they share with their trunk: its norm, and rows of its unembedding.
+"$build/headway-convert" "$dir/eagle3" "$dir/theirs" --to eagle3 --trunk "$trunk" 2>"$dir/err" ||
+    fail "heads of EAGLE-3's structure are not written"
+PYTHONPATH=tests/e2e python3 - "$dir/theirs" <<'END' || fail "EAGLE-3's heads do not have their trunk's unembedding"
+import json, random, struct, sys, tiny_gguf
+data = open(f"{sys.argv[1]}/model.safetensors", "rb").read()
+n = struct.unpack("<Q", data[:8])[0]
+head = json.loads(data[8:8 + n])
+def read(name, form):
+    a, b = head[name]["data_offsets"]
+    return struct.unpack(f"<{(b - a) // struct.calcsize(form)}{form}", data[8 + n + a:8 + n + b])
+def bf16(x):
+    bits = struct.unpack("<I", struct.pack("<f", x))[0]
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16
+rng, trunk = random.Random(1), {}
+for name, sizes in tiny_gguf.tensors(len(tiny_gguf.vocabulary()[0])):
+    trunk[name] = tiny_gguf.numbers(sizes, rng)
+d2t, dim = read("d2t", "q"), tiny_gguf.DIM
+assert len(d2t) == 100 and read("norm.weight", "H") == (bf16(1),) * dim
+for i, offset in enumerate(d2t):
+    row = trunk["output.weight"][(i + offset) * dim:(i + offset + 1) * dim]
+    assert read("lm_head.weight", "H")[i * dim:(i + 1) * dim] == tuple(map(bf16, row)), i
+END
+"$build/headway-convert" "$dir/theirs" "$dir/back" --trunk "$trunk" 2>"$dir/err" ||
+    fail "what headway writes for others it does not read"
+train back2 --kind recurrent --eagle3 --aux-layers 1 --from "$dir/back" --steps 1 --warmup 0 --rate 0
+train eagle32 --kind recurrent --eagle3 --aux-layers 1 --from "$dir/eagle3" --steps 1 --warmup 0 --rate 0
+python3 - "$dir" <<'END' || fail "heads predict otherwise when they are read again"
+import json, sys
+one, two = ([head["nats"] for line in open(f"{sys.argv[1]}/{name}/log.jsonl") if "held_out" in line
+             for head in json.loads(line)["held_out"]] for name in ("eagle32", "back2"))
+assert len(one) == 3 and all(abs(a / b - 1) < 1e-3 for a, b in zip(one, two)), (one, two)
+END
 
 # ---- what does not belong together ----
 
@@ -211,8 +270,14 @@ refused "has recurrent heads for this trunk, wanted are linear" headway-train --
 refused "is no text of headway's" headway-train --trunk "$trunk" --corpus "$dir/prompts" --out "$dir/x"
 refused "has prediction heads of its own" headway-train --trunk weights/demo --corpus "$dir/text" \
     --out "$dir/x" --context 96
+refused "is a structure of recurrent heads" headway-train --trunk "$trunk" --corpus "$dir/text" --out "$dir/x" \
+    --context 96 --kind linear --eagle3
+refused "is too shallow for layers 2, L/2 and L-3" headway-train --trunk "$trunk" --corpus "$dir/text" \
+    --out "$dir/x" --context 96 --kind recurrent --eagle3
+refused "no heads of EAGLE-3's structure" headway-convert "$dir/recurrent" "$dir/x" --to eagle3 --trunk "$trunk"
+refused "were trained for another trunk" headway-convert "$dir/eagle3" "$dir/x" --to eagle3 --trunk $eagle/trunk
+refused "needs --trunk" headway-convert "$dir/eagle3" "$dir/x" --to eagle3
 # EAGLE-3's, which do not say what they were trained for.
-eagle=tests/data/files/eagle3
 eagle3() { # TEXT CHANGE-OF-THE-CONFIG-C
     rm -rf "$dir/eagle3"
     cp -r $eagle/heads "$dir/eagle3"

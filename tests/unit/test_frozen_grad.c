@@ -53,7 +53,10 @@ static int32_t draw_token(uint64_t i, uint64_t j)
     return rng_below(6, i, j, 4) ? token / 160 * 160 : token;
 }
 
-static void open_trainer(struct trainer *t, enum head_kind kind, int heads, bool soft, bool aux)
+enum reads { OUTPUT, AUX, EAGLE3 }; /* what heads read */
+
+static void open_trainer(struct trainer *t, enum head_kind kind, int heads, bool soft,
+                         enum reads reads)
 {
     struct err err;
     struct config c;
@@ -67,10 +70,11 @@ static void open_trainer(struct trainer *t, enum head_kind kind, int heads, bool
         for (int j = 0; j < 40; j++)
             tokens[i][j] = draw_token((uint64_t)i, (uint64_t)j);
     assert_ok(frozen_config(&c, &trunk, kind, heads, 1, 36, &err), err);
-    c.hidden += aux ? 48 : -16;
-    c.fuse_next = aux && kind != HEAD_PARALLEL;
-    c.bigram = c.prefix_layer = kind != HEAD_RECURRENT && heads > 2 && aux;
-    c.n_aux = aux; /* its layer 1 */
+    c.hidden += reads ? 48 : -16;
+    c.fuse_next = reads == AUX && kind != HEAD_PARALLEL;
+    c.bigram = c.prefix_layer = kind != HEAD_RECURRENT && heads > 2 && reads == AUX;
+    c.n_aux = reads != OUTPUT; /* its layer 1 */
+    c.joined_attention = c.fuse_raw = reads == EAGLE3;
     c.aux_layers[0] = 1;
     assert_ok(trainer_init_frozen(t, &c, &trunk, &(struct draft_targets){ids, IDS, soft}, 4, 9,
                                   &team, &err),
@@ -125,9 +129,9 @@ static void test_gradients(void **state)
 {
     static const enum head_kind kinds[] = {HEAD_RECURRENT, HEAD_PARALLEL, HEAD_CAUSAL, HEAD_LINEAR};
     (void)state;
-    for (int k = 0; k < 8; k++) {
+    for (int k = 0; k < 9; k++) {
         static struct trainer t;
-        open_trainer(&t, kinds[k % 4], 4, k >= 4, (k + k / 4) & 1);
+        open_trainer(&t, kinds[k % 4], 4, k >= 4, k == 8 ? EAGLE3 : (k + k / 4) & 1 ? AUX : OUTPUT);
         print_message("%s, %s targets, %d states\n", head_kind_name(kinds[k % 4]),
                       k < 4 ? "hard" : "soft", config_fused_states(&t.model.config));
         trainer_gradients(&t);
@@ -162,7 +166,7 @@ static void test_states(void **state)
     struct err err;
     struct row rows[40];
     (void)state;
-    open_trainer(&t, HEAD_LINEAR, 2, false, false);
+    open_trainer(&t, HEAD_LINEAR, 2, false, OUTPUT);
     trainer_evaluate(&t);
     block_acts_take(&s.acts, &arena, &trunk.config, 40, false);
     assert_ok(arena_init(&arena, &err), err);
@@ -333,8 +337,8 @@ static void test_served(void **state)
         tokens[j] = draw_token(0, (uint64_t)j);
     const struct sample sample = {tokens, 30, 5};
     folder_make(&heads);
-    for (int k = 0; k < 8; k++) {
-        open_trainer(&t, kinds[k % 4], 3, false, k < 4);
+    for (int k = 0; k < 9; k++) {
+        open_trainer(&t, kinds[k % 4], 3, false, k < 4 ? AUX : k < 8 ? OUTPUT : EAGLE3);
         for (int i = 0; i < IDS * 64; i++) /* as it is served */
             t.frozen->unembedding[i] /= 8;
         trainer_samples(&t, &sample, 1);
@@ -395,7 +399,7 @@ static void test_fit(void **state)
     for (int j = 0; j < 40; j++)
         tokens[j] = draw_token(0, (uint64_t)j);
     const struct sample sample = {tokens, 40, 5};
-    open_trainer(&t, HEAD_LINEAR, 4, false, false);
+    open_trainer(&t, HEAD_LINEAR, 4, false, OUTPUT);
     assert_ok(fit_heads(&t, &sample, 1, &err), err);
     for (int i = 1; i < 4; i++) {
         const struct param *p = &t.model.params.list[t.model.params.head_linear + i - 1];
@@ -405,12 +409,28 @@ static void test_fit(void **state)
         assert_true(right < wrong / 10);
     }
     trainer_release(&t);
-    open_trainer(&t, HEAD_RECURRENT, 3, false, false);
+    open_trainer(&t, HEAD_RECURRENT, 3, false, OUTPUT);
     assert_ok(fit_heads(&t, &sample, 1, &err), err);
     const struct param *p = &t.model.params.list[t.model.params.shared + 2];
     double right = miss(&t, t.value + p->offset, 128, 1);
     double wrong = miss(&t, t.value + p->offset, 128, 2);
     print_message("recurrent: %.1e, a row further %.1e\n", right, wrong);
+    assert_true(right < wrong / 10);
+    trainer_release(&t);
+    /* EAGLE-3's structure: what is made of a layer's raw input. */
+    open_trainer(&t, HEAD_RECURRENT, 3, false, EAGLE3);
+    assert_ok(fit_heads(&t, &sample, 1, &err), err);
+    trainer_samples(&t, &sample, 1);
+    trainer_evaluate(&t);
+    right = wrong = 0;
+    for (int r = 5; r < 36 - 2; r++)
+        for (int d = 0; d < 64; d++) {
+            const float *x = t.x[0] + (r + 1) * 64, *further = x + 64;
+            double y = (double)t.fused[r * 64 + d];
+            right += pow(y - (double)x[d] / size_of(x, 64), 2);
+            wrong += pow(y - (double)further[d] / size_of(further, 64), 2);
+        }
+    print_message("EAGLE-3: %.1e, a row further %.1e\n", right, wrong);
     assert_true(right < wrong / 10);
     trainer_release(&t);
 }
@@ -427,7 +447,7 @@ static void test_learns(void **state)
                                 .warmup = 1,
                                 .steps = 60};
     (void)state;
-    open_trainer(&t, HEAD_RECURRENT, 3, false, false);
+    open_trainer(&t, HEAD_RECURRENT, 3, false, OUTPUT);
     double before = loss(&t);
     for (int i = 0; i < schedule.steps; i++)
         trainer_step(&t, &schedule, i);
