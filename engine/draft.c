@@ -61,8 +61,10 @@ static void note_use(struct scheduler *s, int n)
             all++;
         }
     if (all > 0) {
-        double weight = 1.0 / (USE_PRIOR + ++use->steps);
-        use->part += (weight > USE_FORGET ? weight : USE_FORGET) * (some / all - use->part);
+        double weight = 1.0 / (USE_PRIOR + use->steps + 1);
+        bool early = weight > USE_FORGET;
+        use->steps += early;
+        use->part += (early ? weight : USE_FORGET) * (some / all - use->part);
     }
 }
 

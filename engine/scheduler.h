@@ -74,7 +74,7 @@ struct step {
 /* In what part of the steps, lately, heads drafted for a sequence that may choose. */
 struct head_use {
     double part;
-    int steps; /* behind it */
+    int steps; /* behind it, as long as they are few */
 };
 
 struct scheduler {
